@@ -1,0 +1,1 @@
+//! Turns measurements into a verdict with its evidence

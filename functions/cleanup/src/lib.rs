@@ -1,0 +1,1 @@
+//! After success: makes the new version the stable one and removes what is no longer needed

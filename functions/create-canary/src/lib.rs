@@ -1,0 +1,1 @@
+//! Starts the canary beside stable and waits until it is ready

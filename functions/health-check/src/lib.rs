@@ -1,0 +1,1 @@
+//! Measures the canary, gives a verdict and says what comes next

@@ -1,0 +1,1 @@
+//! Validates the request, locks the service, discovers what runs, and resolves the plan

@@ -1,0 +1,1 @@
+//! After failure: gives stable all the traffic, then removes the canary

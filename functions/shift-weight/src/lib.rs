@@ -1,0 +1,1 @@
+//! Moves the traffic to the weight of the plan's next step

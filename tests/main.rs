@@ -1,0 +1,1 @@
+//! Contracts, simulation and end to end.
