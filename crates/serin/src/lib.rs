@@ -1,1 +1,29 @@
-//! The words of a canary deployment and the ports that its steps need
+//! The words of a canary deployment and the ports that its steps need.
+//!
+//! Everything here is a value, a rule or a trait: no AWS, no clock, no I/O.
+//! The steps in `functions/` are written in these words alone, so that what Serin decides can be read, tested and
+//! simulated without a cloud.
+
+pub mod deployment;
+pub mod name;
+pub mod plan;
+pub mod ports;
+pub mod progress;
+pub mod report;
+pub mod request;
+pub mod routing;
+pub mod state;
+pub mod verdict;
+pub mod weight;
+
+pub use deployment::{CanaryVersion, Deployment, StableVersion};
+pub use name::{ClusterName, ContainerName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName, TaskDefinitionArn};
+pub use plan::{Plan, Step};
+pub use ports::{Fleet, HealthSignals, Ledger, PortError, TrafficRouter};
+pub use progress::Progress;
+pub use report::{Ending, Leftover, Report};
+pub use request::Request;
+pub use routing::RouterRecord;
+pub use state::{State, StepInput};
+pub use verdict::{Finding, Outcome, Verdict};
+pub use weight::Weight;

@@ -1,0 +1,159 @@
+//! Names and identifiers: one type each, so that two of them cannot be swapped.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes the text as it is; what a request may say is checked in [`crate::request`].
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            /// The text itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+names! {
+    /// The name (not the ARN) of an ECS cluster.
+    ClusterName;
+    /// The name (not the ARN) of an ECS service.
+    ServiceName;
+    /// The name of a container in a task definition.
+    ContainerName;
+    /// The family of a task definition, without a revision.
+    Family;
+    /// The ARN of one revision of a task definition.
+    TaskDefinitionArn;
+    /// The ARN of the state machine's execution; it identifies the deployment to people.
+    ExecutionArn;
+}
+
+/// The deployment in eight hexadecimal digits, for the names of what it creates.
+///
+/// Derived from the execution's ARN, so that every Lambda, however often it runs, arrives at the same names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeploymentId(String);
+
+impl DeploymentId {
+    /// The first eight digits of the SHA-256 of the execution's ARN.
+    pub fn of(execution: &ExecutionArn) -> Self {
+        let digest = Sha256::digest(execution.as_str().as_bytes());
+        Self(digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The eight digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for DeploymentId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a person calls the service, whatever ECS service bears the name now (see [`crate::request::FinishMode::Replace`]).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceKey {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The service's name in requests.
+    pub service: ServiceName,
+}
+
+impl std::fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.cluster, self.service)
+    }
+}
+
+/// The name of something of the canary: `<stable>-canary-<deployment>`, with stable's part cut so that the whole has at
+/// most `limit` characters.
+///
+/// A stable that is itself a former canary (after `replace`) gives its own base name, so that names do not grow.
+pub fn canary_name(stable: &str, deployment: &DeploymentId, limit: usize) -> String {
+    let base = base_name(stable);
+    let tail = format!("-canary-{deployment}");
+    let room = limit.saturating_sub(tail.len());
+    let kept: String = base.chars().take(room).collect();
+    format!("{}{tail}", kept.trim_end_matches('-'))
+}
+
+/// The canary's task-definition family: `<family>-canary`; for a stable that is a former canary, the family it came from.
+///
+/// The two families alternate, because the stock metrics tell the versions apart by nothing but the family.
+pub fn canary_family(stable: &Family) -> Family {
+    match stable.as_str().strip_suffix("-canary") {
+        Some(base) if !base.is_empty() => Family::new(base),
+        _ => Family::new(format!("{stable}-canary")),
+    }
+}
+
+fn base_name(stable: &str) -> &str {
+    match stable.rfind("-canary-") {
+        Some(at) if at > 0 && is_deployment_id(&stable[at + "-canary-".len()..]) => &stable[..at],
+        _ => stable,
+    }
+}
+
+fn is_deployment_id(text: &str) -> bool {
+    text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> DeploymentId {
+        DeploymentId::of(&ExecutionArn::new("arn:aws:states:eu-west-1:1:execution:serin:one"))
+    }
+
+    #[test]
+    fn the_same_execution_always_gives_the_same_id() {
+        assert_eq!(id(), id());
+        assert_eq!(id().as_str().len(), 8);
+    }
+
+    #[test]
+    fn a_canary_of_a_former_canary_does_not_grow_a_longer_name() {
+        let first = canary_name("checkout", &id(), 255);
+        let second = canary_name(&first, &id(), 255);
+        assert_eq!(first, format!("checkout-canary-{}", id()));
+        assert_eq!(second, first);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_before_the_part_that_makes_it_unique() {
+        let name = canary_name(&"x".repeat(300), &id(), 63);
+        assert_eq!(name.len(), 63);
+        assert!(name.ends_with(&format!("-canary-{}", id())));
+    }
+
+    #[test]
+    fn the_canary_never_shares_stables_family() {
+        assert_eq!(canary_family(&Family::new("checkout")).as_str(), "checkout-canary");
+        assert_eq!(canary_family(&Family::new("checkout-canary")).as_str(), "checkout");
+        assert_eq!(canary_family(&Family::new("-canary")).as_str(), "-canary-canary");
+    }
+}

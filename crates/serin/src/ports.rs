@@ -1,0 +1,575 @@
+//! The four ports: what a deployment needs from the world, cut by need and not by AWS service.
+//!
+//! Native `async fn`, no `dyn`, no mocks. Every method that changes something is written as *ensure*: called again it finds
+//! its work done and changes nothing more. Adapters translate and decide nothing; there are no retry loops in them (the SDK
+//! retries briefly, the state machine patiently).
+#![expect(async_fn_in_trait, reason = "the adapters and the steps live in one workspace; Send follows from the concrete types")]
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::deployment::Deployment;
+use crate::name::{ClusterName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName, TaskDefinitionArn};
+use crate::progress::Attachment;
+use crate::report::{Ending, Leftover};
+use crate::request::RouterWish;
+use crate::routing::RouterRecord;
+use crate::verdict::Window;
+use crate::weight::Weight;
+
+/// A call to the world that did not succeed, in as many kinds as somebody acts on differently.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    /// Too many calls; trying later helps.
+    #[error("{call} was throttled: {message}")]
+    Throttled {
+        /// The operation, as `ECS DescribeServices`.
+        call: String,
+        /// What was answered.
+        message: String,
+    },
+    /// No answer, or a fault on the other side; whether the call took effect is not known. Trying again helps.
+    #[error("{call} did not answer: {message}")]
+    Unavailable {
+        /// The operation.
+        call: String,
+        /// What happened.
+        message: String,
+    },
+    /// The function's role may not make this call.
+    #[error("{call} is not allowed: {message}")]
+    Denied {
+        /// The operation.
+        call: String,
+        /// What was answered.
+        message: String,
+    },
+    /// Understood and refused; trying again does not help.
+    #[error("{call} was refused: {message}")]
+    Refused {
+        /// The operation.
+        call: String,
+        /// What was answered.
+        message: String,
+    },
+}
+
+/// Gives a step's error enum the four variants' conversion: `AwsThrottled`, `AwsUnavailable`, `AwsDenied`, `AwsRefused`,
+/// each holding the sentence.
+#[macro_export]
+macro_rules! step_error_from_port_error {
+    ($error:ident) => {
+        impl From<$crate::ports::PortError> for $error {
+            fn from(error: $crate::ports::PortError) -> Self {
+                use $crate::ports::PortError;
+                let sentence = error.to_string();
+                match error {
+                    PortError::Throttled { .. } => Self::AwsThrottled(sentence),
+                    PortError::Unavailable { .. } => Self::AwsUnavailable(sentence),
+                    PortError::Denied { .. } => Self::AwsDenied(sentence),
+                    PortError::Refused { .. } => Self::AwsRefused(sentence),
+                }
+            }
+        }
+    };
+}
+
+/// Which of the two versions is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::Display)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum Side {
+    /// The version that serves now.
+    Stable,
+    /// The version on trial.
+    Canary,
+}
+
+/// How far a removal is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// Nothing is left of it.
+    Gone,
+    /// It takes time; call again. The text says what is waited for.
+    Going(String),
+}
+
+// ---------------------------------------------------------------------------------------------------------------- fleet
+
+/// An ECS service as the planner must know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceDescription {
+    /// Its name.
+    pub service: ServiceName,
+    /// Its ARN.
+    pub arn: String,
+    /// `ACTIVE`, `DRAINING` or `INACTIVE`.
+    pub status: String,
+    /// `ECS`, `CODE_DEPLOY` or `EXTERNAL`.
+    pub controller: String,
+    /// `ROLLING`, `BLUE_GREEN`, `LINEAR` or `CANARY`.
+    pub strategy: String,
+    /// `REPLICA` or `DAEMON`.
+    pub scheduling: String,
+    /// Whether ECS manages the whole service (ECS Express).
+    pub managed_by_ecs: bool,
+    /// How many tasks it should have.
+    pub desired_count: u32,
+    /// How many tasks run.
+    pub running_count: u32,
+    /// How many ECS deployments are in flight; one when the service is steady.
+    pub deployments: usize,
+    /// The task definition of the primary deployment.
+    pub task_definition: TaskDefinitionArn,
+    /// The ARNs of the Cloud Map services in which its tasks are registered.
+    pub registries: Vec<String>,
+    /// Whether Service Connect gives it a name in the namespace, which a copy cannot share.
+    pub service_connect_server: bool,
+    /// How many load-balancer target groups it is attached to.
+    pub load_balancers: usize,
+}
+
+/// A task definition as the planner must know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskDefinitionDescription {
+    /// Its ARN.
+    pub arn: TaskDefinitionArn,
+    /// Its family.
+    pub family: Family,
+    /// Its containers, in order.
+    pub containers: Vec<ContainerDescription>,
+    /// The container named by `proxyConfiguration`.
+    pub proxy_container: Option<String>,
+}
+
+/// A container as the planner must know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerDescription {
+    /// Its name.
+    pub name: String,
+    /// Its image.
+    pub image: String,
+    /// Whether the task ends with it.
+    pub essential: bool,
+    /// Its plain environment variables.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What is known of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImagePin {
+    /// Named by its digest: `repository@sha256:...`.
+    Pinned(String),
+    /// Not in Amazon ECR, or in a registry that may not be read; the text says which. The image stays as it was named.
+    Unknown(String),
+    /// ECR says that there is no such image.
+    Missing,
+}
+
+/// What a version's ECS service looks like now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// There is no such service, or only the record of a deleted one.
+    Absent,
+    /// It is being deleted.
+    Draining {
+        /// Tasks that still run.
+        running: u32,
+    },
+    /// It is there.
+    Active(Running),
+}
+
+/// A service that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// Tasks that should run.
+    pub desired: u32,
+    /// Tasks that run.
+    pub running: u32,
+    /// Tasks of the primary deployment that run.
+    pub running_new: u32,
+    /// The task definition of the primary deployment.
+    pub task_definition: TaskDefinitionArn,
+    /// How far the roll-out of the primary deployment is.
+    pub rollout: Rollout,
+    /// How many ECS deployments are in flight; one when the service is steady.
+    pub deployments: usize,
+}
+
+impl Running {
+    /// Whether every wanted task runs, all of them of the newest task definition, and ECS says that it is finished.
+    pub fn is_steady(&self) -> bool {
+        self.rollout == Rollout::Completed && self.deployments == 1 && self.running >= self.desired
+    }
+}
+
+/// How far ECS is with a roll-out (`rolloutState`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rollout {
+    /// Tasks are being started or stopped.
+    InProgress,
+    /// All tasks are of the new definition.
+    Completed,
+    /// ECS gave up; the text is its reason.
+    Failed(String),
+}
+
+/// A task that has stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoppedTask {
+    /// `EssentialContainerExited`, `TaskFailedToStart`, `ServiceSchedulerInitiated`, ...
+    pub stop_code: String,
+    /// ECS's own words.
+    pub reason: String,
+    /// The containers that ended with an exit code or a reason.
+    pub containers: Vec<StoppedContainer>,
+    /// When it stopped.
+    pub stopped_at: Option<Timestamp>,
+}
+
+/// A container of a task that has stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoppedContainer {
+    /// Its name.
+    pub name: String,
+    /// Its exit code, when it got as far as running.
+    pub exit_code: Option<i32>,
+    /// Why it did not start or was killed, when ECS says so.
+    pub reason: String,
+}
+
+impl StoppedTask {
+    /// Whether the task stopped by its own fault, not because ECS or a person wanted it so.
+    pub fn failed_by_itself(&self) -> bool {
+        matches!(self.stop_code.as_str(), "EssentialContainerExited" | "TaskFailedToStart")
+    }
+}
+
+impl std::fmt::Display for StoppedTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.reason)?;
+        for container in &self.containers {
+            write!(f, "; container {}", container.name)?;
+            if let Some(code) = container.exit_code {
+                write!(f, " exited with code {code}")?;
+            }
+            if !container.reason.is_empty() {
+                write!(f, ": {}", container.reason)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The tasks of the versions.
+pub trait Fleet {
+    /// The service, or `None` if the cluster has none of that name (or has no such cluster).
+    async fn service(&self, cluster: &ClusterName, service: &ServiceName) -> Result<Option<ServiceDescription>, PortError>;
+
+    /// A task definition by ARN, by `family:revision`, or by family (its newest active revision).
+    async fn task_definition(&self, name: &str) -> Result<Option<TaskDefinitionDescription>, PortError>;
+
+    /// Names the image by its digest where ECR allows.
+    async fn pin_image(&self, image: &str) -> Result<ImagePin, PortError>;
+
+    /// Ensures the canary's task definition; gives its ARN.
+    async fn ensure_canary_definition(&self, deployment: &Deployment, attachment: &Attachment) -> Result<TaskDefinitionArn, PortError>;
+
+    /// Ensures the canary's ECS service with `tasks` tasks; gives its ARN.
+    async fn ensure_canary_service(
+        &self,
+        deployment: &Deployment,
+        definition: &TaskDefinitionArn,
+        attachment: &Attachment,
+        tasks: u32,
+    ) -> Result<String, PortError>;
+
+    /// What a service looks like now.
+    async fn observe(&self, cluster: &ClusterName, service: &ServiceName) -> Result<Observation, PortError>;
+
+    /// The tasks of a service that stopped lately (ECS keeps them for about an hour), oldest first.
+    async fn stopped_tasks(&self, cluster: &ClusterName, service: &ServiceName) -> Result<Vec<StoppedTask>, PortError>;
+
+    /// Sets how many tasks a service should have.
+    async fn resize(&self, cluster: &ClusterName, service: &ServiceName, tasks: u32) -> Result<(), PortError>;
+
+    /// Ensures the revision of stable's family that carries the new version; gives its ARN.
+    async fn ensure_promoted_definition(&self, deployment: &Deployment) -> Result<TaskDefinitionArn, PortError>;
+
+    /// Tells stable's service to run `definition`; changes nothing if it does.
+    async fn update_stable(&self, deployment: &Deployment, definition: &TaskDefinitionArn) -> Result<(), PortError>;
+
+    /// Removes the ECS service of one side, its tasks drained first.
+    async fn remove_service(&self, deployment: &Deployment, side: Side) -> Result<Removal, PortError>;
+
+    /// Deregisters the task definition of one side: the canary's own, or the one that stable had.
+    async fn retire_definition(&self, deployment: &Deployment, side: Side) -> Result<(), PortError>;
+
+    /// Deregisters the revision that [`Fleet::ensure_promoted_definition`] made, if stable does not run it.
+    async fn retire_promoted_definition(&self, deployment: &Deployment) -> Result<(), PortError>;
+
+    /// What differs from the snapshot, after a rollback.
+    async fn traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError>;
+}
+
+// --------------------------------------------------------------------------------------------------------------- router
+
+/// Why discovery came to no single answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DiscoveryError {
+    /// The call failed.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// This service cannot be deployed with a canary, and why.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Two answers are possible; the sentence lists them and says which field of the request decides.
+    #[error("{0}")]
+    Ambiguous(String),
+}
+
+/// Why traffic was not shifted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ShiftError {
+    /// The call failed.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// Somebody else changed a route; nothing was written to it. The sentence has both versions.
+    #[error("{0}")]
+    ChangedByOthers(String),
+    /// The route did not have the weights that had just been written.
+    #[error("{0}")]
+    NotReadBack(String),
+}
+
+/// Where the traffic goes.
+pub trait TrafficRouter {
+    /// Finds the router's objects behind stable and takes the snapshot. Changes nothing.
+    async fn discover(
+        &self,
+        wish: Option<&RouterWish>,
+        service: &ServiceDescription,
+        definition: &TaskDefinitionDescription,
+        id: &DeploymentId,
+    ) -> Result<RouterRecord, DiscoveryError>;
+
+    /// Ensures the objects that the canary needs to be reached, without giving it traffic.
+    async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, PortError>;
+
+    /// How many of the canary's tasks the router could send traffic to now.
+    async fn healthy_targets(&self, deployment: &Deployment, attachment: &Attachment) -> Result<u32, PortError>;
+
+    /// Moves every route from `from` to `to` and reads each back.
+    ///
+    /// A route that already is at `to` is left alone; one that is at neither was changed by somebody else, and then no route
+    /// is written.
+    async fn shift(&self, deployment: &Deployment, from: Weight, to: Weight) -> Result<(), ShiftError>;
+
+    /// Proves that every route still is at `weight`, as it was last written.
+    async fn verify(&self, deployment: &Deployment, weight: Weight) -> Result<(), ShiftError>;
+
+    /// Gives all the traffic of both sides to one, for good. Gives the sentences about routes that others have changed:
+    /// their edits stay, only the other side's share is moved.
+    async fn settle(&self, deployment: &Deployment, on: Side) -> Result<Vec<String>, PortError>;
+
+    /// Removes the router's objects of one side, which has no traffic any more.
+    async fn tear_down(&self, deployment: &Deployment, side: Side) -> Result<Removal, PortError>;
+
+    /// What differs from the snapshot, after a rollback.
+    async fn traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError>;
+
+    /// The commands that give stable all the traffic by hand, for the case that a rollback cannot. Makes no call.
+    fn commands_to_stable(&self, deployment: &Deployment) -> Vec<Leftover>;
+}
+
+// -------------------------------------------------------------------------------------------------------------- signals
+
+/// What an answer of the metrics store said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// Data, complete for the window.
+    Value {
+        /// The sum of a count, or the worst datapoint of a query.
+        value: f64,
+        /// On how many datapoints it rests.
+        datapoints: usize,
+    },
+    /// The series has nothing in the window.
+    NoData,
+    /// The store said that its answer is not the whole one; the text is its status.
+    Incomplete(String),
+}
+
+/// A reading, and what was asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// The answer.
+    pub reading: Reading,
+    /// What was asked, in words that can be pasted into the console.
+    pub query: String,
+}
+
+/// How many requests a version served and how many of them failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestCounts {
+    /// All requests.
+    pub requests: Measured,
+    /// The failed ones.
+    pub errors: Measured,
+}
+
+/// What one check measured, with one call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurements {
+    /// The measured side's requests; `None` when the plan has no limit on them.
+    pub requests: Option<RequestCounts>,
+    /// Stable's requests in the same window, when the canary was measured.
+    pub stable_requests: Option<RequestCounts>,
+    /// The queries of the request, in its order.
+    pub queries: Vec<Measured>,
+}
+
+/// What an alarm says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlarmReading {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: AlarmState,
+    /// CloudWatch's own words.
+    pub reason: String,
+}
+
+/// An alarm's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlarmState {
+    /// Within its threshold.
+    Ok,
+    /// Beyond its threshold.
+    Alarm,
+    /// Not enough data to say.
+    InsufficientData,
+    /// There is no alarm of that name.
+    Missing,
+}
+
+/// What can be measured.
+pub trait HealthSignals {
+    /// Measures one side over the window, with one call. Before the canary exists, stable is measured (the pre-flight).
+    async fn measure(&self, deployment: &Deployment, side: Side, window: Window) -> Result<Measurements, PortError>;
+
+    /// The state of the alarms, in the order of the names.
+    async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmReading>, PortError>;
+}
+
+// --------------------------------------------------------------------------------------------------------------- ledger
+
+/// What a deployment is doing, as far as others must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum Phase {
+    /// On trial: stable is untouched and can take all the traffic back.
+    Running,
+    /// Stable is being updated: until that is done, the canary is the only healthy copy.
+    Promoting,
+    /// The canary has become the stable one; the old version is being removed.
+    Replacing,
+    /// The traffic is where it stays after a promotion; what is left is removal.
+    CleaningUp,
+    /// Everything is being put back.
+    RollingBack,
+    /// Over.
+    Ended,
+}
+
+impl Phase {
+    /// The legal moves. Staying is always legal, since every Lambda may run twice.
+    pub fn may_become(self, next: Self) -> bool {
+        use Phase::{CleaningUp, Ended, Promoting, Replacing, RollingBack, Running};
+        self == next
+            || matches!(
+                (self, next),
+                (Running, Promoting | Replacing | RollingBack | Ended)
+                    | (Promoting | Replacing, CleaningUp | Ended)
+                    | (CleaningUp | RollingBack, Ended)
+            )
+    }
+}
+
+/// Who holds a service's lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockHolder {
+    /// The execution that runs the deployment.
+    pub execution: ExecutionArn,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What came of asking for a service's lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lock {
+    /// It is ours. `bearer` is the ECS service that bears the name now, when a `replace` has changed it.
+    Taken {
+        /// The ECS service that bears the name.
+        bearer: Option<ServiceName>,
+    },
+    /// Another deployment has it.
+    Held(LockHolder),
+}
+
+/// A deployment as the ledger knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LedgerRecord {
+    /// The resolved deployment.
+    pub deployment: Deployment,
+    /// What it is doing.
+    pub phase: Phase,
+}
+
+/// The durable record of each deployment, and the lock of its service.
+pub trait Ledger {
+    /// Takes the service's lock for this execution, or says who has it. Taking it twice is taking it once.
+    async fn lock(&self, service: &ServiceKey, execution: &ExecutionArn, now: Timestamp) -> Result<Lock, PortError>;
+
+    /// Gives the lock back if it is this execution's.
+    async fn unlock(&self, service: &ServiceKey, execution: &ExecutionArn) -> Result<(), PortError>;
+
+    /// Records a planned deployment, in [`Phase::Running`]; changes nothing if it is recorded.
+    async fn record(&self, deployment: &Deployment) -> Result<(), PortError>;
+
+    /// The record of a deployment; `None` if it never got as far as being planned.
+    async fn find(&self, execution: &ExecutionArn) -> Result<Option<LedgerRecord>, PortError>;
+
+    /// Moves a deployment to `phase`, if [`Phase::may_become`] allows it; otherwise gives the phase that it is in.
+    async fn enter(&self, execution: &ExecutionArn, phase: Phase) -> Result<Result<(), Phase>, PortError>;
+
+    /// Ends a deployment and gives the lock back. `bearer` is the ECS service that bears the name from now on, after a
+    /// `replace`. A deployment that needs attention keeps its lock.
+    async fn close(
+        &self,
+        deployment: &Deployment,
+        ending: Ending,
+        bearer: Option<&ServiceName>,
+        now: Timestamp,
+    ) -> Result<(), PortError>;
+
+    /// What Step Functions says of an execution: `RUNNING`, `ABORTED`, ...; `None` if it no longer knows.
+    async fn execution_status(&self, execution: &ExecutionArn) -> Result<Option<String>, PortError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deployment_that_has_begun_to_promote_can_no_longer_roll_back() {
+        assert!(Phase::Running.may_become(Phase::RollingBack));
+        assert!(!Phase::Promoting.may_become(Phase::RollingBack));
+        assert!(!Phase::RollingBack.may_become(Phase::Promoting));
+        assert!(!Phase::Ended.may_become(Phase::Running));
+    }
+}

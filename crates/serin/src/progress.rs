@@ -1,0 +1,131 @@
+//! How far a deployment is: what travels from step to step beside the resolved [`crate::Deployment`].
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::name::TaskDefinitionArn;
+use crate::verdict::Verdict;
+use crate::weight::Weight;
+
+/// How far a deployment is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// What create-canary made; absent until all of it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CreatedCanary>,
+    /// The index of the step in force, counted from zero; absent before the first shift.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
+    /// The canary's weight as last read back.
+    #[serde(default)]
+    pub weight_percent: Weight,
+    /// When the step in force got its weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shifted_at: Option<Timestamp>,
+    /// How many checks were unhealthy so far.
+    #[serde(default)]
+    pub unhealthy_checks: u32,
+    /// How many checks were made so far.
+    #[serde(default)]
+    pub checks: u32,
+    /// The last verdict of each step, in order.
+    #[serde(default)]
+    pub verdicts: Vec<Verdict>,
+    /// How far the clean-up is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleanup: Option<CleanupProgress>,
+    /// How far the rollback is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<RollbackProgress>,
+    /// What was done, in order.
+    #[serde(default)]
+    pub timeline: Vec<Event>,
+}
+
+/// What create-canary made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedCanary {
+    /// The canary's task definition.
+    pub task_definition: TaskDefinitionArn,
+    /// The ARN of the canary's ECS service.
+    pub service_arn: String,
+    /// How the router knows whether the canary's tasks can be reached.
+    pub attachment: Attachment,
+}
+
+/// What the canary's tasks need so that the router can reach them; the router makes it, the fleet uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// The Cloud Map service in which the canary's tasks are registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry_arn: Option<String>,
+    /// Environment variables that differ from the source task definition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<EnvironmentChange>,
+}
+
+/// One environment variable of one container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvironmentChange {
+    /// The container.
+    pub container: String,
+    /// The variable; it exists in the source.
+    pub variable: String,
+    /// Its new value.
+    pub value: String,
+}
+
+/// How far the clean-up is. Each field is set when its part was seen to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CleanupProgress {
+    /// The revision that stable was updated to (promote).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted: Option<TaskDefinitionArn>,
+    /// When the traffic went to where it stays: back to stable (promote), or wholly to the canary (replace).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_settled_at: Option<Timestamp>,
+}
+
+/// How far the rollback is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackProgress {
+    /// When stable had all the traffic again.
+    pub traffic_returned_at: Timestamp,
+}
+
+/// One thing that was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// What, as a sentence without its full stop.
+    pub what: String,
+}
+
+/// How many events are kept; the state of an execution has a limit (256 KiB), a deployment with many waits must not reach it.
+const EVENTS_KEPT: usize = 200;
+
+impl Progress {
+    /// Notes that something was done.
+    pub fn note(&mut self, at: Timestamp, what: impl Into<String>) {
+        if self.timeline.len() < EVENTS_KEPT {
+            self.timeline.push(Event { at, what: what.into() });
+        }
+    }
+
+    /// Keeps `verdict` as the last one of its step.
+    pub fn keep(&mut self, verdict: Verdict) {
+        self.checks += 1;
+        match self.verdicts.last_mut() {
+            Some(last) if last.step == verdict.step => *last = verdict,
+            _ => self.verdicts.push(verdict),
+        }
+    }
+}

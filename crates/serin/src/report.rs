@@ -1,0 +1,78 @@
+//! What the reader of a finished execution gets: how it ended, why, what was done and what is left.
+
+use serde::{Deserialize, Serialize};
+
+use crate::progress::Event;
+use crate::verdict::Verdict;
+
+/// The three endings of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum Ending {
+    /// The new version is the stable one.
+    Promoted,
+    /// Everything is as it was.
+    RolledBack,
+    /// A person must finish it: the report names each thing that is left, and the command.
+    NeedsAttention,
+}
+
+/// Something that a deployment could not put in order, and the command that does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Leftover {
+    /// What is left, as a sentence without its full stop.
+    pub what: String,
+    /// The command that finishes the job, ready to paste.
+    pub command: String,
+}
+
+/// The whole story of a deployment that has ended: the execution's output, or its cause.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// How it ended.
+    pub ending: Ending,
+    /// The sentence that says why.
+    pub why: String,
+    /// The name of the error that led here; absent after a verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The last verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// The last verdict of each step.
+    pub verdicts: Vec<Verdict>,
+    /// What was done, in order.
+    pub done: Vec<Event>,
+    /// What is left to do; empty unless a person is needed.
+    pub left: Vec<Leftover>,
+}
+
+/// A `Fail` state's cause has at most this many bytes (Step Functions API, `sensitive-cause`: 32,768).
+const CAUSE_LIMIT: usize = 32_768;
+
+impl Report {
+    /// The report as the text of a `Fail` state's cause.
+    ///
+    /// When it is longer than a cause may be, the earlier verdicts and then the timeline are left out: why it ended and
+    /// what is left always stay.
+    pub fn to_cause(&self) -> String {
+        let mut shorter = self.clone();
+        let mut text = shorter.text();
+        if text.len() > CAUSE_LIMIT {
+            shorter.verdicts.clear();
+            text = shorter.text();
+        }
+        if text.len() > CAUSE_LIMIT {
+            shorter.done.clear();
+            text = shorter.text();
+        }
+        text
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).expect("a report has string keys only")
+    }
+}

@@ -1,0 +1,416 @@
+//! The deployment request: the execution's input, as a person or a pipeline writes it.
+//!
+//! [`Request::parse`] checks all of it and reports all faults at once, each with its path, before anything is created.
+//! Nothing is clamped and nothing unknown is ignored.
+
+mod fault;
+mod parse;
+mod reader;
+mod resolve;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use fault::{Fault, Faults};
+
+use crate::name::{ClusterName, ContainerName, ServiceName};
+use crate::verdict::Limit;
+use crate::weight::Weight;
+
+/// What to deploy, how to shift, how to judge and how to finish. Only `cluster`, `service` and one source of the new
+/// version are needed; everything else is discovered or has a stated default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(title = "A Serin deployment request")]
+pub struct Request {
+    /// The ECS cluster's name.
+    pub cluster: ClusterName,
+    /// The ECS service's name.
+    pub service: ServiceName,
+    /// The new image of the application's container. One of image, images, taskDefinition, imageDefinitions, imageDetail is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The new images by container name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<BTreeMap<ContainerName, String>>,
+    /// A task definition that already exists, as `family:revision` or ARN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_definition: Option<String>,
+    /// The content of CodePipeline's imagedefinitions.json.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_definitions: Option<Vec<ImageDefinition>>,
+    /// The content of CodePipeline's imageDetail.json.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_detail: Option<ImageDetail>,
+    /// Which container `image` is for. Default: the only essential container that is not a proxy or an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerName>,
+    /// Where the traffic is shifted. Default: discovered from the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<RouterWish>,
+    /// The steps. Default: 5, 25, 50 and 100 percent, five minutes each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanRequest>,
+    /// How many tasks the canary gets.
+    #[serde(default)]
+    pub capacity: Capacity,
+    /// How the canary is judged.
+    #[serde(default)]
+    pub checks: Checks,
+    /// What happens after the last step.
+    #[serde(default)]
+    pub finish: Finish,
+    /// What happens on an unhealthy verdict.
+    #[serde(default)]
+    pub on_unhealthy: OnUnhealthy,
+    /// How long the whole deployment may take, in seconds; then it is rolled back. 60 to 518400 (six days).
+    #[serde(default = "default_deadline")]
+    #[schemars(range(min = 60, max = 518_400))]
+    pub deadline_seconds: u32,
+}
+
+/// Six days: below the seven after which CodePipeline gives up on an execution, which cannot be caught.
+pub const LONGEST_DEADLINE_SECONDS: u32 = 518_400;
+
+const fn default_deadline() -> u32 {
+    14_400
+}
+
+/// One entry of CodePipeline's imagedefinitions.json, in its own spelling.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImageDefinition {
+    /// The container's name.
+    pub name: ContainerName,
+    /// The image.
+    pub image_uri: String,
+}
+
+/// CodePipeline's imageDetail.json, in its own spelling.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageDetail {
+    /// The image.
+    #[serde(rename = "ImageURI")]
+    pub image_uri: String,
+}
+
+/// Which router, and which of its objects where discovery finds more than one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouterWish {
+    /// The router.
+    pub kind: RouterKind,
+    /// The container that is the Envoy proxy, if more than one could be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_container: Option<String>,
+    /// The routes to shift. Default: every route of the mesh that names stable's virtual node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<Vec<RouteName>>,
+}
+
+/// The routers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display, strum::EnumString, strum::VariantNames)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum RouterKind {
+    /// AWS App Mesh.
+    AppMesh,
+}
+
+/// One route of one virtual router.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteName {
+    /// The virtual router's name.
+    pub virtual_router: String,
+    /// The route's name.
+    pub route: String,
+}
+
+/// The steps, in one of three forms: `steps`; `stepPercent` with `intervalSeconds`; `preset`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlanRequest {
+    /// Each weight and how long it is held. Weights strictly increase and end at 100, or at maxWeightPercent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Vec<StepRequest>>,
+    /// Equal steps of this size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_percent: Option<Weight>,
+    /// How long each equal step is held, in seconds. 1 to 604800.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub interval_seconds: Option<u32>,
+    /// One of CodeDeploy's own plans for ECS, with the same weights and times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
+    /// Promotion happens from this weight instead of 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_weight_percent: Option<Weight>,
+}
+
+/// A weight, and how long it is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StepRequest {
+    /// The canary's share of traffic, in percent.
+    pub weight_percent: Weight,
+    /// How long it is held and watched, in seconds. 1 to 604800.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub hold_seconds: u32,
+}
+
+/// CodeDeploy's predefined configurations for Amazon ECS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display, strum::EnumString, strum::VariantNames)]
+pub enum Preset {
+    /// 10 percent for 5 minutes, then all.
+    ECSCanary10Percent5Minutes,
+    /// 10 percent for 15 minutes, then all.
+    ECSCanary10Percent15Minutes,
+    /// 10 percent more every minute.
+    ECSLinear10PercentEvery1Minutes,
+    /// 10 percent more every 3 minutes.
+    ECSLinear10PercentEvery3Minutes,
+    /// All at once.
+    ECSAllAtOnce,
+}
+
+/// How many tasks the canary gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Capacity {
+    /// As many as its share of stable's, rounded up, before it gets that share.
+    #[default]
+    MatchWeight,
+    /// As many as stable.
+    Full,
+    /// This many, at every weight.
+    Tasks(u32),
+}
+
+/// How the canary is judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Checks {
+    /// How often a check is made, in seconds. 5 to 3600, and not below periodSeconds.
+    #[schemars(range(min = 5, max = 3600))]
+    pub interval_seconds: u32,
+    /// How long after a shift the measured window begins, in seconds: what Envoy needs to hear of it and the canary to warm up. 0 to 3600.
+    #[schemars(range(max = 3600))]
+    pub settle_seconds: u32,
+    /// The metrics' period in seconds: 10 or 30 for high-resolution metrics, or a multiple of 60 up to 3600.
+    #[schemars(range(min = 10, max = 3600))]
+    pub period_seconds: u32,
+    /// How old a datapoint must be to be complete, in seconds. 0 to 900. Default: two periods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 900))]
+    pub data_delay_seconds: Option<u32>,
+    /// How many unhealthy checks the deployment survives. 0 to 100.
+    #[schemars(range(max = 100))]
+    pub failures_allowed: u32,
+    /// On how many of the canary's requests a verdict must rest. 1 to 1000000000.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub min_requests: u64,
+    /// What happens when a step's hold is over and there is still too little data. It is never healthy.
+    pub on_too_little_data: OnTooLittleData,
+    /// The limit on the share of requests that the canary answers with 5xx. `null` turns it off, which needs an alarm or a query in its place.
+    pub error_rate_percent: Option<MaxPercent>,
+    /// Limits on latency percentiles. App Mesh's stock metrics have none: use `queries` there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub latency_ms: Vec<LatencyLimit>,
+    /// CloudWatch alarms that must not be in ALARM.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<String>,
+    /// CloudWatch queries and their limits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub queries: Vec<Query>,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self {
+            interval_seconds: 60,
+            settle_seconds: 60,
+            period_seconds: 60,
+            data_delay_seconds: None,
+            failures_allowed: 0,
+            min_requests: 50,
+            on_too_little_data: OnTooLittleData::Wait,
+            error_rate_percent: Some(MaxPercent { max: 1.0 }),
+            latency_ms: Vec::new(),
+            alarms: Vec::new(),
+            queries: Vec::new(),
+        }
+    }
+}
+
+impl Checks {
+    /// How old a datapoint must be to be complete: as the request says, or two periods.
+    pub fn data_delay(&self) -> u32 {
+        self.data_delay_seconds.unwrap_or(self.period_seconds * 2)
+    }
+}
+
+/// What happens when a step's hold is over and there is still too little data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, strum::EnumString, strum::VariantNames)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum OnTooLittleData {
+    /// Go on waiting, until the deployment's deadline.
+    #[default]
+    Wait,
+    /// Roll back.
+    RollBack,
+    /// Go on to the next step; the verdict stays inconclusive.
+    Proceed,
+}
+
+/// An upper bound in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MaxPercent {
+    /// At most this, from 0 to 100.
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub max: f64,
+}
+
+/// A limit on one latency percentile.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LatencyLimit {
+    /// The percentile, above 0 and below 100.
+    pub percentile: f64,
+    /// At most this many milliseconds.
+    pub max: f64,
+}
+
+/// A CloudWatch query and its limit.
+///
+/// In every text of `metricDataQueries`, `{{clusterName}}`, `{{canaryFamily}}`, `{{canaryService}}` and `{{virtualNode}}`
+/// stand for the canary's names. When several datapoints fall into the window, the worst one counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Query {
+    /// What findings call it.
+    pub name: String,
+    /// As CloudWatch's GetMetricData takes them; exactly one returns data.
+    pub metric_data_queries: Vec<MetricDataQuery>,
+    /// At most this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// At least this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+}
+
+impl Query {
+    /// The limits, one or two.
+    pub fn limits(&self) -> impl Iterator<Item = Limit> {
+        self.max.map(Limit::Max).into_iter().chain(self.min.map(Limit::Min))
+    }
+}
+
+/// One query of CloudWatch's GetMetricData, in its own spelling.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct MetricDataQuery {
+    /// Its id: a lowercase letter, then letters, digits and underscores.
+    pub id: String,
+    /// The metric; or an expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric_stat: Option<MetricStat>,
+    /// The expression over other ids; or a metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expression: Option<String>,
+    /// Whether its values are the answer. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_data: Option<bool>,
+    /// The period in seconds, for an expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<u32>,
+}
+
+/// A metric and its statistic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct MetricStat {
+    /// The metric.
+    pub metric: Metric,
+    /// The period in seconds.
+    pub period: u32,
+    /// The statistic: `Sum`, `Average`, `Maximum`, `p99`, ...
+    pub stat: String,
+}
+
+/// A metric's name and dimensions. CloudWatch matches dimensions exactly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Metric {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub metric_name: String,
+    /// The dimensions, all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dimensions: Vec<Dimension>,
+}
+
+/// One dimension.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Dimension {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// What happens after the last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Finish {
+    /// How the new version becomes the stable one.
+    pub mode: FinishMode,
+    /// How much longer than its hold the last step is watched, with the old version still warm, in seconds. 0 to 604800.
+    #[schemars(range(max = 604_800))]
+    pub keep_canary_seconds: u32,
+}
+
+/// How the new version becomes the stable one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, strum::EnumString, strum::VariantNames)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum FinishMode {
+    /// The original service is updated while the canary carries the traffic; then the canary goes.
+    #[default]
+    Promote,
+    /// The canary stays and the original service goes.
+    Replace,
+}
+
+/// What happens on an unhealthy verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, strum::EnumString, strum::VariantNames)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum OnUnhealthy {
+    /// Put everything back.
+    #[default]
+    RollBack,
+    /// Leave everything as it is and call a person.
+    Freeze,
+}
+
+/// Where the new version's images come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewVersion {
+    /// One image, for the application's container.
+    Image(String),
+    /// Images by container.
+    Images(BTreeMap<ContainerName, String>),
+    /// A task definition that exists.
+    TaskDefinition(String),
+}
+

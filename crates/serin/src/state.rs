@@ -1,0 +1,145 @@
+//! What travels between the states of the state machine. Every step takes it whole and returns it whole, so that the state
+//! machine neither computes nor edits data.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::deployment::Deployment;
+use crate::name::ExecutionArn;
+use crate::progress::Progress;
+use crate::report::{Ending, Report};
+
+/// The state machine's state between two steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The resolved deployment.
+    pub deployment: Deployment,
+    /// How far it is.
+    #[serde(default)]
+    pub progress: Progress,
+    /// Whether the step that returned this has reached its goal. If not, the state machine waits and calls it again.
+    #[serde(default)]
+    pub done: bool,
+    /// How long to wait before the next call, in seconds.
+    #[serde(default)]
+    pub wait_seconds: u32,
+    /// What a check calls for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Next>,
+    /// The error that a state caught.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// How the deployment ended, once it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
+    /// The whole story for the reader of the execution, once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Report>,
+    /// The report as text, because a `Fail` state's cause is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+}
+
+/// What a check calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::VariantNames)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum Next {
+    /// Wait and check again.
+    Wait,
+    /// Go to the plan's next step.
+    Advance,
+    /// The last step was healthy: make the new version the stable one.
+    Promote,
+    /// Put everything back.
+    RollBack,
+    /// Leave everything as it is and call a person.
+    Freeze,
+}
+
+/// What a `Catch` of the state machine recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The error's name: a variant of a step's error enum, or one of Step Functions' own.
+    #[serde(rename = "Error")]
+    pub error: String,
+    /// What the error said; for a Lambda the JSON of its answer.
+    #[serde(rename = "Cause", default)]
+    pub cause: String,
+}
+
+impl Failure {
+    /// The sentence in the cause: a Lambda's `errorMessage`, or the cause as it is.
+    pub fn sentence(&self) -> String {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct LambdaError {
+            error_message: String,
+        }
+        serde_json::from_str::<LambdaError>(&self.cause).map_or_else(|_| self.cause.clone(), |error| error.error_message)
+    }
+}
+
+/// What the state machine gives a step: who runs, when it is, and the state. Steps have no clock of their own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepInput<S = State> {
+    /// `$$.Execution.Id`.
+    pub execution: ExecutionArn,
+    /// `$$.Execution.StartTime`.
+    pub started_at: Timestamp,
+    /// `$$.State.EnteredTime`.
+    pub now: Timestamp,
+    /// `$`.
+    pub state: S,
+}
+
+impl State {
+    /// The state right after planning.
+    pub fn planned(deployment: Deployment) -> Self {
+        Self {
+            deployment,
+            progress: Progress::default(),
+            done: true,
+            wait_seconds: 0,
+            next: None,
+            failure: None,
+            ending: None,
+            report: None,
+            cause: None,
+        }
+    }
+
+    /// Not there yet: wait and call the step again.
+    #[must_use]
+    pub fn again_in(mut self, seconds: u32) -> Self {
+        self.done = false;
+        self.wait_seconds = seconds.max(1);
+        self
+    }
+
+    /// The step has reached its goal; `seconds` is how long to wait before what follows, where something waits.
+    #[must_use]
+    pub fn done_then_wait(mut self, seconds: u32) -> Self {
+        self.done = true;
+        self.wait_seconds = seconds.max(1);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_of_a_lambda_error_is_its_message() {
+        let failure = Failure {
+            error: "CanaryNotStarting".into(),
+            cause: r#"{"errorType":"CanaryNotStarting","errorMessage":"exit code 1"}"#.into(),
+        };
+        assert_eq!(failure.sentence(), "exit code 1");
+        let failure = Failure { error: "States.Timeout".into(), cause: "timed out".into() };
+        assert_eq!(failure.sentence(), "timed out");
+    }
+}

@@ -1,0 +1,150 @@
+//! What a check found: healthy, unhealthy or inconclusive, always with its evidence.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::weight::Weight;
+
+/// A state of knowledge about the canary.
+///
+/// Silence is never health: no data, too few requests or an API that did not answer is [`Outcome::Inconclusive`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum Outcome {
+    /// Measured, with enough data, and within every limit.
+    Healthy,
+    /// Measured, and beyond a limit.
+    Unhealthy,
+    /// Not enough is known.
+    Inconclusive,
+}
+
+impl Outcome {
+    /// The outcome of two findings together: unhealthy wins, then inconclusive.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unhealthy, _) | (_, Self::Unhealthy) => Self::Unhealthy,
+            (Self::Inconclusive, _) | (_, Self::Inconclusive) => Self::Inconclusive,
+            (Self::Healthy, Self::Healthy) => Self::Healthy,
+        }
+    }
+}
+
+/// The time over which something was measured: from `start` (included) to `end` (excluded), both on whole periods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Window {
+    /// The first instant that counts.
+    pub start: Timestamp,
+    /// The first instant that no longer counts.
+    pub end: Timestamp,
+}
+
+impl Window {
+    /// The window's length in seconds; zero when it is empty.
+    pub fn seconds(&self) -> i64 {
+        (self.end.as_second() - self.start.as_second()).max(0)
+    }
+}
+
+/// The bound that a value was held against.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Limit {
+    /// The value must not be above this.
+    Max(f64),
+    /// The value must not be below this.
+    Min(f64),
+}
+
+impl Limit {
+    /// Whether `value` is within the bound; a value that is not a number is not.
+    pub fn holds(self, value: f64) -> bool {
+        match self {
+            Self::Max(max) => value <= max,
+            Self::Min(min) => value >= min,
+        }
+    }
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Max(max) => write!(f, "at most {max}"),
+            Self::Min(min) => write!(f, "at least {min}"),
+        }
+    }
+}
+
+/// One thing that was looked at in a check, with its evidence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// What was looked at, as the request names it: `errorRatePercent`, `alarms.checkout-5xx`, `queries.latency`, `tasks`.
+    pub name: String,
+    /// What was found.
+    pub outcome: Outcome,
+    /// The sentence that says why.
+    pub sentence: String,
+    /// The canary's value, in the unit of the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// The bound that the value was held against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+    /// On how many requests the value rests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u64>,
+    /// Stable's value in the same window, for the reader; it decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<f64>,
+    /// What was asked, in words that can be pasted into the console.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub query: String,
+}
+
+/// The result of one check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verdict {
+    /// All findings together.
+    pub outcome: Outcome,
+    /// The sentence that says why: the deciding finding's, or that all is within limits.
+    pub sentence: String,
+    /// When the check ran.
+    pub at: Timestamp,
+    /// The number of the step, counted from one, as people count.
+    pub step: usize,
+    /// The canary's weight during the check.
+    pub weight_percent: Weight,
+    /// The time that was measured; absent when no data could exist yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// Each thing that was looked at.
+    pub findings: Vec<Finding>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_makes_an_unhealthy_finding_good_and_silence_is_not_health() {
+        use Outcome::{Healthy, Inconclusive, Unhealthy};
+        assert_eq!(Healthy.and(Healthy), Healthy);
+        assert_eq!(Healthy.and(Inconclusive), Inconclusive);
+        for other in [Healthy, Inconclusive, Unhealthy] {
+            assert_eq!(other.and(Unhealthy), Unhealthy);
+            assert_eq!(Unhealthy.and(other), Unhealthy);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_is_within_no_limit() {
+        assert!(!Limit::Max(1.0).holds(f64::NAN));
+        assert!(!Limit::Min(1.0).holds(f64::NAN));
+        assert!(Limit::Max(1.0).holds(1.0));
+    }
+}
