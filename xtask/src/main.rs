@@ -1,2 +1,163 @@
-//! The commands.
-fn main() {}
+//! The project's commands: `cargo xtask demo | local | test | lint`.
+//!
+//! They install what is needed, build everything and hand over. What they start lives in `serin-local`, so that this
+//! program is built in no time.
+#![expect(clippy::print_stderr, reason = "it talks to a person")]
+
+mod install;
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// The project's commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Xtask {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Deploy a good version and a bad one in a local cloud, and watch
+    Demo {
+        /// Run one scenario: good, bad, replace, crash-loop, no-data or second
+        #[arg(long)]
+        scenario: Option<String>,
+        /// Write what came of it into a file
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// Keep a local cloud up, or deploy in the one that is up
+    Local {
+        #[command(subcommand)]
+        command: Option<Local>,
+    },
+    /// Run all tests; arguments go to `cargo test`
+    #[command(disable_help_flag = true)]
+    Test {
+        /// Arguments for `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Check format and lints
+    Lint,
+}
+
+#[derive(Subcommand)]
+enum Local {
+    /// Start a deployment in the running local cloud and follow it
+    Deploy {
+        /// The request, as JSON
+        file: PathBuf,
+    },
+}
+
+/// Why a command did not do what it should.
+enum Failure {
+    /// A sentence for the person.
+    Sentence(String),
+    /// A program failed and has said so itself.
+    Program(u8),
+}
+
+impl From<String> for Failure {
+    fn from(sentence: String) -> Self {
+        Self::Sentence(sentence)
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Xtask::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Sentence(sentence)) => {
+            eprintln!("error: {sentence}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Program(code)) => ExitCode::from(code),
+    }
+}
+
+fn run(task: Task) -> Result<(), Failure> {
+    match task {
+        Task::Demo { scenario, json } => {
+            let mut arguments = vec![OsString::from("demo")];
+            if let Some(scenario) = scenario {
+                arguments.extend(["--scenario".into(), scenario.into()]);
+            }
+            if let Some(json) = json {
+                arguments.extend(["--json".into(), json.into()]);
+            }
+            prepare()?;
+            hand_over(&arguments)
+        }
+        Task::Local { command: None } => {
+            prepare()?;
+            hand_over(&["local".into()])
+        }
+        Task::Local {
+            command: Some(Local::Deploy { file }),
+        } => {
+            prepare()?;
+            hand_over(&["deploy".into(), file.into()])
+        }
+        Task::Test { arguments } => {
+            prepare()?;
+            cargo(&["test", "--workspace"], &arguments)
+        }
+        Task::Lint => {
+            cargo(&["fmt", "--all", "--check"], &[])?;
+            cargo(
+                &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"],
+                &[],
+            )
+        }
+    }
+}
+
+/// Installs the programs of the local cloud and builds every binary that runs in it. The whole workspace is built at
+/// once: built one by one, the packages would ask for different features of the AWS SDK and compile it again and again.
+fn prepare() -> Result<(), Failure> {
+    install::programs(&checkout())?;
+    cargo(&["build", "--workspace", "--bins"], &[])
+}
+
+/// Becomes serin-local.
+fn hand_over(arguments: &[OsString]) -> Result<(), Failure> {
+    let program = target_folder().join("debug/serin-local");
+    let error = Command::new(&program).args(arguments).exec();
+    Err(format!("cannot run {}: {error}", program.display()).into())
+}
+
+/// Runs cargo in the checkout.
+fn cargo(arguments: &[&str], more: &[OsString]) -> Result<(), Failure> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(arguments)
+        .args(more)
+        .current_dir(checkout())
+        .status()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        code => Err(Failure::Program(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))),
+    }
+}
+
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate is one folder below the checkout")
+        .to_owned()
+}
+
+fn target_folder() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => checkout().join(folder),
+        None => checkout().join("target"),
+    }
+}

@@ -1,7 +1,26 @@
 //! The adapters between the ports of Serin and AWS, and the Lambda runtime.
 //!
-//! With `serin-sim` the only crate that names a type of the AWS SDK. Adapters translate and decide nothing.
+//! With `serin-sim` the only crate that names a type of the AWS SDK. Adapters translate and decide nothing: our type to a
+//! request, an answer or an error to our type. They keep no state and have no retry loops; the SDK retries briefly, the
+//! state machine patiently.
 
+mod adapters;
+mod app_mesh;
 mod clients;
+mod cloud_watch;
+mod dynamo_db;
+mod ecs;
+mod error;
+mod ownership;
+mod router;
+mod run_step;
 
+pub use adapters::{Adapters, EnvironmentError};
+pub use app_mesh::AppMeshRouter;
 pub use clients::Clients;
+pub use cloud_watch::CloudWatchSignals;
+pub use dynamo_db::DynamoDbLedger;
+pub use ecs::EcsFleet;
+pub use lambda_runtime::Error;
+pub use router::Router;
+pub use run_step::{Failed, run_step};

@@ -1,1 +1,9 @@
-//! Turns measurements into a verdict with its evidence
+//! Turns measurements into a verdict with its evidence: numbers in, verdict out.
+//!
+//! No clock, no AWS, no I/O. Silence is never health: a limit without enough data is inconclusive, whatever the reason.
+
+mod limits;
+mod window;
+
+pub use limits::{judge_alarm, judge_error_rate, judge_query, judge_tasks, verdict};
+pub use window::{Measurable, StepTimes};

@@ -1,1 +1,31 @@
-//! The local cloud: the real Lambdas and state machine, a real Envoy, no AWS account
+//! The local cloud: the real Lambdas and state machine, a real Envoy, no AWS account.
+//!
+//! [`LocalCloud`] starts moto, the gateway before it, the functions, a user's world and its traffic, all on free ports;
+//! a demo or a test then deploys in it. What is real and what is played is told in `ARCHITECTURE.md`.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the local cloud is the world that a deployment acts on, and the world has real time"
+)]
+
+pub mod checkout;
+pub mod cloud;
+pub mod data_plane;
+
+pub mod executions;
+pub mod functions;
+pub mod gateway;
+
+
+
+
+pub mod stack;
+pub mod world;
+
+mod moto;
+mod ports;
+mod process;
+
+pub use cloud::{CloudError, CloudOptions, LocalCloud};
+pub use executions::{Ending, Execution, Outcome, Progress};
+pub use moto::MotoError;
+

@@ -42,6 +42,8 @@ pub struct Deployment {
     pub finish: Finish,
     /// What happens on an unhealthy verdict.
     pub on_unhealthy: OnUnhealthy,
+    /// How long the canary may take until all its tasks run and can be reached, in seconds.
+    pub ready_within_seconds: u32,
     /// What a person should know about how the plan was resolved.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -95,8 +97,132 @@ impl Deployment {
         }
     }
 
+    /// How long to wait before looking again at something that takes AWS time and began at `since`, in seconds.
+    ///
+    /// Short at first, because most things are quick, and then a tenth of the time that has passed, so that an execution
+    /// that waits until its deadline stays far below the 25,000 events that Step Functions allows.
+    pub fn poll_seconds(&self, since: Timestamp, now: Timestamp) -> u32 {
+        const SHORTEST: i64 = 3;
+        let elapsed = now.as_second() - since.as_second();
+        let whole = self.deadline_at.as_second() - self.started_at.as_second();
+        let longest = (whole / 1000).max(30);
+        u32::try_from((elapsed / 10).clamp(SHORTEST, longest)).expect("a positive number of seconds below a week")
+    }
+
+    /// Whether a removal that began at `since` has taken so long that a person must look.
+    pub fn is_removal_stuck(&self, since: Timestamp, now: Timestamp) -> bool {
+        // ECS stops a task within its stopTimeout (at most 120 seconds) after the deregistration delay (300 by default).
+        const LONGEST: i64 = 1800;
+        now.as_second() - since.as_second() > LONGEST
+    }
+
+    /// The command that rolls this deployment back, whatever became of its execution.
+    pub fn roll_back_command(&self) -> String {
+        let execution = self.execution.as_str();
+        let machine = execution
+            .rsplit_once(':')
+            .map_or(execution.to_owned(), |(machine, _)| machine.replacen(":execution:", ":stateMachine:", 1));
+        format!(
+            r#"aws stepfunctions start-execution --state-machine-arn {machine} --input '{{"rollBack": "{execution}"}}'"#
+        )
+    }
+
+    /// How long Envoys need to hear of a change and requests in flight to end, in seconds, before what has lost its traffic
+    /// may be removed: what the request calls settling, but never nothing.
+    pub fn drain_seconds(&self) -> u32 {
+        const SHORTEST: u32 = 5;
+        self.checks.settle_seconds.max(SHORTEST)
+    }
+
     /// Whether `now` is past the deadline.
     pub fn is_overdue(&self, now: Timestamp) -> bool {
         now >= self.deadline_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Request;
+    use crate::routing::{AppMeshRecord, CloudMapService, ProxyIdentity};
+
+    fn deployment(capacity: Capacity, desired_count: u32) -> Deployment {
+        let request = serde_json::json!({"cluster": "prod", "service": "checkout", "image": "checkout:2"});
+        let request = Request::parse(&request).unwrap();
+        let started_at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let execution = ExecutionArn::new("arn:aws:states:eu-west-1:1:execution:serin:one");
+        Deployment {
+            id: DeploymentId::of(&execution),
+            execution,
+            started_at,
+            deadline_at: "2026-11-21T16:00:00Z".parse().unwrap(),
+            service: ServiceKey { cluster: request.cluster.clone(), service: request.service.clone() },
+            stable: StableVersion {
+                service: request.service.clone(),
+                service_arn: String::new(),
+                task_definition: TaskDefinitionArn::new("checkout:1"),
+                family: Family::new("checkout"),
+                desired_count,
+            },
+            canary: CanaryVersion {
+                service: ServiceName::new("canary"),
+                family: Family::new("checkout-canary"),
+                source: TaskDefinitionArn::new("checkout:1"),
+                images: BTreeMap::new(),
+            },
+            router: RouterRecord::AppMesh(AppMeshRecord {
+                mesh: "prod".into(),
+                mesh_owner: None,
+                stable_node: "checkout".into(),
+                canary_node: "canary".into(),
+                proxy: ProxyIdentity { container: String::new(), variable: String::new(), stable_value: String::new() },
+                stable_registry: CloudMapService { namespace_id: String::new(), id: String::new(), arn: String::new(), name: String::new() },
+                canary_registry_name: String::new(),
+                routes: vec![],
+            }),
+            plan: request.resolve_plan(),
+            capacity,
+            checks: request.checks,
+            finish: request.finish,
+            on_unhealthy: request.on_unhealthy,
+            ready_within_seconds: request.ready_within_seconds,
+            notes: vec![],
+        }
+    }
+
+    fn percent(percent: f64) -> Weight {
+        Weight::from_percent(percent).unwrap()
+    }
+
+    #[test]
+    fn capacity_that_follows_the_weight_is_rounded_up_and_never_zero() {
+        // The figures of Argo Rollouts' TestTrafficWeightToReplicas for 10 replicas, but for the first: zero is never enough.
+        let tasks = |weight| deployment(Capacity::MatchWeight, 10).tasks_at(percent(weight));
+        assert_eq!([0.0, 20.0, 25.0, 33.0, 99.0, 100.0].map(tasks), [1, 2, 3, 4, 10, 10]);
+    }
+
+    #[test]
+    fn full_capacity_is_stables_and_a_number_is_that_number() {
+        assert_eq!(deployment(Capacity::Full, 4).tasks_at(percent(1.0)), 4);
+        assert_eq!(deployment(Capacity::Tasks(2), 4).tasks_at(percent(100.0)), 2);
+    }
+
+    #[test]
+    fn the_command_that_rolls_back_names_the_state_machine_of_the_execution() {
+        let command = deployment(Capacity::Full, 1).roll_back_command();
+        assert!(command.contains("--state-machine-arn arn:aws:states:eu-west-1:1:stateMachine:serin "), "{command}");
+        assert!(command.contains(r#"{"rollBack": "arn:aws:states:eu-west-1:1:execution:serin:one"}"#), "{command}");
+    }
+
+    #[test]
+    fn polling_until_the_longest_deadline_stays_within_an_executions_events() {
+        let mut deployment = deployment(Capacity::Full, 1);
+        deployment.deadline_at = deployment.started_at + jiff::SignedDuration::from_secs(518_400);
+        let (mut now, mut polls) = (deployment.started_at, 0);
+        while !deployment.is_overdue(now) {
+            now += jiff::SignedDuration::from_secs(i64::from(deployment.poll_seconds(deployment.started_at, now)));
+            polls += 1;
+        }
+        assert!(polls * 9 < 20_000, "{polls}");
     }
 }

@@ -474,11 +474,11 @@ pub trait HealthSignals {
 pub enum Phase {
     /// On trial: stable is untouched and can take all the traffic back.
     Running,
-    /// Stable is being updated: until that is done, the canary is the only healthy copy.
+    /// Stable is being updated: until that is done, the canary is the only copy known to be healthy.
     Promoting,
-    /// The canary has become the stable one; the old version is being removed.
+    /// The canary is getting all the traffic for good; stable still runs, untouched.
     Replacing,
-    /// The traffic is where it stays after a promotion; what is left is removal.
+    /// The traffic is where it stays after a promotion; what is left is removal, and there is no way back.
     CleaningUp,
     /// Everything is being put back.
     RollingBack,
@@ -493,8 +493,8 @@ impl Phase {
         self == next
             || matches!(
                 (self, next),
-                (Running, Promoting | Replacing | RollingBack | Ended)
-                    | (Promoting | Replacing, CleaningUp | Ended)
+                (Running, Promoting | Replacing | RollingBack)
+                    | (Promoting | Replacing, CleaningUp | RollingBack)
                     | (CleaningUp | RollingBack, Ended)
             )
     }
@@ -528,6 +528,8 @@ pub struct LedgerRecord {
     pub deployment: Deployment,
     /// What it is doing.
     pub phase: Phase,
+    /// How it ended, once it has.
+    pub ending: Option<Ending>,
 }
 
 /// The durable record of each deployment, and the lock of its service.
@@ -544,11 +546,17 @@ pub trait Ledger {
     /// The record of a deployment; `None` if it never got as far as being planned.
     async fn find(&self, execution: &ExecutionArn) -> Result<Option<LedgerRecord>, PortError>;
 
+    /// What a deployment is doing; `None` if it never got as far as being planned.
+    async fn phase(&self, execution: &ExecutionArn) -> Result<Option<Phase>, PortError> {
+        Ok(self.find(execution).await?.map(|record| record.phase))
+    }
+
     /// Moves a deployment to `phase`, if [`Phase::may_become`] allows it; otherwise gives the phase that it is in.
     async fn enter(&self, execution: &ExecutionArn, phase: Phase) -> Result<Result<(), Phase>, PortError>;
 
     /// Ends a deployment and gives the lock back. `bearer` is the ECS service that bears the name from now on, after a
-    /// `replace`. A deployment that needs attention keeps its lock.
+    /// `replace`. A deployment that needs attention is not closed: it keeps its phase and its lock until a person has
+    /// finished it.
     async fn close(
         &self,
         deployment: &Deployment,
@@ -566,9 +574,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deployment_that_has_begun_to_promote_can_no_longer_roll_back() {
+    fn once_the_traffic_is_where_it_stays_there_is_no_way_back() {
         assert!(Phase::Running.may_become(Phase::RollingBack));
-        assert!(!Phase::Promoting.may_become(Phase::RollingBack));
+        assert!(Phase::Promoting.may_become(Phase::RollingBack));
+        assert!(!Phase::CleaningUp.may_become(Phase::RollingBack));
         assert!(!Phase::RollingBack.may_become(Phase::Promoting));
         assert!(!Phase::Ended.may_become(Phase::Running));
     }

@@ -120,6 +120,14 @@ impl Progress {
         }
     }
 
+    /// Notes something that goes on over several calls, once.
+    pub fn note_once(&mut self, at: Timestamp, what: impl Into<String>) {
+        let what = what.into();
+        if self.timeline.last().is_none_or(|event| event.what != what) {
+            self.note(at, what);
+        }
+    }
+
     /// Keeps `verdict` as the last one of its step.
     pub fn keep(&mut self, verdict: Verdict) {
         self.checks += 1;

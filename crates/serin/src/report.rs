@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::progress::Event;
+use crate::progress::{Event, Progress};
 use crate::verdict::Verdict;
 
 /// The three endings of a deployment.
@@ -54,6 +54,19 @@ pub struct Report {
 const CAUSE_LIMIT: usize = 32_768;
 
 impl Report {
+    /// The story of a deployment that got this far.
+    pub fn of(progress: &Progress, ending: Ending, why: impl Into<String>) -> Self {
+        Self {
+            ending,
+            why: why.into(),
+            error: None,
+            verdict: progress.verdicts.last().cloned(),
+            verdicts: progress.verdicts.clone(),
+            done: progress.timeline.clone(),
+            left: Vec::new(),
+        }
+    }
+
     /// The report as the text of a `Fail` state's cause.
     ///
     /// When it is longer than a cause may be, the earlier verdicts and then the timeline are left out: why it ended and
@@ -74,5 +87,24 @@ impl Report {
 
     fn text(&self) -> String {
         serde_json::to_string(self).expect("a report has string keys only")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_would_be_too_long_keeps_why_and_what_is_left() {
+        let mut progress = Progress::default();
+        for _ in 0..200 {
+            progress.note(jiff::Timestamp::UNIX_EPOCH, "x".repeat(300));
+        }
+        let mut report = Report::of(&progress, Ending::NeedsAttention, "the why");
+        report.left.push(Leftover { what: "a service".into(), command: "aws ecs delete-service".into() });
+        let cause = report.to_cause();
+        assert!(cause.len() <= CAUSE_LIMIT);
+        let read: Report = serde_json::from_str(&cause).unwrap();
+        assert_eq!((read.why.as_str(), read.left.len()), ("the why", 1));
     }
 }

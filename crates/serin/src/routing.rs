@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::progress::Attachment;
 use crate::weight::Weight;
 
 /// The router of a deployment and all that it needs to shift, restore and tear down. One variant per router.
@@ -17,6 +18,24 @@ impl RouterRecord {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::AppMesh(_) => "appMesh",
+        }
+    }
+
+    /// How the router knows whether stable's tasks can be reached, in the form that it has for the canary.
+    pub fn stable_attachment(&self) -> Attachment {
+        match self {
+            Self::AppMesh(record) => {
+                Attachment { registry_arn: Some(record.stable_registry.arn.clone()), environment: Vec::new() }
+            }
+        }
+    }
+
+    /// Why this router has no latency percentiles of its own; `None` if it has.
+    pub const fn no_latency_because(&self) -> Option<&'static str> {
+        match self {
+            Self::AppMesh(_) => Some(
+                "App Mesh has no latency percentiles: Envoy's are histograms, which the stock CloudWatch agent drops; use checks.queries with a metric of your own",
+            ),
         }
     }
 

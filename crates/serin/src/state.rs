@@ -119,6 +119,16 @@ impl State {
         self
     }
 
+    /// The deployment has ended, as `report` says.
+    #[must_use]
+    pub fn ended(mut self, report: Report) -> Self {
+        self.done = true;
+        self.ending = Some(report.ending);
+        self.cause = Some(report.to_cause());
+        self.report = Some(report);
+        self
+    }
+
     /// The step has reached its goal; `seconds` is how long to wait before what follows, where something waits.
     #[must_use]
     pub fn done_then_wait(mut self, seconds: u32) -> Self {

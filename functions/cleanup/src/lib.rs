@@ -1,1 +1,234 @@
-//! After success: makes the new version the stable one and removes what is no longer needed
+//! After success: makes the new version the stable one and removes what is no longer needed.
+//!
+//! `promote` updates the original service while the canary carries the traffic, gives the traffic back and removes the
+//! canary. `replace` lets the canary stay and removes the original. Both go step by step, by being called again.
+//!
+//! From the moment stable is touched, the canary is the only copy that is known to be healthy: an error from here on never
+//! takes its traffic away. The rollback step learns that from the ledger's phase.
+
+use jiff::Timestamp;
+use serin::ports::{Fleet, Ledger, Observation, Phase, Removal, Rollout, ShiftError, Side, TrafficRouter};
+use serin::progress::{Attachment, CleanupProgress};
+use serin::report::{Ending, Report};
+use serin::request::FinishMode;
+use serin::weight::Weight;
+use serin::{ServiceName, State, StepInput, step_error_from_port_error};
+
+/// Why the clean-up did not succeed. The names are the state machine's.
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+pub enum CleanupError {
+    /// Somebody else changed a route since it was last written; stable was not touched.
+    #[error("{0}")]
+    RouteChangedByOthers(String),
+    /// A route could not be read as it had been written; reading again helps.
+    #[error("{0}")]
+    WeightNotReadBack(String),
+    /// Stable could not be updated to the new version; the canary keeps the traffic.
+    #[error("stable could not be updated to the new version, the canary keeps the traffic: {0}")]
+    PromotionFailed(String),
+    /// The canary's service does not exist.
+    #[error("the canary's service {0} is gone")]
+    CanaryGone(String),
+    /// The traffic is where it stays, but something that is no longer needed does not go away.
+    #[error("the traffic is where it stays, but a removal takes too long: {0}")]
+    RemovalStuck(String),
+    /// The deployment took too long; stable was not touched.
+    #[error("the deployment's deadline has passed")]
+    DeadlineExceeded,
+    /// The ledger says that this deployment is over, or being rolled back: this call came too late.
+    #[error("the deployment no longer runs")]
+    DeploymentFenced,
+    /// Too many calls.
+    #[error("{0}")]
+    AwsThrottled(String),
+    /// No answer.
+    #[error("{0}")]
+    AwsUnavailable(String),
+    /// The function's role lacks a permission.
+    #[error("{0}")]
+    AwsDenied(String),
+    /// A call was understood and refused.
+    #[error("{0}")]
+    AwsRefused(String),
+}
+
+step_error_from_port_error!(CleanupError);
+
+impl From<ShiftError> for CleanupError {
+    fn from(error: ShiftError) -> Self {
+        match error {
+            ShiftError::Port(error) => error.into(),
+            ShiftError::ChangedByOthers(sentence) => Self::RouteChangedByOthers(sentence),
+            ShiftError::NotReadBack(sentence) => Self::WeightNotReadBack(sentence),
+        }
+    }
+}
+
+/// One call's way through the clean-up; the next part that is not done yet decides.
+///
+/// # Errors
+/// [`CleanupError`]; each leads to the rollback step, which puts everything back only if stable was not touched.
+pub async fn cleanup(
+    fleet: &impl Fleet,
+    router: &impl TrafficRouter,
+    ledger: &impl Ledger,
+    input: StepInput,
+) -> Result<State, CleanupError> {
+    let StepInput { now, state, .. } = input;
+    let step = Cleanup { fleet, router, ledger, now };
+    let cleanup = state.progress.cleanup.clone().unwrap_or_default();
+    match (state.deployment.finish.mode, cleanup.traffic_settled_at) {
+        (_, Some(settled_at)) => step.remove_what_is_not_needed(state, settled_at).await,
+        (FinishMode::Promote, None) => match cleanup.promoted {
+            None => step.update_stable(state).await,
+            Some(_) => step.give_traffic_back(state).await,
+        },
+        (FinishMode::Replace, None) => step.give_traffic_to_canary(state).await,
+    }
+}
+
+struct Cleanup<'a, F, R, L> {
+    fleet: &'a F,
+    router: &'a R,
+    ledger: &'a L,
+    now: Timestamp,
+}
+
+impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
+    /// Promote, part one: the last look at the routes before stable is touched, then the update.
+    async fn update_stable(&self, mut state: State) -> Result<State, CleanupError> {
+        let deployment = &state.deployment;
+        if self.ledger.phase(&deployment.execution).await? == Some(Phase::Running) {
+            if deployment.is_overdue(self.now) {
+                return Err(CleanupError::DeadlineExceeded);
+            }
+            self.router.verify(deployment, state.progress.weight_percent).await?;
+        }
+        self.enter(&state, Phase::Promoting).await?;
+        let promoted = self.fleet.ensure_promoted_definition(deployment).await?;
+        self.fleet.update_stable(deployment, &promoted).await?;
+
+        state.progress.note(self.now, format!("updated {} to {promoted}", deployment.stable.service));
+        state.progress.cleanup = Some(CleanupProgress { promoted: Some(promoted), traffic_settled_at: None });
+        let seconds = state.deployment.poll_seconds(self.now, self.now);
+        Ok(state.again_in(seconds))
+    }
+
+    /// Promote, part two: as soon as stable runs the new version and can be reached, it gets all the traffic.
+    async fn give_traffic_back(&self, mut state: State) -> Result<State, CleanupError> {
+        let deployment = &state.deployment;
+        let stable = &deployment.stable.service;
+        let promoted = state.progress.cleanup.as_ref().and_then(|cleanup| cleanup.promoted.clone());
+        let tasks = match self.fleet.observe(deployment.cluster(), stable).await? {
+            Observation::Active(tasks) => tasks,
+            Observation::Absent | Observation::Draining { .. } => {
+                return Err(CleanupError::PromotionFailed(format!("service {stable} is gone")));
+            }
+        };
+        if Some(&tasks.task_definition) != promoted.as_ref() {
+            let now_runs = format!("service {stable} went to {}", tasks.task_definition);
+            return Err(CleanupError::PromotionFailed(now_runs));
+        }
+        if let Rollout::Failed(reason) = &tasks.rollout {
+            return Err(CleanupError::PromotionFailed(reason.clone()));
+        }
+        if !tasks.is_steady() || !self.can_be_reached(&state, &deployment.router.stable_attachment(), tasks.desired).await? {
+            if deployment.is_overdue(self.now) {
+                let so_far = format!("{} of {} tasks run the new version at the deadline", tasks.running_new, tasks.desired);
+                return Err(CleanupError::PromotionFailed(so_far));
+            }
+            let seconds = deployment.poll_seconds(deployment.started_at, self.now);
+            return Ok(state.again_in(seconds));
+        }
+        self.settle(&mut state, Side::Stable).await?;
+        let seconds = state.deployment.drain_seconds();
+        Ok(state.again_in(seconds))
+    }
+
+    /// Replace: the canary gets as many tasks as stable has, then all the traffic, for good.
+    async fn give_traffic_to_canary(&self, mut state: State) -> Result<State, CleanupError> {
+        let deployment = &state.deployment;
+        let canary = &deployment.canary.service;
+        let gone = || CleanupError::CanaryGone(canary.to_string());
+        let phase = self.ledger.phase(&deployment.execution).await?;
+        if phase == Some(Phase::Running) {
+            if deployment.is_overdue(self.now) {
+                return Err(CleanupError::DeadlineExceeded);
+            }
+            let attachment = state.progress.canary.as_ref().map(|canary| canary.attachment.clone()).ok_or_else(gone)?;
+            let Observation::Active(tasks) = self.fleet.observe(deployment.cluster(), canary).await? else {
+                return Err(gone());
+            };
+            let needed = deployment.tasks_at(Weight::FULL).max(deployment.stable.desired_count);
+            if tasks.desired < needed {
+                self.fleet.resize(deployment.cluster(), canary, needed).await?;
+            }
+            if tasks.running < needed || !self.can_be_reached(&state, &attachment, needed).await? {
+                let seconds = deployment.poll_seconds(deployment.started_at, self.now);
+                return Ok(state.again_in(seconds));
+            }
+            self.router.verify(deployment, state.progress.weight_percent).await?;
+        }
+        // After a lost answer the ledger may be one phase further than this call's input.
+        if phase != Some(Phase::CleaningUp) {
+            self.enter(&state, Phase::Replacing).await?;
+        }
+        self.settle(&mut state, Side::Canary).await?;
+        let seconds = state.deployment.drain_seconds();
+        Ok(state.again_in(seconds))
+    }
+
+    /// The side that has lost its traffic goes, once Envoys have heard of it and requests in flight have ended.
+    async fn remove_what_is_not_needed(&self, mut state: State, settled_at: Timestamp) -> Result<State, CleanupError> {
+        let deployment = &state.deployment;
+        let drained_at = settled_at.as_second() + i64::from(deployment.drain_seconds());
+        if let Ok(seconds @ 1..) = u32::try_from(drained_at - self.now.as_second()) {
+            return Ok(state.again_in(seconds));
+        }
+        let (side, bearer): (Side, Option<ServiceName>) = match deployment.finish.mode {
+            FinishMode::Promote => (Side::Canary, None),
+            FinishMode::Replace => (Side::Stable, Some(deployment.canary.service.clone())),
+        };
+        let mut removals = self.fleet.remove_service(deployment, side).await?;
+        if removals == Removal::Gone {
+            removals = self.router.tear_down(deployment, side).await?;
+        }
+        if let Removal::Going(what) = removals {
+            if deployment.is_removal_stuck(settled_at, self.now) {
+                return Err(CleanupError::RemovalStuck(what));
+            }
+            let seconds = deployment.poll_seconds(settled_at, self.now);
+            return Ok(state.again_in(seconds));
+        }
+        self.fleet.retire_definition(deployment, side).await?;
+        self.ledger.close(deployment, Ending::Promoted, bearer.as_ref(), self.now).await?;
+
+        let why = match side {
+            Side::Canary => format!("every step was judged; {} runs the new version", deployment.stable.service),
+            Side::Stable => format!("every step was judged; {} has replaced {}", deployment.canary.service, deployment.stable.service),
+        };
+        state.progress.note(self.now, format!("removed what the {side} had"));
+        let report = Report::of(&state.progress, Ending::Promoted, why);
+        Ok(state.ended(report))
+    }
+
+    async fn settle(&self, state: &mut State, on: Side) -> Result<(), CleanupError> {
+        let edited = self.router.settle(&state.deployment, on).await?;
+        self.enter(state, Phase::CleaningUp).await?;
+        state.progress.note(self.now, format!("gave all the traffic to the {on} side, for good"));
+        for sentence in edited {
+            state.progress.note(self.now, sentence);
+        }
+        let promoted = state.progress.cleanup.take().and_then(|cleanup| cleanup.promoted);
+        state.progress.cleanup = Some(CleanupProgress { promoted, traffic_settled_at: Some(self.now) });
+        Ok(())
+    }
+
+    async fn can_be_reached(&self, state: &State, attachment: &Attachment, tasks: u32) -> Result<bool, CleanupError> {
+        Ok(self.router.healthy_targets(&state.deployment, attachment).await? >= tasks)
+    }
+
+    async fn enter(&self, state: &State, phase: Phase) -> Result<(), CleanupError> {
+        self.ledger.enter(&state.deployment.execution, phase).await?.map_err(|_| CleanupError::DeploymentFenced)
+    }
+}

@@ -1,1 +1,152 @@
-//! Starts the canary beside stable and waits until it is ready
+//! Starts the canary beside stable and waits, by being called again, until it is ready.
+//!
+//! The canary is ready when its roll-out is complete, all its tasks run and the router could send traffic to each of them.
+//! A crash loop is recognised from the stopped tasks, after two failed starts, and not from a time-out.
+
+use jiff::Timestamp;
+use serin::ports::{Fleet, Ledger, Observation, Phase, Rollout, Running, StoppedTask, TrafficRouter};
+use serin::progress::CreatedCanary;
+use serin::{Deployment, State, StepInput, step_error_from_port_error};
+
+/// How many tasks may fail by themselves before the canary counts as crashing in a loop.
+const CRASHES_ALLOWED: usize = 1;
+
+/// Why the canary could not be created. The names are the state machine's.
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+pub enum CreateCanaryError {
+    /// Its tasks stop by themselves, or ECS gave up.
+    #[error("the canary does not start: {0}")]
+    CanaryNotStarting(String),
+    /// It was not ready in the time that the request gives it.
+    #[error("the canary was not ready within {seconds} seconds: {lacking}")]
+    CanaryNotReady {
+        /// `readyWithinSeconds`.
+        seconds: u32,
+        /// What it lacks.
+        lacking: String,
+    },
+    /// Somebody removed it.
+    #[error("the canary's service {0} is gone: somebody else removed it")]
+    CanaryGone(String),
+    /// The deployment took too long.
+    #[error("the deployment's deadline has passed")]
+    DeadlineExceeded,
+    /// The ledger says that this deployment is over, or being rolled back: this call came too late.
+    #[error("the deployment no longer runs")]
+    DeploymentFenced,
+    /// Too many calls.
+    #[error("{0}")]
+    AwsThrottled(String),
+    /// No answer.
+    #[error("{0}")]
+    AwsUnavailable(String),
+    /// The function's role lacks a permission.
+    #[error("{0}")]
+    AwsDenied(String),
+    /// A call was understood and refused.
+    #[error("{0}")]
+    AwsRefused(String),
+}
+
+step_error_from_port_error!(CreateCanaryError);
+
+/// Ensures the canary and reports whether it is ready.
+///
+/// # Errors
+/// [`CreateCanaryError`]; each leads to the rollback.
+pub async fn create_canary(
+    fleet: &impl Fleet,
+    router: &impl TrafficRouter,
+    ledger: &impl Ledger,
+    input: StepInput,
+) -> Result<State, CreateCanaryError> {
+    let StepInput { execution, now, mut state, .. } = input;
+    if ledger.phase(&execution).await? != Some(Phase::Running) {
+        return Err(CreateCanaryError::DeploymentFenced);
+    }
+    let canary = match state.progress.canary.clone() {
+        Some(canary) => canary,
+        None => create(fleet, router, &state.deployment).await?,
+    };
+    if state.progress.canary.is_none() {
+        state.progress.note(now, format!("created the canary {}", state.deployment.canary.service));
+    }
+
+    let deployment = &state.deployment;
+    let lacking = match fleet.observe(deployment.cluster(), &deployment.canary.service).await? {
+        Observation::Active(tasks) => {
+            let stopped = match tasks.is_steady() {
+                true => Vec::new(),
+                false => fleet.stopped_tasks(deployment.cluster(), &deployment.canary.service).await?,
+            };
+            refuse_a_crash_loop(&tasks, &stopped)?;
+            let reachable = router.healthy_targets(deployment, &canary.attachment).await?;
+            lacking(&tasks, reachable)
+        }
+        Observation::Absent | Observation::Draining { .. } => {
+            return Err(CreateCanaryError::CanaryGone(deployment.canary.service.to_string()));
+        }
+    };
+    state.progress.canary = Some(canary);
+    match lacking {
+        None => {
+            state.progress.note(now, "the canary is ready: all tasks run and can be reached");
+            Ok(state.done_then_wait(1))
+        }
+        Some(lacking) => {
+            refuse_lateness(&state.deployment, now, lacking)?;
+            let seconds = state.deployment.poll_seconds(state.deployment.started_at, now);
+            Ok(state.again_in(seconds))
+        }
+    }
+}
+
+/// The router's objects come first: the canary's tasks must never register where stable's do.
+async fn create(
+    fleet: &impl Fleet,
+    router: &impl TrafficRouter,
+    deployment: &Deployment,
+) -> Result<CreatedCanary, CreateCanaryError> {
+    let first = deployment.plan.steps()[0].weight_percent;
+    let attachment = router.prepare(deployment).await?;
+    let task_definition = fleet.ensure_canary_definition(deployment, &attachment).await?;
+    let service_arn =
+        fleet.ensure_canary_service(deployment, &task_definition, &attachment, deployment.tasks_at(first)).await?;
+    Ok(CreatedCanary { task_definition, service_arn, attachment })
+}
+
+/// What the canary lacks to be ready; `None` if it is.
+fn lacking(tasks: &Running, reachable: u32) -> Option<String> {
+    if tasks.running < tasks.desired {
+        return Some(format!("{} of {} tasks run", tasks.running, tasks.desired));
+    }
+    if reachable < tasks.desired {
+        return Some(format!("all {} tasks run, but only {reachable} can be reached", tasks.desired));
+    }
+    (!tasks.is_steady()).then(|| "all tasks run, but ECS has not completed the roll-out".to_owned())
+}
+
+fn refuse_a_crash_loop(tasks: &Running, stopped: &[StoppedTask]) -> Result<(), CreateCanaryError> {
+    let crashed: Vec<_> = stopped.iter().filter(|task| task.failed_by_itself()).collect();
+    if let (Some(first), true) = (crashed.first(), crashed.len() > CRASHES_ALLOWED) {
+        return Err(CreateCanaryError::CanaryNotStarting(format!("{} tasks failed; the first: {first}", crashed.len())));
+    }
+    match &tasks.rollout {
+        Rollout::Failed(reason) => {
+            let first = crashed.first().map_or_else(String::new, |task| format!("; the first failed task: {task}"));
+            Err(CreateCanaryError::CanaryNotStarting(format!("ECS gave up: {reason}{first}")))
+        }
+        Rollout::InProgress | Rollout::Completed => Ok(()),
+    }
+}
+
+fn refuse_lateness(deployment: &Deployment, now: Timestamp, lacking: String) -> Result<(), CreateCanaryError> {
+    if deployment.is_overdue(now) {
+        return Err(CreateCanaryError::DeadlineExceeded);
+    }
+    let seconds = deployment.ready_within_seconds;
+    if now.as_second() - deployment.started_at.as_second() >= i64::from(seconds) {
+        return Err(CreateCanaryError::CanaryNotReady { seconds, lacking });
+    }
+    Ok(())
+}

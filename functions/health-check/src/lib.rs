@@ -1,1 +1,160 @@
-//! Measures the canary, gives a verdict and says what comes next
+//! Measures the canary over a window that began after the shift had settled and ends where data can exist, gives a verdict
+//! and says what comes next.
+
+use serin::ports::{Fleet, HealthSignals, Observation, Side, TrafficRouter};
+use serin::report::{Ending, Leftover, Report};
+use serin::request::{OnTooLittleData, OnUnhealthy};
+use serin::state::Next;
+use serin::verdict::{Finding, Outcome, Verdict};
+use serin::{Deployment, Progress, State, StepInput, step_error_from_port_error};
+use serin_judge::{Measurable, StepTimes, judge_alarm, judge_error_rate, judge_query, judge_tasks, verdict};
+
+/// Why there is no verdict. The names are the state machine's. An unhealthy canary is a verdict, not an error.
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+pub enum HealthCheckError {
+    /// The check was called before the first shift.
+    #[error("no step is in force")]
+    NoStepInForce,
+    /// The deployment took too long; the sentence says what the last check lacked.
+    #[error("the deployment's deadline has passed{0}")]
+    DeadlineExceeded(String),
+    /// Too many calls.
+    #[error("{0}")]
+    AwsThrottled(String),
+    /// No answer.
+    #[error("{0}")]
+    AwsUnavailable(String),
+    /// The function's role lacks a permission.
+    #[error("{0}")]
+    AwsDenied(String),
+    /// A call was understood and refused.
+    #[error("{0}")]
+    AwsRefused(String),
+}
+
+step_error_from_port_error!(HealthCheckError);
+
+/// Makes one check.
+///
+/// # Errors
+/// [`HealthCheckError`]; each leads to the rollback: an API that does not answer is not health.
+pub async fn health_check(
+    fleet: &impl Fleet,
+    router: &impl TrafficRouter,
+    signals: &impl HealthSignals,
+    input: StepInput,
+) -> Result<State, HealthCheckError> {
+    let StepInput { now, mut state, .. } = input;
+    let (index, times) = step_in_force(&state)?;
+    if state.deployment.is_overdue(now) {
+        let last = state.progress.verdicts.last().map_or_else(String::new, |last| format!("; the last check: {}", last.sentence));
+        return Err(HealthCheckError::DeadlineExceeded(last));
+    }
+    let measurable = times.measurable(&state.deployment.checks, now);
+    let findings = look(fleet, signals, &state.deployment, measurable).await?;
+    let verdict = verdict(now, index + 1, state.progress.weight_percent, measurable.window, findings);
+
+    if verdict.outcome == Outcome::Unhealthy {
+        state.progress.unhealthy_checks += 1;
+    }
+    let next = decide(&state.deployment, &state.progress, &verdict, measurable.covers_hold, index);
+    if next != Next::Wait {
+        state.progress.note(now, format!("step {}: {}, {}", index + 1, verdict.outcome, verdict.sentence));
+    }
+    state.progress.keep(verdict);
+    state.next = Some(next);
+    let seconds = times.next_check_in(&state.deployment.checks, now);
+    let state = state.done_then_wait(seconds);
+    Ok(if next == Next::Freeze { frozen(router, state) } else { state })
+}
+
+/// The step in force and its times; the last one is watched longer by what the request wants the old version kept.
+fn step_in_force(state: &State) -> Result<(usize, StepTimes), HealthCheckError> {
+    let plan = &state.deployment.plan;
+    let index = state.progress.step.ok_or(HealthCheckError::NoStepInForce)?;
+    let (step, shifted_at) = plan.step(index).zip(state.progress.shifted_at).ok_or(HealthCheckError::NoStepInForce)?;
+    let kept = if plan.is_last(index) { state.deployment.finish.keep_canary_seconds } else { 0 };
+    Ok((index, StepTimes { shifted_at, hold_seconds: step.hold_seconds + kept }))
+}
+
+/// Looks at everything that the plan wants looked at: tasks and alarms at once, metrics as soon as data can exist.
+async fn look(
+    fleet: &impl Fleet,
+    signals: &impl HealthSignals,
+    deployment: &Deployment,
+    measurable: Measurable,
+) -> Result<Vec<Finding>, HealthCheckError> {
+    let (cluster, service) = (deployment.cluster(), &deployment.canary.service);
+    let canary = fleet.observe(cluster, service).await?;
+    let short = matches!(&canary, Observation::Active(tasks) if tasks.running < tasks.desired);
+    let stopped = if short { fleet.stopped_tasks(cluster, service).await? } else { Vec::new() };
+    let mut findings = vec![judge_tasks(&canary, &stopped)];
+
+    let checks = &deployment.checks;
+    if !checks.alarms.is_empty() {
+        findings.extend(signals.alarms(&checks.alarms).await?.iter().map(judge_alarm));
+    }
+    let Some(window) = measurable.window else {
+        findings.push(too_early());
+        return Ok(findings);
+    };
+    if checks.error_rate_percent.is_some() || !checks.queries.is_empty() {
+        let measured = signals.measure(deployment, Side::Canary, window).await?;
+        if let (Some(limit), Some(counts)) = (checks.error_rate_percent, &measured.requests) {
+            findings.push(judge_error_rate(counts, measured.stable_requests.as_ref(), limit, checks.min_requests));
+        }
+        findings.extend(checks.queries.iter().zip(&measured.queries).map(|(query, measured)| judge_query(query, measured)));
+    }
+    Ok(findings)
+}
+
+fn too_early() -> Finding {
+    Finding {
+        name: "window".into(),
+        outcome: Outcome::Inconclusive,
+        sentence: "the shift has not settled long enough for data to exist".into(),
+        value: None,
+        limit: None,
+        samples: None,
+        stable: None,
+        query: String::new(),
+    }
+}
+
+/// What a verdict calls for. `progress` already counts it.
+fn decide(deployment: &Deployment, progress: &Progress, verdict: &Verdict, covers_hold: bool, index: usize) -> Next {
+    let onward = if deployment.plan.is_last(index) { Next::Promote } else { Next::Advance };
+    let back = match deployment.on_unhealthy {
+        OnUnhealthy::RollBack => Next::RollBack,
+        OnUnhealthy::Freeze => Next::Freeze,
+    };
+    match verdict.outcome {
+        Outcome::Unhealthy if progress.unhealthy_checks > deployment.checks.failures_allowed => back,
+        Outcome::Healthy if covers_hold => onward,
+        Outcome::Inconclusive if covers_hold => match deployment.checks.on_too_little_data {
+            OnTooLittleData::Wait => Next::Wait,
+            OnTooLittleData::RollBack => Next::RollBack,
+            OnTooLittleData::Proceed => onward,
+        },
+        Outcome::Healthy | Outcome::Inconclusive | Outcome::Unhealthy => Next::Wait,
+    }
+}
+
+/// A frozen deployment keeps everything, its lock included, until a person rolls it back.
+fn frozen(router: &impl TrafficRouter, state: State) -> State {
+    let deployment = &state.deployment;
+    let sentence = state.progress.verdicts.last().map_or_else(String::new, |verdict| verdict.sentence.clone());
+    let mut report = Report::of(&state.progress, Ending::NeedsAttention, format!("frozen on an unhealthy verdict: {sentence}"));
+    report.left.push(Leftover {
+        what: format!(
+            "the canary {} still has {} percent of the traffic, and the deployment its lock; this rolls it back",
+            deployment.canary.service, state.progress.weight_percent
+        ),
+        command: deployment.roll_back_command(),
+    });
+    report.left.extend(router.commands_to_stable(deployment));
+    state.ended(report)
+}
+
+#[cfg(test)]
+mod tests;

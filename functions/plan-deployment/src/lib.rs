@@ -1,1 +1,246 @@
-//! Validates the request, locks the service, discovers what runs, and resolves the plan
+//! Validates the request, takes the service's lock, discovers what runs, makes the pre-flight checks and returns the
+//! resolved plan. It changes nothing but the ledger, and a refused request leaves nothing there either.
+
+mod container;
+mod preflight;
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serin::deployment::{CanaryVersion, StableVersion};
+use serin::name::{canary_family, canary_name};
+use serin::ports::{
+    DiscoveryError, Fleet, HealthSignals, ImagePin, Ledger, Lock, ServiceDescription, TaskDefinitionDescription, TrafficRouter,
+};
+use serin::request::{Faults, NewVersion, Request};
+use serin::{
+    ContainerName, Deployment, DeploymentId, ExecutionArn, ServiceKey, ServiceName, State, StepInput, TaskDefinitionArn,
+    step_error_from_port_error,
+};
+
+/// Why a request was refused, before anything was created. The names are the state machine's.
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+pub enum PlanDeploymentError {
+    /// The request has faults; the sentence has all of them, each with its path.
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// Another deployment has the service's lock.
+    #[error("{0}")]
+    AnotherDeploymentInProgress(String),
+    /// The cluster has no such service.
+    #[error("{0}")]
+    ServiceNotFound(String),
+    /// The service is not in a state from which a deployment may start.
+    #[error("{0}")]
+    ServiceNotSteady(String),
+    /// This service cannot be deployed with a canary, and why.
+    #[error("{0}")]
+    ServiceNotSupported(String),
+    /// Discovery found two answers; the sentence lists them and says which field decides.
+    #[error("{0}")]
+    AmbiguousDiscovery(String),
+    /// There is no such image or task definition.
+    #[error("{0}")]
+    ImageNotFound(String),
+    /// The router cannot express a weight of the plan; the sentence has the nearest that it can.
+    #[error("{0}")]
+    WeightNotExpressible(String),
+    /// Stable's own metrics, or a query, answered nothing: the canary's would not either.
+    #[error("{0}")]
+    MetricsNotFound(String),
+    /// An alarm that is to guard the deployment does not exist.
+    #[error("{0}")]
+    AlarmNotFound(String),
+    /// An alarm that is to guard the deployment is in ALARM before it has begun.
+    #[error("{0}")]
+    AlarmAlreadyFiring(String),
+    /// Too many calls.
+    #[error("{0}")]
+    AwsThrottled(String),
+    /// No answer.
+    #[error("{0}")]
+    AwsUnavailable(String),
+    /// The function's role lacks a permission.
+    #[error("{0}")]
+    AwsDenied(String),
+    /// A call was understood and refused.
+    #[error("{0}")]
+    AwsRefused(String),
+}
+
+step_error_from_port_error!(PlanDeploymentError);
+
+impl From<Faults> for PlanDeploymentError {
+    fn from(faults: Faults) -> Self {
+        Self::InvalidRequest(faults.to_string())
+    }
+}
+
+impl From<DiscoveryError> for PlanDeploymentError {
+    fn from(error: DiscoveryError) -> Self {
+        match error {
+            DiscoveryError::Port(error) => error.into(),
+            DiscoveryError::Unsupported(sentence) => Self::ServiceNotSupported(sentence),
+            DiscoveryError::Ambiguous(sentence) => Self::AmbiguousDiscovery(sentence),
+        }
+    }
+}
+
+/// The execution's input as it came: it is read by [`Request::parse`], which reports every fault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RawRequest(pub serde_json::Value);
+
+/// Resolves the request.
+///
+/// # Errors
+/// [`PlanDeploymentError`]; after each, nothing is left in the ledger.
+pub async fn plan_deployment(
+    fleet: &impl Fleet,
+    router: &impl TrafficRouter,
+    signals: &impl HealthSignals,
+    ledger: &impl Ledger,
+    input: StepInput<RawRequest>,
+) -> Result<State, PlanDeploymentError> {
+    let StepInput { execution, started_at, now, state } = input;
+    let request = Request::parse(&state.0)?;
+    let key = ServiceKey { cluster: request.cluster.clone(), service: request.service.clone() };
+
+    let bearer = match ledger.lock(&key, &execution, now).await? {
+        Lock::Taken { bearer } => bearer.unwrap_or_else(|| request.service.clone()),
+        Lock::Held(holder) => {
+            let status = ledger.execution_status(&holder.execution).await?.unwrap_or_else(|| "no longer known".into());
+            return Err(PlanDeploymentError::AnotherDeploymentInProgress(format!(
+                "{key} is being deployed by {} since {}, which is {status}",
+                holder.execution, holder.since
+            )));
+        }
+    };
+    let planner = Planner { fleet, router, signals, request: &request, now };
+    match planner.resolve(&execution, started_at, key.clone(), bearer).await {
+        Ok(deployment) => {
+            ledger.record(&deployment).await?;
+            Ok(State::planned(deployment))
+        }
+        Err(refusal) => {
+            // The lock is given back with the refusal; if that fails too, the state machine's rollback tries again.
+            ledger.unlock(&key, &execution).await?;
+            Err(refusal)
+        }
+    }
+}
+
+struct Planner<'a, F, R, S> {
+    fleet: &'a F,
+    router: &'a R,
+    signals: &'a S,
+    request: &'a Request,
+    now: Timestamp,
+}
+
+impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
+    async fn resolve(
+        &self,
+        execution: &ExecutionArn,
+        started_at: Timestamp,
+        key: ServiceKey,
+        bearer: ServiceName,
+    ) -> Result<Deployment, PlanDeploymentError> {
+        let request = self.request;
+        let service = self.service(&key, &bearer).await?;
+        let running = self.definition(service.task_definition.as_str()).await?;
+        let (source, images, mut notes) = self.new_version(&running).await?;
+        let id = DeploymentId::of(execution);
+        let router = self.router.discover(request.router.as_ref(), &service, &running, &id).await?;
+
+        notes.extend(request.notes());
+        if service.load_balancers > 0 {
+            notes.push("The service also has load-balancer target groups; what reaches stable through them is not shifted.".into());
+        }
+        let deployment = Deployment {
+            canary: CanaryVersion {
+                service: ServiceName::new(canary_name(bearer.as_str(), &id, LONGEST_SERVICE_NAME)),
+                family: canary_family(&running.family),
+                source,
+                images,
+            },
+            id,
+            execution: execution.clone(),
+            started_at,
+            deadline_at: started_at + SignedDuration::from_secs(i64::from(request.deadline_seconds)),
+            service: key,
+            stable: StableVersion {
+                service: bearer,
+                service_arn: service.arn,
+                task_definition: running.arn,
+                family: running.family,
+                desired_count: service.desired_count,
+            },
+            router,
+            plan: request.resolve_plan(),
+            capacity: request.capacity,
+            checks: request.checks.clone(),
+            finish: request.finish,
+            on_unhealthy: request.on_unhealthy,
+            ready_within_seconds: request.ready_within_seconds,
+            notes,
+        };
+        self.preflight(deployment).await
+    }
+
+    async fn service(&self, key: &ServiceKey, bearer: &ServiceName) -> Result<ServiceDescription, PlanDeploymentError> {
+        let service = self.fleet.service(&key.cluster, bearer).await?.ok_or_else(|| {
+            PlanDeploymentError::ServiceNotFound(format!("cluster {} has no service {bearer}, or there is no such cluster", key.cluster))
+        })?;
+        preflight::refuse_unsupported(&service)?;
+        preflight::refuse_unsteady(&service)?;
+        Ok(service)
+    }
+
+    async fn definition(&self, name: &str) -> Result<TaskDefinitionDescription, PlanDeploymentError> {
+        let definition = self.fleet.task_definition(name).await?;
+        definition.ok_or_else(|| PlanDeploymentError::ImageNotFound(format!("there is no task definition {name}")))
+    }
+
+    /// What the canary copies, and the images that differ from it, each named by its digest where that is possible.
+    async fn new_version(
+        &self,
+        running: &TaskDefinitionDescription,
+    ) -> Result<(TaskDefinitionArn, BTreeMap<ContainerName, String>, Vec<String>), PlanDeploymentError> {
+        let request = self.request;
+        let wished = match request.new_version() {
+            NewVersion::TaskDefinition(name) => {
+                let source = self.definition(&name).await?;
+                return Ok((source.arn, BTreeMap::new(), Vec::new()));
+            }
+            NewVersion::Image(image) => {
+                let wish = request.router.as_ref().and_then(|router| router.proxy_container.as_deref());
+                BTreeMap::from([(container::choose(running, request.container.as_ref(), wish)?, image)])
+            }
+            NewVersion::Images(images) => {
+                container::all_exist(running, images.keys())?;
+                images
+            }
+        };
+        let (mut images, mut notes) = (BTreeMap::new(), Vec::new());
+        for (container, image) in wished {
+            let pinned = match self.fleet.pin_image(&image).await? {
+                ImagePin::Pinned(pinned) => pinned,
+                ImagePin::Unknown(reason) => {
+                    notes.push(format!("Image {image} is not named by its digest: {reason}."));
+                    image
+                }
+                ImagePin::Missing => return Err(PlanDeploymentError::ImageNotFound(format!("Amazon ECR has no image {image}"))),
+            };
+            images.insert(container, pinned);
+        }
+        Ok((running.arn.clone(), images, notes))
+    }
+}
+
+/// The longest name of an ECS service.
+const LONGEST_SERVICE_NAME: usize = 255;
+
+#[cfg(test)]
+mod tests;

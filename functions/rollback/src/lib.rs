@@ -1,1 +1,292 @@
-//! After failure: gives stable all the traffic, then removes the canary
+//! After failure: gives stable all the traffic, then removes the canary and proves that no trace is left.
+//!
+//! The traffic comes first, in one call; then Envoys get time to hear of it; then what was created is removed, newest
+//! first. Everything may already be missing. When stable can no longer take the traffic, because its update had begun, the
+//! canary keeps it and a person is called; when the new version already is the stable one, only the removal is finished.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serin::ports::{Fleet, Ledger, LedgerRecord, Observation, Phase, Removal, Side, TrafficRouter};
+use serin::progress::RollbackProgress;
+use serin::report::{Ending, Leftover, Report};
+use serin::request::FinishMode;
+use serin::state::{Failure, Next};
+use serin::weight::Weight;
+use serin::{ClusterName, Deployment, ExecutionArn, Progress, ServiceKey, ServiceName, State, StepInput, step_error_from_port_error};
+
+/// Why the rollback did not get further. The names are the state machine's; a rollback that fails for good needs a person.
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+pub enum RollbackError {
+    /// Nothing is known of the deployment that is to be rolled back.
+    #[error("the ledger knows no deployment of the execution {0}")]
+    DeploymentUnknown(ExecutionArn),
+    /// Too many calls.
+    #[error("{0}")]
+    AwsThrottled(String),
+    /// No answer.
+    #[error("{0}")]
+    AwsUnavailable(String),
+    /// The function's role lacks a permission.
+    #[error("{0}")]
+    AwsDenied(String),
+    /// A call was understood and refused.
+    #[error("{0}")]
+    AwsRefused(String),
+}
+
+step_error_from_port_error!(RollbackError);
+
+/// The state as the rollback finds it: whole, or the bare request when the planning itself broke off, or the wish of a person
+/// to roll back a deployment whose execution has ended. Unlike elsewhere, unknown fields are no fault here: a rollback must
+/// not fail over its input.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Found {
+    /// The resolved deployment.
+    pub deployment: Option<Deployment>,
+    /// How far it was.
+    pub progress: Option<Progress>,
+    /// What the last check called for.
+    pub next: Option<Next>,
+    /// The error that led here.
+    pub failure: Option<Failure>,
+    /// The execution that a person wants rolled back.
+    pub roll_back: Option<ExecutionArn>,
+    /// The request's cluster.
+    pub cluster: Option<serde_json::Value>,
+    /// The request's service.
+    pub service: Option<serde_json::Value>,
+}
+
+/// What the state machine gets back.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Undone {
+    /// The state of a deployment that was planned.
+    Planned(Box<State>),
+    /// There was no deployment yet.
+    #[serde(rename_all = "camelCase")]
+    Nothing {
+        /// Always true.
+        done: bool,
+        /// Always rolled back: nothing had been created.
+        ending: Ending,
+        /// The report as text.
+        cause: String,
+        /// The whole story.
+        report: Report,
+    },
+}
+
+/// One call's way through the rollback; the next part that is not done yet decides.
+///
+/// # Errors
+/// [`RollbackError`], retried for long by the state machine.
+pub async fn rollback(
+    fleet: &impl Fleet,
+    router: &impl TrafficRouter,
+    ledger: &impl Ledger,
+    input: StepInput<Found>,
+) -> Result<Undone, RollbackError> {
+    let StepInput { execution, now, state: found, .. } = input;
+    let planned = found.deployment.as_ref().map(|deployment| deployment.execution.clone());
+    let wanted = found.roll_back.clone().or(planned).unwrap_or(execution);
+    let Some(record) = ledger.find(&wanted).await?.or_else(|| unrecorded(&found)) else {
+        return nothing_was_planned(ledger, wanted, &found).await;
+    };
+    let state = State {
+        progress: found.progress.unwrap_or_default(),
+        failure: found.failure,
+        next: found.next,
+        ..State::planned(record.deployment)
+    };
+    let step = Rollback { fleet, router, ledger, now };
+    let state = match record.phase {
+        Phase::Running | Phase::RollingBack | Phase::Replacing => step.put_everything_back(state).await?,
+        Phase::Promoting if step.stable_is_as_it_was(&state.deployment).await? => step.put_everything_back(state).await?,
+        Phase::Promoting => leave_stable_to_a_person(state),
+        Phase::CleaningUp => step.finish_cleaning_up(state).await?,
+        Phase::Ended => already_over(state, record.ending),
+    };
+    Ok(Undone::Planned(Box::new(state)))
+}
+
+struct Rollback<'a, F, R, L> {
+    fleet: &'a F,
+    router: &'a R,
+    ledger: &'a L,
+    now: Timestamp,
+}
+
+impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
+    async fn put_everything_back(&self, state: State) -> Result<State, RollbackError> {
+        match state.progress.rollback.clone() {
+            None => self.give_traffic_back(state).await,
+            Some(rollback) => self.remove_the_canary(state, rollback.traffic_returned_at).await,
+        }
+    }
+
+    async fn give_traffic_back(&self, mut state: State) -> Result<State, RollbackError> {
+        // The ledger is told first, so that a shift that still runs somewhere finds the deployment fenced; that costs one
+        // call before the traffic. A phase that forbids it has been dealt with by the caller.
+        let _ = self.ledger.enter(&state.deployment.execution, Phase::RollingBack).await?;
+        let edited = self.router.settle(&state.deployment, Side::Stable).await?;
+
+        state.progress.note(self.now, "gave all the traffic back to stable");
+        for sentence in edited {
+            state.progress.note(self.now, sentence);
+        }
+        state.progress.weight_percent = Weight::ZERO;
+        state.progress.rollback = Some(RollbackProgress { traffic_returned_at: self.now });
+        let seconds = state.deployment.drain_seconds();
+        Ok(state.again_in(seconds))
+    }
+
+    /// Newest first: the service, then its task definition, then what the router made for it.
+    async fn remove_the_canary(&self, mut state: State, since: Timestamp) -> Result<State, RollbackError> {
+        let deployment = &state.deployment;
+        let drained_at = since.as_second() + i64::from(deployment.drain_seconds());
+        if let Ok(seconds @ 1..) = u32::try_from(drained_at - self.now.as_second()) {
+            return Ok(state.again_in(seconds));
+        }
+        if let Removal::Going(what) = self.remove(deployment, Side::Canary).await?
+            && !deployment.is_removal_stuck(since, self.now)
+        {
+            let seconds = deployment.poll_seconds(since, self.now);
+            state.progress.note_once(self.now, format!("waiting: {what}"));
+            return Ok(state.again_in(seconds));
+        }
+        self.fleet.retire_promoted_definition(deployment).await?;
+        let mut left = self.router.traces(deployment).await?;
+        left.extend(self.fleet.traces(deployment).await?);
+
+        let why = why(&state);
+        let error = error_of(&state);
+        if left.is_empty() {
+            self.ledger.close(deployment, Ending::RolledBack, None, self.now).await?;
+            state.progress.note(self.now, "removed the canary; everything is as it was");
+            let report = Report { error, ..Report::of(&state.progress, Ending::RolledBack, why) };
+            return Ok(state.ended(report));
+        }
+        left.push(roll_back_again(deployment));
+        let report = Report { error, left, ..Report::of(&state.progress, Ending::NeedsAttention, why) };
+        Ok(state.ended(report))
+    }
+
+    /// The new version is the stable one already; only removal is left, so that is what is done.
+    async fn finish_cleaning_up(&self, mut state: State) -> Result<State, RollbackError> {
+        let deployment = &state.deployment;
+        let side = match deployment.finish.mode {
+            FinishMode::Promote => Side::Canary,
+            FinishMode::Replace => Side::Stable,
+        };
+        let since = state.progress.rollback.as_ref().map_or(self.now, |rollback| rollback.traffic_returned_at);
+        if let Removal::Going(what) = self.remove(deployment, side).await? {
+            if deployment.is_removal_stuck(since, self.now) {
+                let left = vec![Leftover { what, command: deployment.roll_back_command() }];
+                let report = Report { error: error_of(&state), left, ..Report::of(&state.progress, Ending::NeedsAttention, why(&state)) };
+                return Ok(state.ended(report));
+            }
+            let seconds = deployment.poll_seconds(since, self.now);
+            state.progress.rollback = Some(RollbackProgress { traffic_returned_at: since });
+            return Ok(state.again_in(seconds));
+        }
+        let bearer = (side == Side::Stable).then(|| deployment.canary.service.clone());
+        self.ledger.close(deployment, Ending::Promoted, bearer.as_ref(), self.now).await?;
+        let why = format!("the new version is the stable one and nothing is left, but its clean-up first failed: {}", why(&state));
+        let report = Report { error: error_of(&state), ..Report::of(&state.progress, Ending::NeedsAttention, why) };
+        Ok(state.ended(report))
+    }
+
+    async fn remove(&self, deployment: &Deployment, side: Side) -> Result<Removal, RollbackError> {
+        if let going @ Removal::Going(_) = self.fleet.remove_service(deployment, side).await? {
+            return Ok(going);
+        }
+        self.fleet.retire_definition(deployment, side).await?;
+        Ok(self.router.tear_down(deployment, side).await?)
+    }
+
+    /// Whether stable runs exactly what it ran before its update: then it can take the traffic back.
+    async fn stable_is_as_it_was(&self, deployment: &Deployment) -> Result<bool, RollbackError> {
+        let stable = self.fleet.observe(deployment.cluster(), &deployment.stable.service).await?;
+        Ok(match stable {
+            Observation::Active(tasks) => tasks.is_steady() && tasks.task_definition == deployment.stable.task_definition,
+            Observation::Absent | Observation::Draining { .. } => false,
+        })
+    }
+}
+
+/// A deployment that the ledger does not know although it was planned: its record is lost, the state machine's copy is not.
+fn unrecorded(found: &Found) -> Option<LedgerRecord> {
+    let deployment = found.deployment.clone()?;
+    Some(LedgerRecord { deployment, phase: Phase::Running, ending: None })
+}
+
+/// The planning itself broke off: at most the lock is to be given back.
+async fn nothing_was_planned(ledger: &impl Ledger, execution: ExecutionArn, found: &Found) -> Result<Undone, RollbackError> {
+    if found.roll_back.is_some() {
+        return Err(RollbackError::DeploymentUnknown(execution));
+    }
+    let name = |value: &Option<serde_json::Value>| value.as_ref().and_then(|value| value.as_str().map(str::to_owned));
+    if let (Some(cluster), Some(service)) = (name(&found.cluster), name(&found.service)) {
+        let key = ServiceKey { cluster: ClusterName::new(cluster), service: ServiceName::new(service) };
+        ledger.unlock(&key, &execution).await?;
+    }
+    let sentence = found.failure.as_ref().map_or_else(|| "the planning broke off".to_owned(), Failure::sentence);
+    let report = Report {
+        error: found.failure.as_ref().map(|failure| failure.error.clone()),
+        ..Report::of(&Progress::default(), Ending::RolledBack, format!("nothing had been created: {sentence}"))
+    };
+    Ok(Undone::Nothing { done: true, ending: report.ending, cause: report.to_cause(), report })
+}
+
+/// Why the rollback was called for: an error, or the last verdict, or a person.
+fn why(state: &State) -> String {
+    match (&state.failure, state.progress.verdicts.last()) {
+        (Some(failure), _) => failure.sentence(),
+        (None, Some(verdict)) if state.next == Some(Next::RollBack) => verdict.sentence.clone(),
+        _ => "a person asked for it".to_owned(),
+    }
+}
+
+fn error_of(state: &State) -> Option<String> {
+    state.failure.as_ref().map(|failure| failure.error.clone())
+}
+
+/// Stable is neither what it was nor known to run the new version: the canary keeps the traffic.
+fn leave_stable_to_a_person(state: State) -> State {
+    let deployment = &state.deployment;
+    let (cluster, stable) = (deployment.cluster(), &deployment.stable);
+    let left = vec![
+        Leftover {
+            what: format!(
+                "{} was being updated when this happened; the canary {} keeps the traffic; this puts the old version back",
+                stable.service, deployment.canary.service
+            ),
+            command: format!(
+                "aws ecs update-service --cluster {cluster} --service {} --task-definition {} && aws ecs wait services-stable --cluster {cluster} --services {}",
+                stable.service, stable.task_definition, stable.service
+            ),
+        },
+        roll_back_again(deployment),
+    ];
+    let report = Report { error: error_of(&state), left, ..Report::of(&state.progress, Ending::NeedsAttention, why(&state)) };
+    state.ended(report)
+}
+
+fn roll_back_again(deployment: &Deployment) -> Leftover {
+    Leftover {
+        what: "the deployment keeps its lock; when the above is in order, this rolls back what is left".into(),
+        command: deployment.roll_back_command(),
+    }
+}
+
+fn already_over(state: State, ending: Option<Ending>) -> State {
+    let (ending, what) = match ending {
+        Some(Ending::RolledBack) => (Ending::RolledBack, why(&state)),
+        Some(Ending::Promoted) => (Ending::NeedsAttention, "the deployment had already been promoted and cleaned up; nothing is left to do".into()),
+        Some(Ending::NeedsAttention) | None => (Ending::NeedsAttention, "the deployment had already ended".into()),
+    };
+    let report = Report { error: error_of(&state), ..Report::of(&state.progress, ending, what) };
+    state.ended(report)
+}

@@ -1,1 +1,126 @@
-//! Moves the traffic to the weight of the plan's next step
+//! Moves the traffic to the weight of the plan's next step.
+//!
+//! First it makes sure that the canary has the tasks for that weight. The weight is computed from the step, never from the
+//! weight that the route has now, so that running twice shifts once.
+
+use serin::ports::{Fleet, Ledger, Observation, Phase, ShiftError, TrafficRouter};
+use serin::{State, StepInput, step_error_from_port_error};
+use serin_judge::StepTimes;
+
+/// Why the traffic was not shifted. The names are the state machine's.
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+pub enum ShiftWeightError {
+    /// Somebody else changed a route since it was last written.
+    #[error("{0}")]
+    RouteChangedByOthers(String),
+    /// A route did not yet have the weights that had been written; reading again helps.
+    #[error("{0}")]
+    WeightNotReadBack(String),
+    /// The canary's service does not exist.
+    #[error("the canary's service {0} is gone")]
+    CanaryGone(String),
+    /// The tasks that the next weight needs stop by themselves.
+    #[error("the canary does not start: {0}")]
+    CanaryNotStarting(String),
+    /// There is no next step.
+    #[error("the plan has no step after step {0}")]
+    PlanExhausted(usize),
+    /// The deployment took too long.
+    #[error("the deployment's deadline has passed")]
+    DeadlineExceeded,
+    /// The ledger says that this deployment is over, or being rolled back: this call came too late.
+    #[error("the deployment no longer runs")]
+    DeploymentFenced,
+    /// Too many calls.
+    #[error("{0}")]
+    AwsThrottled(String),
+    /// No answer.
+    #[error("{0}")]
+    AwsUnavailable(String),
+    /// The function's role lacks a permission.
+    #[error("{0}")]
+    AwsDenied(String),
+    /// A call was understood and refused.
+    #[error("{0}")]
+    AwsRefused(String),
+}
+
+step_error_from_port_error!(ShiftWeightError);
+
+impl From<ShiftError> for ShiftWeightError {
+    fn from(error: ShiftError) -> Self {
+        match error {
+            ShiftError::Port(error) => error.into(),
+            ShiftError::ChangedByOthers(sentence) => Self::RouteChangedByOthers(sentence),
+            ShiftError::NotReadBack(sentence) => Self::WeightNotReadBack(sentence),
+        }
+    }
+}
+
+/// Shifts to the plan's next step, or reports that the canary does not have the tasks for it yet.
+///
+/// # Errors
+/// [`ShiftWeightError`]; each leads to the rollback, the retryable ones after some retries.
+pub async fn shift_weight(
+    fleet: &impl Fleet,
+    router: &impl TrafficRouter,
+    ledger: &impl Ledger,
+    input: StepInput,
+) -> Result<State, ShiftWeightError> {
+    let StepInput { execution, now, mut state, .. } = input;
+    if ledger.phase(&execution).await? != Some(Phase::Running) {
+        return Err(ShiftWeightError::DeploymentFenced);
+    }
+    let deployment = &state.deployment;
+    if deployment.is_overdue(now) {
+        return Err(ShiftWeightError::DeadlineExceeded);
+    }
+    let index = state.progress.step.map_or(0, |step| step + 1);
+    let step = *deployment.plan.step(index).ok_or(ShiftWeightError::PlanExhausted(index))?;
+
+    let tasks = deployment.tasks_at(step.weight_percent);
+    if !has_tasks(fleet, router, &state, tasks).await? {
+        let seconds = deployment.poll_seconds(deployment.started_at, now);
+        return Ok(state.again_in(seconds));
+    }
+    router.shift(deployment, state.progress.weight_percent, step.weight_percent).await?;
+
+    let times = StepTimes { shifted_at: now, hold_seconds: step.hold_seconds };
+    let seconds = times.next_check_in(&deployment.checks, now);
+    state.progress.step = Some(index);
+    state.progress.weight_percent = step.weight_percent;
+    state.progress.shifted_at = Some(now);
+    state.progress.note(now, format!("shifted {} percent of the traffic to the canary", step.weight_percent));
+    Ok(state.done_then_wait(seconds))
+}
+
+/// Whether the canary has `tasks` tasks that can be reached; asks for them if it does not.
+///
+/// No weight goes to a target that has no healthy task, so this is looked at before every shift, not only before the first.
+async fn has_tasks(
+    fleet: &impl Fleet,
+    router: &impl TrafficRouter,
+    state: &State,
+    tasks: u32,
+) -> Result<bool, ShiftWeightError> {
+    let deployment = &state.deployment;
+    let service = &deployment.canary.service;
+    let gone = || ShiftWeightError::CanaryGone(service.to_string());
+    let canary = state.progress.canary.as_ref().ok_or_else(gone)?;
+    let Observation::Active(running) = fleet.observe(deployment.cluster(), service).await? else {
+        return Err(gone());
+    };
+    if running.desired < tasks {
+        fleet.resize(deployment.cluster(), service, tasks).await?;
+        return Ok(false);
+    }
+    if running.running < tasks {
+        let stopped = fleet.stopped_tasks(deployment.cluster(), service).await?;
+        let crashed: Vec<_> = stopped.iter().filter(|task| task.failed_by_itself()).collect();
+        return match crashed.as_slice() {
+            [first, _, ..] => Err(ShiftWeightError::CanaryNotStarting(format!("{} tasks failed; the first: {first}", crashed.len()))),
+            _ => Ok(false),
+        };
+    }
+    Ok(router.healthy_targets(deployment, &canary.attachment).await? >= tasks)
+}

@@ -31,13 +31,14 @@ exit 0
 /// system then closes our end of a pipe, and a small shell at its other end kills what is left.
 #[derive(Debug)]
 pub(crate) struct Undertaker {
-    shell: Mutex<ChildStdin>,
+    shell: std::process::Child,
+    input: Mutex<Option<ChildStdin>>,
 }
 
 impl Undertaker {
     /// Starts the shell that waits for our end.
     pub(crate) fn start() -> std::io::Result<Arc<Self>> {
-        let mut child = std::process::Command::new("sh")
+        let mut shell = std::process::Command::new("sh")
             .arg("-c")
             .arg(UNDERTAKER)
             .stdin(Stdio::piped())
@@ -45,10 +46,8 @@ impl Undertaker {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()?;
-        let shell = child.stdin.take().expect("the input was asked to be piped");
-        Ok(Arc::new(Self {
-            shell: Mutex::new(shell),
-        }))
+        let input = Mutex::new(shell.stdin.take());
+        Ok(Arc::new(Self { shell, input }))
     }
 
     /// Starts a program in a process group of its own, so that Ctrl-C in the terminal reaches us and not it, and writes
@@ -74,9 +73,21 @@ impl Undertaker {
     }
 
     fn tell(&self, verb: &str, id: u32) {
-        if let Ok(mut shell) = self.shell.lock() {
-            let _ = writeln!(shell, "{verb} {id}");
+        if let Ok(mut input) = self.input.lock()
+            && let Some(input) = input.as_mut()
+        {
+            let _ = writeln!(input, "{verb} {id}");
         }
+    }
+}
+
+impl Drop for Undertaker {
+    fn drop(&mut self) {
+        // The shell ends at once when its input does.
+        if let Ok(mut input) = self.input.lock() {
+            input.take();
+        }
+        let _ = self.shell.wait();
     }
 }
 

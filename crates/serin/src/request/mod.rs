@@ -65,6 +65,10 @@ pub struct Request {
     /// What happens on an unhealthy verdict.
     #[serde(default)]
     pub on_unhealthy: OnUnhealthy,
+    /// How long the canary may take until all its tasks run and can be reached, in seconds. 30 to 86400.
+    #[serde(default = "default_ready_within")]
+    #[schemars(range(min = 30, max = 86_400))]
+    pub ready_within_seconds: u32,
     /// How long the whole deployment may take, in seconds; then it is rolled back. 60 to 518400 (six days).
     #[serde(default = "default_deadline")]
     #[schemars(range(min = 60, max = 518_400))]
@@ -73,6 +77,10 @@ pub struct Request {
 
 /// Six days: below the seven after which CodePipeline gives up on an execution, which cannot be caught.
 pub const LONGEST_DEADLINE_SECONDS: u32 = 518_400;
+
+const fn default_ready_within() -> u32 {
+    900
+}
 
 const fn default_deadline() -> u32 {
     14_400
@@ -414,3 +422,6 @@ pub enum NewVersion {
     TaskDefinition(String),
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! All adapters together, and how a Lambda gets them.
+
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion};
+
+use crate::clients::Clients;
+use crate::cloud_watch::CloudWatchSignals;
+use crate::dynamo_db::DynamoDbLedger;
+use crate::ecs::EcsFleet;
+use crate::router::Router;
+
+/// The environment variable that names the ledger's table.
+const LEDGER_TABLE: &str = "SERIN_LEDGER_TABLE";
+
+/// How long one attempt of a call may take. No call that Serin makes is slow; a hanging one is better tried again.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// How long a call may take with the SDK's own retries; the state machine retries beyond that.
+const CALL: Duration = Duration::from_secs(20);
+
+/// One adapter for each port.
+#[derive(Debug, Clone)]
+pub struct Adapters {
+    /// The tasks of the versions.
+    pub fleet: EcsFleet,
+    /// Where the traffic goes.
+    pub router: Router,
+    /// What can be measured.
+    pub signals: CloudWatchSignals,
+    /// The durable record of each deployment.
+    pub ledger: DynamoDbLedger,
+}
+
+/// Why a Lambda could not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvironmentError {
+    /// A variable is missing from the function's environment.
+    #[error("the environment variable {0} is not set; it names the DynamoDB table of the ledger")]
+    Missing(&'static str),
+    /// The step's name cannot be told to AWS.
+    #[error("{0} cannot be the name of an application in a User-Agent")]
+    StepName(&'static str),
+}
+
+impl Adapters {
+    /// The adapters over these clients and the ledger in this table.
+    pub fn new(clients: Clients, ledger_table: impl Into<String>) -> Self {
+        Self {
+            fleet: EcsFleet::new(clients.ecs, clients.ecr),
+            router: Router::new(clients.app_mesh, clients.cloud_map),
+            signals: CloudWatchSignals::new(clients.cloud_watch),
+            ledger: DynamoDbLedger::new(clients.dynamo_db, clients.step_functions, ledger_table),
+        }
+    }
+
+    /// The adapters of a Lambda, from its environment. `step` goes into each call's User-Agent, as `app/<step>`.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] when `SERIN_LEDGER_TABLE` is missing or `step` is no name for an application.
+    pub async fn from_environment(step: &'static str) -> Result<Self, EnvironmentError> {
+        let table = std::env::var(LEDGER_TABLE).map_err(|_| EnvironmentError::Missing(LEDGER_TABLE))?;
+        let name = AppName::new(step).map_err(|_| EnvironmentError::StepName(step))?;
+        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .app_name(name)
+            .retry_config(RetryConfig::standard().with_max_attempts(3))
+            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).operation_timeout(CALL).build())
+            .load()
+            .await;
+        let clients = Clients {
+            ecs: aws_sdk_ecs::Client::new(&config),
+            app_mesh: aws_sdk_appmesh::Client::new(&config),
+            cloud_map: aws_sdk_servicediscovery::Client::new(&config),
+            cloud_watch: aws_sdk_cloudwatch::Client::new(&config),
+            dynamo_db: aws_sdk_dynamodb::Client::new(&config),
+            ecr: aws_sdk_ecr::Client::new(&config),
+            step_functions: aws_sdk_sfn::Client::new(&config),
+        };
+        Ok(Self::new(clients, table))
+    }
+}

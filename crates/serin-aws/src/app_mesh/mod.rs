@@ -1,0 +1,117 @@
+//! The router on AWS App Mesh.
+//!
+//! The canary gets a virtual node and a Cloud Map service of its own, so that none of its tasks can be in stable's pool at any
+//! weight. Traffic is shifted in the routes that name stable's node, by changing nothing but their weighted targets.
+
+mod discover;
+mod identity;
+mod nodes;
+mod registries;
+mod routes;
+
+use serin::name::DeploymentId;
+use serin::ports::{DiscoveryError, Removal, ServiceDescription, ShiftError, Side, TaskDefinitionDescription, TrafficRouter};
+use serin::progress::{Attachment, EnvironmentChange};
+use serin::request::RouterWish;
+use serin::routing::AppMeshRecord;
+use serin::{Deployment, Leftover, PortError, RouterRecord, Weight};
+
+/// Where the traffic goes, as routes of a mesh.
+#[derive(Debug, Clone)]
+pub struct AppMeshRouter {
+    app_mesh: aws_sdk_appmesh::Client,
+    cloud_map: aws_sdk_servicediscovery::Client,
+}
+
+impl AppMeshRouter {
+    pub(crate) fn new(app_mesh: aws_sdk_appmesh::Client, cloud_map: aws_sdk_servicediscovery::Client) -> Self {
+        Self { app_mesh, cloud_map }
+    }
+}
+
+/// What this router remembers of the deployment. [`crate::Router`] calls it for no other kind.
+fn record(deployment: &Deployment) -> &AppMeshRecord {
+    let RouterRecord::AppMesh(record) = &deployment.router;
+    record
+}
+
+impl TrafficRouter for AppMeshRouter {
+    async fn discover(
+        &self,
+        wish: Option<&RouterWish>,
+        service: &ServiceDescription,
+        definition: &TaskDefinitionDescription,
+        id: &DeploymentId,
+    ) -> Result<RouterRecord, DiscoveryError> {
+        self.find(wish, service, definition, id).await.map(RouterRecord::AppMesh)
+    }
+
+    async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, PortError> {
+        let record = record(deployment);
+        let registry_arn = self.ensure_registry(deployment, record).await?;
+        let node_arn = self.ensure_node(deployment, record).await?;
+        let value = identity::of_canary(&record.proxy.stable_value, &record.canary_node, &node_arn);
+        Ok(Attachment {
+            registry_arn: Some(registry_arn),
+            environment: vec![EnvironmentChange {
+                container: record.proxy.container.clone(),
+                variable: record.proxy.variable.clone(),
+                value,
+            }],
+        })
+    }
+
+    async fn healthy_targets(&self, _: &Deployment, attachment: &Attachment) -> Result<u32, PortError> {
+        match &attachment.registry_arn {
+            Some(arn) => self.healthy_instances(registries::id_of(arn)).await,
+            None => Ok(0),
+        }
+    }
+
+    async fn shift(&self, deployment: &Deployment, from: Weight, to: Weight) -> Result<(), ShiftError> {
+        self.shift_routes(deployment, record(deployment), from, to).await
+    }
+
+    async fn verify(&self, deployment: &Deployment, weight: Weight) -> Result<(), ShiftError> {
+        self.verify_routes(record(deployment), weight).await
+    }
+
+    async fn settle(&self, deployment: &Deployment, on: Side) -> Result<Vec<String>, PortError> {
+        self.settle_routes(deployment, record(deployment), on).await
+    }
+
+    async fn tear_down(&self, deployment: &Deployment, side: Side) -> Result<Removal, PortError> {
+        let record = record(deployment);
+        // The node first: while it is there, Envoys look into its Cloud Map service.
+        match side {
+            Side::Canary => {
+                self.delete_node(record, &record.canary_node).await?;
+                match self.find_canary_registry(record).await? {
+                    Some(id) => self.delete_registry(&id, &record.canary_registry_name).await,
+                    None => Ok(Removal::Gone),
+                }
+            }
+            Side::Stable => {
+                self.delete_node(record, &record.stable_node).await?;
+                self.delete_registry(&record.stable_registry.id, &record.stable_registry.name).await
+            }
+        }
+    }
+
+    async fn traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError> {
+        let record = record(deployment);
+        let mut traces = self.route_traces(record).await?;
+        if self.node_exists(record, &record.canary_node).await? {
+            traces.push(nodes::leftover(record));
+        }
+        if let Some(id) = self.find_canary_registry(record).await? {
+            traces.push(registries::leftover(record, &id));
+        }
+        Ok(traces)
+    }
+
+    fn commands_to_stable(&self, deployment: &Deployment) -> Vec<Leftover> {
+        let record = record(deployment);
+        record.routes.iter().map(|route| routes::leftover(record, route)).collect()
+    }
+}

@@ -1,0 +1,370 @@
+//! The routes: read, written, compared with what was last written.
+//!
+//! App Mesh has no conditional update. So every write is made of what was read just before, all but the weighted targets as
+//! it was, and what was read must be what Serin last wrote.
+
+use aws_sdk_appmesh::types::{RouteSpec, RouteStatusCode, WeightedTarget as MeshTarget};
+use serin::ports::{ShiftError, Side};
+use serin::routing::{AppMeshRecord, RouteRecord, WeightedTarget};
+use serin::{Deployment, Leftover, PortError, Weight};
+use sha2::{Digest, Sha256};
+
+use super::AppMeshRouter;
+use crate::error::{failed, is_not_found, refused};
+
+/// A route as it is now.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    spec: RouteSpec,
+    pub(super) version: i64,
+    pub(super) protocol: &'static str,
+    pub(super) targets: Vec<WeightedTarget>,
+}
+
+impl Live {
+    /// A digest of everything in the route but its weighted targets.
+    ///
+    /// Of the SDK's debug text: it has every member that the SDK knows, without a list of ours that could miss one. Another
+    /// version of the SDK may print another text; then a deployment that was planned before is rolled back as if somebody
+    /// had changed the route, which is safe.
+    pub(super) fn fingerprint(&self) -> String {
+        hex(format!("{:?}", with_targets(self.spec.clone(), Vec::new())).as_bytes(), 32)
+    }
+
+    fn is(&self, route: &RouteRecord, targets: &[WeightedTarget]) -> bool {
+        self.is_otherwise(route) && same(&self.targets, targets)
+    }
+
+    /// Whether all but the targets is as it was.
+    fn is_otherwise(&self, route: &RouteRecord) -> bool {
+        self.fingerprint() == route.fingerprint
+    }
+}
+
+impl AppMeshRouter {
+    /// A route; `None` if there is none of that name, or it is deleted.
+    pub(super) async fn describe_route(
+        &self,
+        record: &AppMeshRecord,
+        virtual_router: &str,
+        route: &str,
+    ) -> Result<Option<Live>, PortError> {
+        const CALL: &str = "App Mesh DescribeRoute";
+        let request = self.app_mesh.describe_route().mesh_name(&record.mesh).set_mesh_owner(record.mesh_owner.clone());
+        let answer = match request.virtual_router_name(virtual_router).route_name(route).send().await {
+            Err(error) if is_not_found(&error) => return Ok(None),
+            answer => answer.map_err(failed(CALL))?,
+        };
+        let Some(data) = answer.route else { return Ok(None) };
+        if data.status().is_some_and(|status| *status.status() == RouteStatusCode::Deleted) {
+            return Ok(None);
+        }
+        let unread = || refused(CALL, format!("route {route} of virtual router {virtual_router} has no targets that Serin knows"));
+        let spec = data.spec.ok_or_else(unread)?;
+        let (protocol, targets) = targets_of(&spec).ok_or_else(unread)?;
+        let targets = targets.iter().map(from_mesh).collect();
+        Ok(Some(Live { version: data.metadata.map_or(0, |metadata| metadata.version), protocol, targets, spec }))
+    }
+
+    /// Writes these targets into the route, all else as it was read.
+    async fn update_route(
+        &self,
+        deployment: &Deployment,
+        record: &AppMeshRecord,
+        route: &RouteRecord,
+        live: &Live,
+        targets: &[WeightedTarget],
+        step: &str,
+    ) -> Result<(), PortError> {
+        let spec = with_targets(live.spec.clone(), targets.iter().map(to_mesh).collect());
+        let request = self
+            .app_mesh
+            .update_route()
+            .mesh_name(&record.mesh)
+            .set_mesh_owner(record.mesh_owner.clone())
+            .virtual_router_name(&route.virtual_router)
+            .route_name(&route.route)
+            .client_token(token(deployment, route, live.version, step))
+            .spec(spec);
+        request.send().await.map_err(failed("App Mesh UpdateRoute"))?;
+        Ok(())
+    }
+
+    /// Moves every route from one weight to another; see [`serin::TrafficRouter::shift`].
+    ///
+    /// All routes are read before the first is written: if somebody else changed one of them, none is written.
+    /// App Mesh's reads may lag, so [`ShiftError::NotReadBack`] may be no more than a read that came too early: calling again
+    /// is right, and writes nothing if the weights have arrived.
+    pub(super) async fn shift_routes(
+        &self,
+        deployment: &Deployment,
+        record: &AppMeshRecord,
+        from: Weight,
+        to: Weight,
+    ) -> Result<(), ShiftError> {
+        let mut to_write = Vec::new();
+        for route in &record.routes {
+            let (before, after) = (targets_at(record, route, from)?, targets_at(record, route, to)?);
+            match self.describe_route(record, &route.virtual_router, &route.route).await? {
+                Some(live) if live.is(route, &after) => {}
+                Some(live) if live.is(route, &before) => to_write.push((route, live, after)),
+                live => return Err(ShiftError::ChangedByOthers(changed(route, &before, live.as_ref()))),
+            }
+        }
+        let step = to.tenths().to_string();
+        for (route, live, after) in &to_write {
+            self.update_route(deployment, record, route, live, after, &step).await?;
+            match self.describe_route(record, &route.virtual_router, &route.route).await? {
+                Some(live) if live.is(route, after) => {}
+                live => return Err(ShiftError::NotReadBack(not_read_back(route, after, live.as_ref()))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Proves that every route still is at `weight`.
+    pub(super) async fn verify_routes(&self, record: &AppMeshRecord, weight: Weight) -> Result<(), ShiftError> {
+        for route in &record.routes {
+            let expected = targets_at(record, route, weight)?;
+            match self.describe_route(record, &route.virtual_router, &route.route).await? {
+                Some(live) if live.is(route, &expected) => {}
+                live => return Err(ShiftError::ChangedByOthers(changed(route, &expected, live.as_ref()))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives all the traffic of both sides to one, in every route.
+    pub(super) async fn settle_routes(
+        &self,
+        deployment: &Deployment,
+        record: &AppMeshRecord,
+        on: Side,
+    ) -> Result<Vec<String>, PortError> {
+        let mut sentences = Vec::new();
+        for route in &record.routes {
+            let Some(live) = self.describe_route(record, &route.virtual_router, &route.route).await? else {
+                sentences.push(format!("{} no longer exists; somebody else removed it", name(route)));
+                continue;
+            };
+            let settled = settle(deployment, record, route, &live, on);
+            sentences.extend(settled.sentence);
+            if same(&settled.targets, &live.targets) {
+                continue;
+            }
+            self.update_route(deployment, record, route, &live, &settled.targets, &on.to_string()).await?;
+            let read = self.describe_route(record, &route.virtual_router, &route.route).await?;
+            if !read.as_ref().is_some_and(|read| same(&read.targets, &settled.targets)) {
+                // Worth trying again: the read may have come too early.
+                let message = not_read_back(route, &settled.targets, read.as_ref());
+                return Err(PortError::Unavailable { call: "App Mesh UpdateRoute".to_owned(), message });
+            }
+        }
+        Ok(sentences)
+    }
+
+    /// The routes that still name the canary. What others have changed is not a trace of the deployment.
+    pub(super) async fn route_traces(&self, record: &AppMeshRecord) -> Result<Vec<Leftover>, PortError> {
+        let mut traces = Vec::new();
+        for route in &record.routes {
+            let live = self.describe_route(record, &route.virtual_router, &route.route).await?;
+            if live.is_some_and(|live| live.targets.iter().any(|target| target.node == record.canary_node)) {
+                traces.push(leftover(record, route));
+            }
+        }
+        Ok(traces)
+    }
+}
+
+/// What a route is to have once one side has all the traffic, and what to tell about it.
+struct Settled {
+    targets: Vec<WeightedTarget>,
+    sentence: Option<String>,
+}
+
+fn settle(deployment: &Deployment, record: &AppMeshRecord, route: &RouteRecord, live: &Live, on: Side) -> Settled {
+    let (keep, drop) = match on {
+        Side::Stable => (&record.stable_node, &record.canary_node),
+        Side::Canary => (&record.canary_node, &record.stable_node),
+    };
+    // The route as it was, with the side that stays in stable's place.
+    let mut settled = route.targets.clone();
+    settled[route.stable_target].node.clone_from(keep);
+    let weights = deployment.plan.steps().iter().map(|step| step.weight_percent);
+    let mut own = weights.chain([Weight::ZERO]).filter_map(|weight| route.targets_at(weight, &record.canary_node));
+    if same(&live.targets, &settled) || own.any(|targets| same(&live.targets, &targets)) {
+        let edit = "what it matches, its retries, timeouts or priority";
+        let sentence = (!live.is_otherwise(route)).then(|| format!("somebody else changed {edit} in {}; that stays", name(route)));
+        return Settled { targets: settled, sentence };
+    }
+    let targets = fold(&live.targets, keep, drop);
+    let sentence = format!(
+        "somebody else changed {}, which had {} (App Mesh's version {}); the share of {drop} went to {keep} and the rest stays",
+        name(route),
+        text(&live.targets),
+        live.version
+    );
+    Settled { targets, sentence: Some(sentence) }
+}
+
+/// The targets with the share of `drop` added to that of `keep`, all others as they are.
+fn fold(targets: &[WeightedTarget], keep: &str, drop: &str) -> Vec<WeightedTarget> {
+    let dropped: u32 = targets.iter().filter(|target| target.node == drop).map(|target| target.weight).sum();
+    let mut folded = targets.to_vec();
+    if let Some(kept) = folded.iter_mut().find(|target| target.node == keep) {
+        kept.weight += dropped;
+        folded.retain(|target| target.node != drop);
+    } else if let Some(first) = folded.iter().position(|target| target.node == drop) {
+        // Whoever changed the route took out the side that stays; its place is that of the side that goes.
+        folded[first] = WeightedTarget { node: keep.to_owned(), weight: dropped, port: folded[first].port };
+        folded.retain(|target| target.node != drop);
+    }
+    folded
+}
+
+fn targets_at(record: &AppMeshRecord, route: &RouteRecord, weight: Weight) -> Result<Vec<WeightedTarget>, PortError> {
+    route
+        .targets_at(weight, &record.canary_node)
+        .ok_or_else(|| refused("App Mesh UpdateRoute", format!("{} cannot express {weight} percent", name(route))))
+}
+
+/// The token of a write: the same for a repetition of it, and another one as soon as the route has been written by anybody.
+///
+/// App Mesh takes a token that it knows for a repetition and writes nothing, so a token must not come back for a later
+/// write of the same weights.
+fn token(deployment: &Deployment, route: &RouteRecord, version: i64, step: &str) -> String {
+    let what = hex(format!("{}/{}/{version}", route.virtual_router, route.route).as_bytes(), 4);
+    format!("{}-{step}-{what}", deployment.id)
+}
+
+fn hex(bytes: &[u8], digest_bytes: usize) -> String {
+    Sha256::digest(bytes).iter().take(digest_bytes).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn changed(route: &RouteRecord, written: &[WeightedTarget], live: Option<&Live>) -> String {
+    let written = text(written);
+    let Some(live) = live else {
+        return format!("somebody else removed {}; Serin last wrote {written}", name(route));
+    };
+    let more = if live.is_otherwise(route) {
+        "nothing but the weights differs"
+    } else {
+        "what it matches, its retries, timeouts or priority differ too"
+    };
+    format!(
+        "somebody else changed {}: Serin last wrote {written}, and now it has {} (App Mesh's version {}); {more}",
+        name(route),
+        text(&live.targets),
+        live.version
+    )
+}
+
+fn not_read_back(route: &RouteRecord, written: &[WeightedTarget], live: Option<&Live>) -> String {
+    let read = live.map_or_else(|| "nothing".to_owned(), |live| format!("{} (App Mesh's version {})", text(&live.targets), live.version));
+    format!("{} was given {} and then showed {read}", name(route), text(written))
+}
+
+/// A route as sentences name it.
+pub(super) fn name(route: &RouteRecord) -> String {
+    format!("route {} of virtual router {}", route.route, route.virtual_router)
+}
+
+/// Targets as sentences name them: `checkout 95, checkout-canary-1a2b3c4d 5`.
+fn text(targets: &[WeightedTarget]) -> String {
+    let targets: Vec<_> = targets
+        .iter()
+        .map(|target| match target.port {
+            Some(port) => format!("{}:{port} {}", target.node, target.weight),
+            None => format!("{} {}", target.node, target.weight),
+        })
+        .collect();
+    targets.join(", ")
+}
+
+/// The route's original weights, in the words of one who has to restore them by hand.
+pub(super) fn leftover(record: &AppMeshRecord, route: &RouteRecord) -> Leftover {
+    let options = format!("{} --virtual-router-name {} --route-name {}", mesh_options(record), route.virtual_router, route.route);
+    let targets: Vec<_> = route
+        .targets
+        .iter()
+        .map(|target| {
+            let port = target.port.map_or_else(String::new, |port| format!(r#","port":{port}"#));
+            format!(r#"{{"virtualNode":"{}","weight":{}{port}}}"#, target.node, target.weight)
+        })
+        .collect();
+    // The spec is read where the command runs, so that it keeps everything but the targets.
+    let spec = format!(
+        "$(aws appmesh describe-route {options} --query route.spec --output json | jq '.{}Route.action.weightedTargets = [{}]')",
+        route.protocol,
+        targets.join(",")
+    );
+    Leftover {
+        what: format!("{} may still send traffic to {}", name(route), record.canary_node),
+        command: format!(r#"aws appmesh update-route {options} --spec "{spec}""#),
+    }
+}
+
+/// The options that name the mesh in every command.
+pub(super) fn mesh_options(record: &AppMeshRecord) -> String {
+    match &record.mesh_owner {
+        Some(owner) => format!("--mesh-name {} --mesh-owner {owner}", record.mesh),
+        None => format!("--mesh-name {}", record.mesh),
+    }
+}
+
+/// Whether the same targets have the same weights; their order means nothing to App Mesh.
+fn same(one: &[WeightedTarget], other: &[WeightedTarget]) -> bool {
+    let sorted = |targets: &[WeightedTarget]| {
+        let mut keys: Vec<_> = targets.iter().map(|target| (target.node.clone(), target.port, target.weight)).collect();
+        keys.sort();
+        keys
+    };
+    sorted(one) == sorted(other)
+}
+
+fn targets_of(spec: &RouteSpec) -> Option<(&'static str, &[MeshTarget])> {
+    if let Some(route) = &spec.http_route {
+        return Some(("http", &route.action.as_ref()?.weighted_targets));
+    }
+    if let Some(route) = &spec.http2_route {
+        return Some(("http2", &route.action.as_ref()?.weighted_targets));
+    }
+    if let Some(route) = &spec.grpc_route {
+        return Some(("grpc", &route.action.as_ref()?.weighted_targets));
+    }
+    let route = spec.tcp_route.as_ref()?;
+    Some(("tcp", &route.action.as_ref()?.weighted_targets))
+}
+
+/// The spec with other targets, and all else as it is.
+fn with_targets(mut spec: RouteSpec, targets: Vec<MeshTarget>) -> RouteSpec {
+    let http = spec.http_route.as_mut().or(spec.http2_route.as_mut());
+    if let Some(action) = http.and_then(|route| route.action.as_mut()) {
+        action.weighted_targets = targets;
+    } else if let Some(action) = spec.grpc_route.as_mut().and_then(|route| route.action.as_mut()) {
+        action.weighted_targets = targets;
+    } else if let Some(action) = spec.tcp_route.as_mut().and_then(|route| route.action.as_mut()) {
+        action.weighted_targets = targets;
+    }
+    spec
+}
+
+fn from_mesh(target: &MeshTarget) -> WeightedTarget {
+    WeightedTarget {
+        node: target.virtual_node.clone(),
+        weight: u32::try_from(target.weight).unwrap_or(0),
+        port: target.port.and_then(|port| u16::try_from(port).ok()),
+    }
+}
+
+fn to_mesh(target: &WeightedTarget) -> MeshTarget {
+    MeshTarget::builder()
+        .virtual_node(&target.node)
+        .weight(i32::try_from(target.weight).expect("a weight is at most 100"))
+        .set_port(target.port.map(i32::from))
+        .build()
+        .expect("node and weight are given")
+}
+
+#[cfg(test)]
+mod tests;

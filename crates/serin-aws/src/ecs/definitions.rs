@@ -1,0 +1,144 @@
+//! Task definitions: described, copied, retired.
+
+use aws_sdk_ecs::types::{Tag, TaskDefinition, TaskDefinitionField, TaskDefinitionStatus};
+use serin::ports::{ContainerDescription, TaskDefinitionDescription};
+use serin::progress::EnvironmentChange;
+use serin::{Deployment, ExecutionArn, Family, Leftover, PortError, TaskDefinitionArn};
+
+use super::EcsFleet;
+use super::copy::{self, DefinitionChange};
+use crate::error::{failed, has_code, refused};
+use crate::ownership;
+
+/// How many revisions of its own a deployment could have made of one family: one, and one more for each answer that was
+/// lost while ECS did not yet show the revision.
+const OWN_REVISIONS: usize = 5;
+
+impl EcsFleet {
+    /// A task definition and its tags, by ARN, by `family:revision`, or by family (its newest active revision).
+    pub(super) async fn describe_definition(&self, name: &str) -> Result<Option<(TaskDefinition, Vec<Tag>)>, PortError> {
+        const CALL: &str = "ECS DescribeTaskDefinition";
+        let answer = self.ecs.describe_task_definition().task_definition(name).include(TaskDefinitionField::Tags).send().await;
+        match answer {
+            // ECS has no error of its own for a task definition that is not there; this is the one that it gives.
+            Err(error) if has_code(&error, "ClientException") => Ok(None),
+            Err(error) => Err(failed(CALL)(error)),
+            Ok(answer) => {
+                let tags = answer.tags.unwrap_or_default();
+                Ok(answer.task_definition.map(|definition| (definition, tags)))
+            }
+        }
+    }
+
+    /// The newest active revision of `family`, if `execution` registered it.
+    pub(super) async fn own_definition(
+        &self,
+        family: &Family,
+        execution: &ExecutionArn,
+    ) -> Result<Option<TaskDefinitionArn>, PortError> {
+        let newest = self.describe_definition(family.as_str()).await?;
+        Ok(newest
+            .filter(|(definition, _)| is_active(definition))
+            .filter(|(_, tags)| ownership::is_ours(tags.iter().map(|tag| (tag.key(), tag.value())), execution))
+            .map(|(definition, _)| arn(&definition)))
+    }
+
+    /// Ensures a copy of the canary's source in `family`.
+    ///
+    /// `RegisterTaskDefinition` takes no token, so the tag of the newest revision says whether it has been made already:
+    /// otherwise every repetition would add a revision.
+    pub(super) async fn ensure_definition(
+        &self,
+        deployment: &Deployment,
+        family: &Family,
+        environment: &[EnvironmentChange],
+    ) -> Result<TaskDefinitionArn, PortError> {
+        const CALL: &str = "ECS RegisterTaskDefinition";
+        if let Some(own) = self.own_definition(family, &deployment.execution).await? {
+            return Ok(own);
+        }
+        let source = &deployment.canary.source;
+        let Some((source, tags)) = self.describe_definition(source.as_str()).await? else {
+            return Err(refused("ECS DescribeTaskDefinition", format!("task definition {source} is gone")));
+        };
+        let change = DefinitionChange { family, images: &deployment.canary.images, environment };
+        let request = copy::task_definition(&source, &tags, change, deployment).map_err(|sentence| refused(CALL, sentence))?;
+        let answer = request.send_with(&self.ecs).await.map_err(failed(CALL))?;
+        answer.task_definition.as_ref().map(arn).ok_or_else(|| refused(CALL, "the answer has no task definition"))
+    }
+
+    /// Deregisters a revision, if it is active.
+    pub(super) async fn deregister(&self, definition: &TaskDefinitionArn) -> Result<(), PortError> {
+        let described = self.describe_definition(definition.as_str()).await?;
+        if described.is_some_and(|(described, _)| is_active(&described)) {
+            self.deregister_active(definition).await?;
+        }
+        Ok(())
+    }
+
+    /// Deregisters the newest revisions of `family` as long as they are `execution`'s.
+    pub(super) async fn deregister_own(&self, family: &Family, execution: &ExecutionArn) -> Result<(), PortError> {
+        let mut last = None;
+        for _ in 0..OWN_REVISIONS {
+            let own = self.own_definition(family, execution).await?;
+            // A revision that still shows up after it was deregistered is an answer from before, not another revision.
+            if own.is_none() || own == last {
+                break;
+            }
+            if let Some(own) = &own {
+                self.deregister_active(own).await?;
+            }
+            last = own;
+        }
+        Ok(())
+    }
+
+    /// What is left of the task definitions that the deployment registered.
+    pub(super) async fn definition_traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError> {
+        let mut traces = Vec::new();
+        for family in [&deployment.canary.family, &deployment.stable.family] {
+            if let Some(own) = self.own_definition(family, &deployment.execution).await? {
+                traces.push(Leftover {
+                    what: format!("task definition {own} is still active"),
+                    command: format!("aws ecs deregister-task-definition --task-definition {own}"),
+                });
+            }
+        }
+        Ok(traces)
+    }
+
+    async fn deregister_active(&self, definition: &TaskDefinitionArn) -> Result<(), PortError> {
+        let answer = self.ecs.deregister_task_definition().task_definition(definition.as_str()).send().await;
+        answer.map_err(failed("ECS DeregisterTaskDefinition"))?;
+        Ok(())
+    }
+}
+
+/// A task definition in the planner's words.
+pub(super) fn description(definition: &TaskDefinition) -> TaskDefinitionDescription {
+    let containers = definition.container_definitions().iter().map(|container| ContainerDescription {
+        name: container.name().unwrap_or_default().to_owned(),
+        image: container.image().unwrap_or_default().to_owned(),
+        // ECS: "If the essential parameter of a container is omitted, a container is assumed to be essential."
+        essential: container.essential().unwrap_or(true),
+        environment: container
+            .environment()
+            .iter()
+            .filter_map(|pair| Some((pair.name()?.to_owned(), pair.value().unwrap_or_default().to_owned())))
+            .collect(),
+    });
+    TaskDefinitionDescription {
+        arn: arn(definition),
+        family: Family::new(definition.family().unwrap_or_default()),
+        containers: containers.collect(),
+        proxy_container: definition.proxy_configuration().map(|proxy| proxy.container_name().to_owned()),
+    }
+}
+
+fn is_active(definition: &TaskDefinition) -> bool {
+    definition.status() == Some(&TaskDefinitionStatus::Active)
+}
+
+fn arn(definition: &TaskDefinition) -> TaskDefinitionArn {
+    TaskDefinitionArn::new(definition.task_definition_arn().unwrap_or_default())
+}

@@ -1,0 +1,114 @@
+//! How a step becomes a Lambda.
+
+use lambda_runtime::tracing::{self, Instrument};
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::adapters::Adapters;
+use crate::error::chain;
+
+/// Why an invocation failed, on its way to Step Functions.
+#[derive(Debug)]
+pub enum Failed<E> {
+    /// The payload is not the step's input; the state machine and the function do not fit together.
+    MalformedInput(serde_json::Error),
+    /// The step's own error. The name of its variant is the error name that the state machine catches.
+    Step(E),
+}
+
+impl<E: std::error::Error + Into<&'static str>> From<Failed<E>> for Diagnostic {
+    fn from(failed: Failed<E>) -> Self {
+        match failed {
+            Failed::MalformedInput(error) => Self {
+                error_type: "MalformedInput".to_owned(),
+                error_message: format!("the payload is not this step's input: {error}"),
+            },
+            Failed::Step(error) => {
+                let error_message = chain(&error);
+                let name: &'static str = error.into();
+                Self { error_type: name.to_owned(), error_message }
+            }
+        }
+    }
+}
+
+/// Runs a step as a Lambda: builds the adapters once, and answers each invocation with the step's output, or with its
+/// error under the name of the error's variant.
+///
+/// # Errors
+/// When the environment lacks something or the Lambda runtime ends.
+pub async fn run_step<I, O, E, F>(name: &'static str, step: F) -> Result<(), lambda_runtime::Error>
+where
+    I: DeserializeOwned,
+    O: Serialize,
+    E: std::error::Error + Into<&'static str>,
+    F: AsyncFn(&Adapters, I) -> Result<O, E>,
+{
+    tracing::init_default_subscriber();
+    let adapters = Adapters::from_environment(name).await?;
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
+        let execution = event.payload.get("execution").and_then(Value::as_str).unwrap_or_default();
+        let span = tracing::info_span!("step", step = name, execution);
+        answer(&adapters, &step, event.payload).instrument(span).await
+    }))
+    .await
+}
+
+async fn answer<I, O, E, F>(adapters: &Adapters, step: &F, payload: Value) -> Result<O, Failed<E>>
+where
+    I: DeserializeOwned,
+    E: std::error::Error,
+    F: AsyncFn(&Adapters, I) -> Result<O, E>,
+{
+    let input = serde_json::from_value(payload).map_err(|error| {
+        tracing::error!(%error, "malformed input");
+        Failed::MalformedInput(error)
+    })?;
+    match step(adapters, input).await {
+        Ok(output) => {
+            tracing::info!("answered");
+            Ok(output)
+        }
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "failed");
+            Err(Failed::Step(error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum StepError {
+        #[error("the canary did not start")]
+        CanaryNotStarting(#[source] std::num::ParseIntError),
+    }
+
+    impl From<StepError> for &'static str {
+        fn from(error: StepError) -> Self {
+            match error {
+                StepError::CanaryNotStarting(_) => "CanaryNotStarting",
+            }
+        }
+    }
+
+    #[test]
+    fn the_error_name_is_the_variant_and_the_message_has_the_whole_chain() {
+        let source = "x".parse::<u8>().unwrap_err();
+        let diagnostic = Diagnostic::from(Failed::Step(StepError::CanaryNotStarting(source)));
+        assert_eq!(diagnostic.error_type, "CanaryNotStarting");
+        assert_eq!(diagnostic.error_message, "the canary did not start: invalid digit found in string");
+    }
+
+    #[test]
+    fn a_payload_that_is_no_input_has_a_name_of_its_own() {
+        let error = serde_json::from_str::<u8>("\"five\"").unwrap_err();
+        let diagnostic = Diagnostic::from(Failed::<StepError>::MalformedInput(error));
+        assert_eq!(diagnostic.error_type, "MalformedInput");
+        assert!(diagnostic.error_message.starts_with("the payload is not this step's input: invalid type"));
+    }
+}

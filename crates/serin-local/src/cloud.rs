@@ -1,0 +1,432 @@
+//! A whole local cloud: moto, the gateway, the stack, the user's world, its traffic, and the functions.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::checkout::Checkout;
+use crate::data_plane::{DataPlane, DataPlaneConfig, DataPlaneError, LoadGenerator, LoadStats, VersionStats};
+use crate::executions::{self, Execution, Outcome, Progress};
+use crate::functions::{FunctionProcesses, FunctionsConfig, FunctionsError};
+use crate::gateway::{Fault, Gateway, Record};
+use crate::moto::{Moto, MotoError, Service};
+use crate::ports::free_port;
+use crate::process::{Process, Undertaker};
+use crate::stack::{ACCOUNT, LEDGER_TABLE, REGION, StackError};
+use crate::world::WorldSnapshot;
+use crate::{stack, world};
+
+/// How long moto may take to answer.
+const MOTO_UP_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long the user's service may take to serve.
+const SERVING_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a process may take to end when it is asked to.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What a local cloud is like.
+#[derive(Debug, Clone)]
+pub struct CloudOptions {
+    /// How many requests a second are sent to the user's service; 0 for none.
+    pub requests_per_second: u32,
+    /// How often metrics are published.
+    pub metric_period: Duration,
+    /// Whether [`LocalCloud::start`] waits until the user's service has metrics, as one that has run for long would.
+    pub wait_for_metrics: bool,
+    /// Whether the logs stay when the cloud is stopped.
+    pub keep_logs: bool,
+}
+
+impl Default for CloudOptions {
+    /// A hundred and twenty requests a second, metrics every ten seconds, logs kept.
+    fn default() -> Self {
+        Self {
+            requests_per_second: 120,
+            metric_period: Duration::from_secs(10),
+            wait_for_metrics: true,
+            keep_logs: true,
+        }
+    }
+}
+
+/// Why a local cloud could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum CloudError {
+    /// A program that `cargo xtask` installs is missing.
+    #[error("{} is missing; `cargo xtask local`, `demo` and `test` install it", .0.display())]
+    NotInstalled(PathBuf),
+    /// A folder, port or process could not be had.
+    #[error("cannot start {what}")]
+    Start {
+        /// What could not be started.
+        what: &'static str,
+        /// What went wrong.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Moto did not answer in time.
+    #[error("moto does not answer; see {}", .0.display())]
+    MotoDown(PathBuf),
+    /// The stack could not be made.
+    #[error("cannot make the stack")]
+    Stack(#[from] StackError),
+    /// Moto refused something.
+    #[error("moto refused something")]
+    Moto(#[from] MotoError),
+    /// The user's service does not run.
+    #[error("the user's service does not run")]
+    DataPlane(#[from] DataPlaneError),
+    /// The functions do not run.
+    #[error("the functions do not run")]
+    Functions(#[from] FunctionsError),
+    /// No metrics of the user's service have appeared.
+    #[error("the user's service has no metrics after {} s", .0.as_secs())]
+    NoMetrics(Duration),
+}
+
+/// A running local cloud.
+///
+/// Several can run at once. Dropping one kills its processes; [`LocalCloud::stop`] ends them in order.
+#[derive(Debug)]
+pub struct LocalCloud {
+    moto: Moto,
+    gateway: Gateway,
+    functions: Arc<FunctionProcesses>,
+    data_plane: DataPlane,
+    load: Option<LoadGenerator>,
+    moto_process: Process,
+    state_machine: String,
+    logs: PathBuf,
+    options: CloudOptions,
+}
+
+impl LocalCloud {
+    /// Starts everything on free ports and returns when the user's service serves.
+    ///
+    /// # Errors
+    ///
+    /// A [`CloudError`] that says which part did not start; everything that did has then been stopped.
+    pub async fn start(options: CloudOptions) -> Result<Self, CloudError> {
+        let checkout = Checkout::of_this_build();
+        let programs = Programs::find(&checkout)?;
+        let starting = |what| move |source| CloudError::Start { what, source };
+        let logs = new_run(&checkout.runs()).map_err(starting("a folder for logs"))?;
+        let undertaker = Undertaker::start().map_err(starting("sh"))?;
+
+        let gateway_port = free_port().map_err(starting("the gateway"))?;
+        let moto_port = free_port().map_err(starting("moto"))?;
+        let moto_url = format!("http://127.0.0.1:{moto_port}");
+        let gateway = Gateway::start(gateway_port, &moto_url)
+            .await
+            .map_err(starting("the gateway"))?;
+        let mut command = Command::new(&programs.moto);
+        command
+            .args(["-H", "127.0.0.1", "-p", &moto_port.to_string()])
+            // Its state machines call Lambda here.
+            .env("MOTO_PORT", gateway_port.to_string());
+        let moto_log = logs.join("moto.log");
+        let moto_process = undertaker.spawn(command, &moto_log).map_err(starting("moto"))?;
+        let moto = Moto::new(&moto_url, REGION).map_err(|source| CloudError::Start {
+            what: "an HTTP client",
+            source: std::io::Error::other(source),
+        })?;
+        // The functions' processes start while moto does.
+        let (up, functions) = tokio::join!(
+            wait_for_moto(&moto, &moto_log),
+            FunctionProcesses::start(
+                &undertaker,
+                FunctionsConfig {
+                    cargo_lambda: &programs.cargo_lambda,
+                    workspace: checkout.root(),
+                    binaries: checkout.binaries(),
+                    logs: &logs,
+                    environment: function_environment(&gateway.endpoint()),
+                },
+            ),
+        );
+        up?;
+        let functions = Arc::new(functions?);
+        gateway.invoke_with(Arc::clone(&functions));
+
+        let state_machine = stack::create(&moto, &checkout.state_machine()).await?;
+        world::create(&moto).await?;
+        let data_plane = DataPlane::start(DataPlaneConfig {
+            moto: moto_url,
+            work_dir: logs.join("data-plane"),
+            envoy: programs.envoy,
+            sample_service: checkout.binaries().join("sample-service"),
+            metric_period: options.metric_period,
+            region: REGION.to_owned(),
+            account: ACCOUNT.to_owned(),
+        })?;
+        gateway.complete_ecs_with(data_plane.runtime());
+        data_plane.wait_until_serving(SERVING_WITHIN).await?;
+        let load = (options.requests_per_second > 0)
+            .then(|| LoadGenerator::start(&data_plane.entry_url(), options.requests_per_second));
+        let cloud = Self {
+            moto,
+            gateway,
+            functions,
+            data_plane,
+            load,
+            moto_process,
+            state_machine,
+            logs,
+            options,
+        };
+        if cloud.load.is_some() && cloud.options.wait_for_metrics {
+            cloud.wait_for_metrics().await?;
+        }
+        Ok(cloud)
+    }
+
+    /// Where AWS's APIs are, for `AWS_ENDPOINT_URL`.
+    pub fn endpoint(&self) -> String {
+        self.gateway.endpoint()
+    }
+
+    /// Where a caller reaches the user's service.
+    pub fn entry_url(&self) -> String {
+        self.data_plane.entry_url()
+    }
+
+    /// The state machine's ARN.
+    pub fn state_machine(&self) -> &str {
+        &self.state_machine
+    }
+
+    /// The folder of the logs.
+    pub fn logs(&self) -> &Path {
+        &self.logs
+    }
+
+    /// Starts a deployment.
+    ///
+    /// # Errors
+    ///
+    /// When moto refuses to start the execution.
+    pub async fn deploy(&self, request: &Value) -> Result<Execution, MotoError> {
+        executions::start(&self.moto, &self.state_machine, request).await
+    }
+
+    /// Follows a deployment to its end and tells `observe` about it twice a second.
+    ///
+    /// # Errors
+    ///
+    /// When moto does not answer.
+    pub async fn follow(&self, execution: &Execution, observe: impl FnMut(&Progress)) -> Result<Outcome, MotoError> {
+        executions::follow(&self.moto, execution, observe).await
+    }
+
+    /// Starts a deployment and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When moto does not answer.
+    pub async fn run(&self, request: &Value) -> Result<Outcome, MotoError> {
+        let execution = self.deploy(request).await?;
+        self.follow(&execution, |_| ()).await
+    }
+
+    /// Stops a deployment's execution, as a person may in the console.
+    ///
+    /// # Errors
+    ///
+    /// When moto does not answer.
+    pub async fn stop_execution(&self, execution: &Execution) -> Result<(), MotoError> {
+        executions::stop(&self.moto, execution).await
+    }
+
+    /// How far an execution has come.
+    ///
+    /// # Errors
+    ///
+    /// When moto does not answer.
+    pub async fn progress(&self, execution: &Execution) -> Result<Progress, MotoError> {
+        executions::progress(&self.moto, execution).await
+    }
+
+    /// Every API call and every invocation so far.
+    pub fn calls(&self) -> Record {
+        self.gateway.record()
+    }
+
+    /// Makes a fault when its time comes.
+    pub fn inject(&self, fault: Fault) {
+        self.gateway.inject(fault);
+    }
+
+    /// What the world looks like now.
+    ///
+    /// # Errors
+    ///
+    /// When moto does not answer.
+    pub async fn world_snapshot(&self) -> Result<WorldSnapshot, MotoError> {
+        WorldSnapshot::take(&self.moto).await
+    }
+
+    /// The share of the traffic that each virtual node gets, in the route's own weights.
+    ///
+    /// # Errors
+    ///
+    /// When moto does not answer.
+    pub async fn split(&self) -> Result<Vec<(String, u32)>, MotoError> {
+        world::split(&self.moto).await
+    }
+
+    /// Every item of the ledger, as DynamoDB writes it.
+    ///
+    /// # Errors
+    ///
+    /// When moto does not answer.
+    pub async fn ledger(&self) -> Result<Vec<Value>, MotoError> {
+        stack::ledger(&self.moto).await
+    }
+
+    /// What the load has got so far; nothing when the cloud has no load.
+    pub fn load(&self) -> LoadStats {
+        self.load.as_ref().map(LoadGenerator::stats).unwrap_or_default()
+    }
+
+    /// The versions that run or ran, with their requests and errors.
+    pub fn versions(&self) -> Vec<VersionStats> {
+        self.data_plane.versions()
+    }
+
+    /// Stops publishing metrics, or goes on with it.
+    pub fn pause_metrics(&self, paused: bool) {
+        self.data_plane.pause_metrics(paused);
+    }
+
+    /// The moment of the first metric datapoint since `since` in which a task-definition family has 5xx answers.
+    ///
+    /// # Errors
+    ///
+    /// When moto does not answer.
+    pub async fn first_bad_datapoint(&self, family: &str, since: Timestamp) -> Result<Option<Timestamp>, MotoError> {
+        let answers = self.answers(family, "5", since).await?;
+        Ok(answers.into_iter().filter(|(_, count)| *count > 0.0).map(|(at, _)| at).min())
+    }
+
+    /// Stops everything and waits until nothing is left.
+    pub async fn stop(mut self) {
+        if let Some(load) = self.load.take() {
+            load.stop().await;
+        }
+        self.functions.stop().await;
+        self.data_plane.stop().await;
+        self.moto_process.stop(GRACE).await;
+        if !self.options.keep_logs {
+            let _ = std::fs::remove_dir_all(&self.logs);
+        }
+    }
+
+    /// Waits until the metrics agent has published what stable answered, as it would have long ago in an account.
+    async fn wait_for_metrics(&self) -> Result<(), CloudError> {
+        let started = Instant::now();
+        let limit = self.options.metric_period * 6 + Duration::from_secs(10);
+        let since = Timestamp::now();
+        while started.elapsed() < limit {
+            if !self.answers(world::SERVICE, "2", since).await?.is_empty() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Err(CloudError::NoMetrics(limit))
+    }
+
+    /// The datapoints of a family's answers of one class of codes.
+    async fn answers(&self, family: &str, class: &str, since: Timestamp) -> Result<Vec<(Timestamp, f64)>, MotoError> {
+        let dimension = |name: &str, value: &str| json!({"Name": name, "Value": value});
+        let period = self.options.metric_period.as_secs().max(1);
+        // Datapoints are stamped with the beginning of their period.
+        let begin = since.as_second() - i64::try_from(period).unwrap_or(60);
+        let request = json!({
+            "StartTime": begin,
+            "EndTime": Timestamp::now().as_second() + 60,
+            "MetricDataQueries": [{"Id": "answers", "ReturnData": true, "MetricStat": {
+                "Stat": "Sum",
+                "Period": period,
+                "Metric": {
+                    "Namespace": "ECS/ContainerInsights/Prometheus",
+                    "MetricName": "envoy_http_downstream_rq_xx",
+                    "Dimensions": [
+                        dimension("ClusterName", world::CLUSTER),
+                        dimension("TaskDefinitionFamily", family),
+                        dimension("envoy_http_conn_manager_prefix", "ingress"),
+                        dimension("envoy_response_code_class", class),
+                    ],
+                },
+            }}],
+        });
+        let answer = self.moto.call(Service::CloudWatch, "GetMetricData", &request).await?;
+        let result = &answer["MetricDataResults"][0];
+        let moments = result["Timestamps"].as_array().into_iter().flatten();
+        let values = result["Values"].as_array().into_iter().flatten();
+        Ok(moments
+            .map(executions::moment)
+            .zip(values.map(|value| value.as_f64().unwrap_or_default()))
+            .collect())
+    }
+}
+
+/// The programs that `cargo xtask` installed.
+struct Programs {
+    moto: PathBuf,
+    cargo_lambda: PathBuf,
+    envoy: PathBuf,
+}
+
+impl Programs {
+    fn find(checkout: &Checkout) -> Result<Self, CloudError> {
+        let installed = |name: &str| {
+            let path = checkout.program(name);
+            if path.exists() { Ok(path) } else { Err(CloudError::NotInstalled(path)) }
+        };
+        Ok(Self {
+            moto: installed("moto_server")?,
+            cargo_lambda: installed("cargo-lambda")?,
+            envoy: installed("envoy")?,
+        })
+    }
+}
+
+/// What the template and Lambda give to every function, with credentials that open nothing.
+fn function_environment(endpoint: &str) -> BTreeMap<String, String> {
+    [
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_REGION", REGION),
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+        ("SERIN_LEDGER_TABLE", LEDGER_TABLE),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+async fn wait_for_moto(moto: &Moto, log: &Path) -> Result<(), CloudError> {
+    let up = async {
+        while !moto.is_up().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(MOTO_UP_WITHIN, up)
+        .await
+        .map_err(|_| CloudError::MotoDown(log.to_owned()))
+}
+
+/// A folder of its own for each cloud.
+fn new_run(runs: &Path) -> std::io::Result<PathBuf> {
+    static COUNT: AtomicU32 = AtomicU32::new(1);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let run = runs.join(format!("{}-{}-{count}", Timestamp::now().as_second(), std::process::id()));
+    std::fs::create_dir_all(&run)?;
+    Ok(run)
+}

@@ -1,0 +1,372 @@
+//! The gateway before moto: the one address that functions, the state machine and people talk to.
+//!
+//! It passes API calls on to moto and changes nothing but what moto cannot do: it invokes the functions, speaks CBOR,
+//! and completes ECS's answers with what really runs. Everything that goes through is recorded, and any of it can be
+//! made to fail. It deliberately holds no state of AWS.
+
+mod cbor;
+mod fault;
+mod invocation;
+mod operation;
+mod record;
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::data_plane::EcsRuntime;
+use crate::functions::FunctionProcesses;
+
+pub use self::fault::{Effect, Fault};
+pub use self::record::{Call, Invocation, Mark, Record};
+
+use self::fault::Faults;
+use self::operation::Operation;
+use self::record::Recorder;
+
+/// The largest body that is read.
+const LARGEST_BODY: usize = 16 * 1024 * 1024;
+
+/// Headers that belong to one connection and are not passed on.
+const HOP_BY_HOP: [header::HeaderName; 6] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::HOST,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// The running gateway. Dropping it stops it.
+#[derive(Debug)]
+pub struct Gateway {
+    port: u16,
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<()>,
+}
+
+impl Gateway {
+    /// Listens on a free port and passes calls on to the moto at `moto`, such as `http://127.0.0.1:5000`, which need not
+    /// be up yet.
+    ///
+    /// # Errors
+    ///
+    /// When no port is free or no HTTP client can be made.
+    pub async fn start(port: u16, moto: &str) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let port = listener.local_addr()?.port();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(std::io::Error::other)?;
+        let shared = Arc::new(Shared {
+            moto: moto.trim_end_matches('/').to_owned(),
+            http,
+            recorder: Recorder::default(),
+            faults: Faults::default(),
+            ecs: OnceLock::new(),
+            functions: OnceLock::new(),
+        });
+        let app = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(async move {
+            tokio::select! {
+                // Serving ends only with an error of the listener, and then there is nobody left to tell.
+                _ = axum::serve(listener, app) => {}
+                _ = stopped => {}
+            }
+        });
+        Ok(Self {
+            port,
+            shared,
+            stop: Some(stop),
+            server,
+        })
+    }
+
+    /// Where it listens, such as `http://127.0.0.1:5001`.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Everything that went through so far.
+    pub fn record(&self) -> Record {
+        self.shared.recorder.read()
+    }
+
+    /// Makes a fault when its time comes.
+    pub fn inject(&self, fault: Fault) {
+        self.shared.faults.add(fault);
+    }
+
+    /// From now on ECS's answers tell what really runs.
+    pub(crate) fn complete_ecs_with(&self, runtime: Arc<EcsRuntime>) {
+        let _ = self.shared.ecs.set(runtime);
+    }
+
+    /// From now on the functions can be invoked.
+    pub(crate) fn invoke_with(&self, functions: Arc<FunctionProcesses>) {
+        let _ = self.shared.functions.set(functions);
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        self.server.abort();
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    moto: String,
+    http: reqwest::Client,
+    recorder: Recorder,
+    faults: Faults,
+    ecs: OnceLock<Arc<EcsRuntime>>,
+    functions: OnceLock<Arc<FunctionProcesses>>,
+}
+
+/// An API call, in the form in which moto takes it.
+struct ApiRequest {
+    method: Method,
+    path_and_query: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// What is answered to it.
+struct ApiResponse {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    injected: bool,
+}
+
+impl ApiResponse {
+    /// An error as AWS's JSON protocols tell it: the name in the body and in a header, whichever the caller reads.
+    fn error(status: u16, name: &str, message: &str) -> Self {
+        let body = json!({"__type": name, "message": message}).to_string();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
+        if let Ok(name) = HeaderValue::from_str(name) {
+            headers.insert("x-amzn-errortype", name);
+        }
+        Self {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            headers,
+            body: body.into(),
+            injected: false,
+        }
+    }
+
+    fn injected(mut self) -> Self {
+        self.injected = true;
+        self
+    }
+
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
+}
+
+/// Answers whatever comes.
+async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, LARGEST_BODY).await else {
+        return ApiResponse::error(413, "RequestTooLarge", "the body is too large").into_response();
+    };
+    let path = parts.uri.path().to_owned();
+    if let Some(function) = invocation::function_of(&path) {
+        return shared.invoke(&function, body).await.into_response();
+    }
+    let request = ApiRequest {
+        method: parts.method,
+        path_and_query: parts.uri.path_and_query().map_or(path.clone(), ToString::to_string),
+        headers: parts.headers,
+        body,
+    };
+    match cbor::target(&path) {
+        Some(target) => shared.call_in_cbor(&target, request).await,
+        None => {
+            let operation = Operation::of(&request.method, &path, &request.headers);
+            shared.call(&operation, request).await
+        }
+    }
+    .into_response()
+}
+
+impl Shared {
+    /// Carries out a call that came in CBOR: moto sees JSON, the caller sees CBOR.
+    async fn call_in_cbor(&self, target: &str, mut request: ApiRequest) -> ApiResponse {
+        let operation = Operation::from_target(target);
+        let mut response = match cbor::to_json(&request.body) {
+            Ok(json) => {
+                request.path_and_query = "/".to_owned();
+                request.headers.remove(header::ACCEPT);
+                request.headers.remove(cbor::PROTOCOL.0);
+                request.headers.insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/x-amz-json-1.0"),
+                );
+                if let Ok(target) = HeaderValue::from_str(target) {
+                    request.headers.insert("x-amz-target", target);
+                }
+                request.body = json.to_string().into();
+                self.call(&operation, request).await
+            }
+            Err(error) => ApiResponse::error(400, "SerializationException", &error.to_string()),
+        };
+        response.body = cbor::from_json(&response.body).into();
+        response
+            .headers
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/cbor"));
+        response
+            .headers
+            .insert(cbor::PROTOCOL.0, HeaderValue::from_static(cbor::PROTOCOL.1));
+        response
+    }
+
+    /// Carries out a call, with the fault that meets it, and records it.
+    async fn call(&self, operation: &Operation, request: ApiRequest) -> ApiResponse {
+        let (at, started) = (Timestamp::now(), Instant::now());
+        let function = operation::caller(&request.headers);
+        let response = match self.faults.meet(&operation.name, function.as_deref()) {
+            Some(Effect::Refuse { status, error, message }) => {
+                ApiResponse::error(status, &error, &message).injected()
+            }
+            Some(Effect::LoseAnswer) => {
+                self.perform(operation, request).await;
+                ApiResponse::error(503, "ServiceUnavailable", "the answer was lost").injected()
+            }
+            Some(Effect::Delay(duration)) => {
+                tokio::time::sleep(duration).await;
+                self.perform(operation, request).await.injected()
+            }
+            None => self.perform(operation, request).await,
+        };
+        self.recorder.call(Call {
+            service: operation.service.clone(),
+            operation: operation.name.clone(),
+            function,
+            status: response.status.as_u16(),
+            injected: response.injected,
+            at,
+            duration: started.elapsed(),
+        });
+        response
+    }
+
+    /// Has moto answer, and the ECS runtime where moto cannot.
+    async fn perform(&self, operation: &Operation, request: ApiRequest) -> ApiResponse {
+        let Some(ecs) = self.ecs.get().filter(|_| operation.service == "ecs") else {
+            return self.pass_on(request).await;
+        };
+        let question: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
+        if let Some(answer) = ecs.answer(&operation.name, &question) {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
+            return ApiResponse {
+                status: StatusCode::OK,
+                headers,
+                body: answer.to_string().into(),
+                injected: false,
+            };
+        }
+        let mut response = self.pass_on(request).await;
+        if response.status.is_success()
+            && let Ok(mut answer) = serde_json::from_slice::<Value>(&response.body)
+        {
+            ecs.overlay(&operation.name, &question, &mut answer);
+            response.body = answer.to_string().into();
+        }
+        response
+    }
+
+    /// Sends a request to moto and brings back its answer, both unchanged.
+    async fn pass_on(&self, request: ApiRequest) -> ApiResponse {
+        let mut headers = request.headers;
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
+        let sent = self
+            .http
+            .request(request.method, format!("{}{}", self.moto, request.path_and_query))
+            .headers(headers)
+            .timeout(Duration::from_secs(60))
+            .body(request.body)
+            .send()
+            .await;
+        let unavailable =
+            |error: reqwest::Error| ApiResponse::error(503, "ServiceUnavailable", &format!("moto did not answer: {error}"));
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => return unavailable(error),
+        };
+        let status = response.status();
+        let mut headers = response.headers().clone();
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
+        match response.bytes().await {
+            Ok(body) => ApiResponse {
+                status,
+                headers,
+                body,
+                injected: false,
+            },
+            Err(error) => unavailable(error),
+        }
+    }
+
+    /// Invokes a function, with the fault that meets the invocation, and records it.
+    async fn invoke(&self, function: &str, body: Bytes) -> ApiResponse {
+        let (at, started) = (Timestamp::now(), Instant::now());
+        let result = match self.faults.meet("Invoke", Some(function)) {
+            Some(Effect::Refuse { error, message, .. }) => Err(invocation::FunctionError::named(&error, &message)),
+            Some(Effect::LoseAnswer) => {
+                let _ = self.run(function, body).await;
+                Err(invocation::FunctionError::named("Lambda.Unknown", "the answer was lost"))
+            }
+            Some(Effect::Delay(duration)) => {
+                tokio::time::sleep(duration).await;
+                self.run(function, body).await
+            }
+            None => self.run(function, body).await,
+        };
+        self.recorder.invocation(Invocation {
+            function: function.to_owned(),
+            at,
+            duration: started.elapsed(),
+            error: result.as_ref().err().map(|error| error.name.clone()),
+        });
+        invocation::answer(result)
+    }
+
+    async fn run(&self, function: &str, body: Bytes) -> Result<Bytes, invocation::FunctionError> {
+        let Some(functions) = self.functions.get() else {
+            return Err(invocation::FunctionError::named(
+                "Lambda.ServiceException",
+                "the functions have not been started",
+            ));
+        };
+        invocation::run(&self.http, functions, function, body).await
+    }
+}

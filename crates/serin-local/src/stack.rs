@@ -1,0 +1,132 @@
+//! What `sam deploy` makes in an account, made in moto: the ledger's table and the state machine.
+//!
+//! The functions are not made: moto's state machine calls them at the gateway, which knows them.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::functions::FUNCTIONS;
+use crate::moto::{Moto, MotoError, Service};
+
+/// The account of the local cloud, the one that moto uses.
+pub const ACCOUNT: &str = "123456789012";
+
+/// The region of the local cloud.
+pub const REGION: &str = "us-east-1";
+
+/// The name of the ledger's table.
+pub const LEDGER_TABLE: &str = "serin-ledger";
+
+/// The state machine's name.
+const STATE_MACHINE: &str = "serin-canary-deployment";
+
+/// Why the stack could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StackError {
+    /// The definition could not be read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// The definition.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The definition names something that the template would have filled in and the local cloud does not know.
+    #[error("{} has ${{{name}}}, which nothing fills in", path.display())]
+    UnknownSubstitution {
+        /// The definition.
+        path: PathBuf,
+        /// The name between the braces.
+        name: String,
+    },
+    /// Moto refused something.
+    #[error(transparent)]
+    Moto(#[from] MotoError),
+}
+
+/// Makes the stack and returns the state machine's ARN.
+pub(crate) async fn create(moto: &Moto, definition: &Path) -> Result<String, StackError> {
+    moto.configure("/moto-api/config", &json!({"stepfunctions": {"execute_state_machine": true}}))
+        .await?;
+    create_ledger(moto).await?;
+    let text = std::fs::read_to_string(definition).map_err(|source| StackError::Unreadable {
+        path: definition.to_owned(),
+        source,
+    })?;
+    let text = fill_in(&text).map_err(|name| StackError::UnknownSubstitution {
+        path: definition.to_owned(),
+        name,
+    })?;
+    let request = json!({
+        "name": STATE_MACHINE,
+        "definition": text,
+        "roleArn": format!("arn:aws:iam::{ACCOUNT}:role/serin-state-machine"),
+    });
+    let created = moto.call(Service::StepFunctions, "CreateStateMachine", &request).await?;
+    Ok(created["stateMachineArn"].as_str().unwrap_or_default().to_owned())
+}
+
+async fn create_ledger(moto: &Moto) -> Result<(), MotoError> {
+    let table = json!({
+        "TableName": LEDGER_TABLE,
+        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "BillingMode": "PAY_PER_REQUEST",
+    });
+    moto.call(Service::DynamoDb, "CreateTable", &table).await?;
+    let expiry = json!({
+        "TableName": LEDGER_TABLE,
+        "TimeToLiveSpecification": {"AttributeName": "expiresAt", "Enabled": true},
+    });
+    moto.call(Service::DynamoDb, "UpdateTimeToLive", &expiry).await?;
+    Ok(())
+}
+
+/// Every item of the ledger, for tests and for whoever is curious.
+pub(crate) async fn ledger(moto: &Moto) -> Result<Vec<Value>, MotoError> {
+    let scan = json!({"TableName": LEDGER_TABLE, "ConsistentRead": true});
+    let mut answer = moto.call(Service::DynamoDb, "Scan", &scan).await?;
+    Ok(match answer["Items"].take() {
+        Value::Array(items) => items,
+        _ => Vec::new(),
+    })
+}
+
+/// Fills in `${PlanDeploymentFunctionArn}` and its like. What is left over is the error.
+fn fill_in(definition: &str) -> Result<String, String> {
+    let mut text = definition.to_owned();
+    for function in FUNCTIONS {
+        let arn = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}");
+        text = text.replace(&format!("${{{}FunctionArn}}", pascal_case(function)), &arn);
+    }
+    match text.split_once("${") {
+        None => Ok(text),
+        Some((_, rest)) => Err(rest.split('}').next().unwrap_or(rest).to_owned()),
+    }
+}
+
+/// `plan-deployment` as `PlanDeployment`.
+fn pascal_case(name: &str) -> String {
+    name.split('-')
+        .map(|word| {
+            let (first, rest) = word.split_at(word.len().min(1));
+            first.to_uppercase() + rest
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fill_in;
+
+    #[test]
+    fn the_functions_arns_are_filled_in_and_what_is_left_over_is_named() {
+        assert_eq!(
+            fill_in(r#""${PlanDeploymentFunctionArn}""#).unwrap(),
+            r#""arn:aws:lambda:us-east-1:123456789012:function:plan-deployment""#
+        );
+        assert_eq!(fill_in("${Nobody}").unwrap_err(), "Nobody");
+    }
+}

@@ -1,0 +1,166 @@
+//! One AWS account in one region, in memory.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use aws_smithy_mocks::MockResponse;
+use jiff::Timestamp;
+use serin_aws::Clients;
+
+use crate::clients;
+use crate::clock::Clock;
+use crate::fault::{Fault, Faults};
+use crate::settings::Settings;
+use crate::wire::{self, Refusal, Service};
+use crate::world::World;
+
+/// The account's number.
+pub const ACCOUNT: &str = "123456789012";
+/// The account's region.
+pub const REGION: &str = "eu-west-1";
+
+/// An API call that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The AWS service.
+    pub service: Service,
+    /// The operation, as `UpdateRoute`.
+    pub operation: &'static str,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Whether the caller got an answer that is no error.
+    pub ok: bool,
+    /// The name of the error that the caller got.
+    pub error: Option<String>,
+}
+
+type Hook = Box<dyn FnMut(&World, &Call) + Send>;
+
+/// One AWS account in one region; cloning it gives another hand on the same account.
+#[derive(Clone)]
+pub struct Account(Arc<Shared>);
+
+struct Shared {
+    clock: Clock,
+    world: Mutex<World>,
+    faults: Mutex<Faults>,
+    calls: Mutex<Vec<Call>>,
+    hooks: Mutex<Vec<Hook>>,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Account").field("now", &self.0.clock.now()).finish_non_exhaustive()
+    }
+}
+
+impl Account {
+    /// An empty account. Its world began a while before the clock's time, so that what a builder puts into it has
+    /// settled when the first call is made.
+    pub fn new(clock: Clock) -> Self {
+        let world = World::new(clock.now().as_second() - World::SECONDS_BEFORE_THE_FIRST_CALL);
+        Self(Arc::new(Shared {
+            clock,
+            world: Mutex::new(world),
+            faults: Mutex::default(),
+            calls: Mutex::default(),
+            hooks: Mutex::default(),
+        }))
+    }
+
+    /// SDK clients whose calls this account answers.
+    pub fn clients(&self) -> Clients {
+        clients::of(self)
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Puts a fault on calls from now on.
+    pub fn inject(&self, fault: Fault) {
+        self.0.faults.lock().expect("no panic while faults are held").add(fault);
+    }
+
+    /// Takes all faults away.
+    pub fn heal(&self) {
+        self.0.faults.lock().expect("no panic while faults are held").clear();
+    }
+
+    /// Every call that was made so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.0.calls.lock().expect("no panic while calls are held").clone()
+    }
+
+    /// How many calls of an operation were made, however they ended.
+    pub fn count_calls(&self, operation: &str) -> usize {
+        self.calls().iter().filter(|call| call.operation == operation).count()
+    }
+
+    /// Runs `hook` after every call, with the world as the call left it. The hook must not make a call itself.
+    pub fn on_call(&self, hook: impl FnMut(&World, &Call) + Send + 'static) {
+        self.0.hooks.lock().expect("no hook panicked").push(Box::new(hook));
+    }
+
+    /// Changes how the simulated world behaves.
+    pub fn settings(&self, change: impl FnOnce(&mut Settings)) {
+        // The time until now passes under the old settings.
+        let fresh = self.0.world.lock().expect("the world is whole").is_fresh();
+        let mut world = if fresh { self.0.world.lock().expect("the world is whole") } else { self.world() };
+        change(&mut world.settings);
+    }
+
+    /// Looks at the world as it is now.
+    pub fn look<T>(&self, look: impl FnOnce(&World) -> T) -> T {
+        look(&self.world())
+    }
+
+    /// Changes the world behind Serin's back.
+    pub fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        change(&mut self.world())
+    }
+
+    /// Builds a part of the world, without letting time pass first.
+    pub(crate) fn build<T>(&self, build: impl FnOnce(&mut World) -> T) -> T {
+        build(&mut self.0.world.lock().expect("the world is whole"))
+    }
+
+    /// The world, brought up to the clock.
+    fn world(&self) -> MutexGuard<'_, World> {
+        let mut world = self.0.world.lock().expect("the world is whole");
+        world.advance_to(self.0.clock.now().as_second());
+        world
+    }
+
+    /// Answers one call.
+    pub(crate) fn answer<O, E>(
+        &self,
+        service: Service,
+        operation: &'static str,
+        handle: impl FnOnce(&mut World) -> Result<O, Refusal>,
+    ) -> MockResponse<O, E> {
+        let fault = self.0.faults.lock().expect("no panic while faults are held").strike(service, operation);
+        let mut world = self.world();
+        let (response, error) = match fault {
+            None => match handle(&mut world) {
+                Ok(output) => (MockResponse::Output(output), None),
+                Err(refusal) => (MockResponse::Http(refusal.response(service)), Some(refusal.code)),
+            },
+            Some(kind) => {
+                if kind.takes_effect() {
+                    drop(handle(&mut world));
+                }
+                match kind.refusal(service, operation) {
+                    Some(refusal) => (MockResponse::Http(refusal.response(service)), Some(refusal.code)),
+                    None => (MockResponse::Http(wire::lost_response()), Some("AnswerLost".to_owned())),
+                }
+            }
+        };
+        let call = Call { service, operation, at: self.0.clock.now(), ok: error.is_none(), error };
+        self.0.calls.lock().expect("no panic while calls are held").push(call.clone());
+        for hook in self.0.hooks.lock().expect("no hook panicked").iter_mut() {
+            hook(&world, &call);
+        }
+        response
+    }
+}

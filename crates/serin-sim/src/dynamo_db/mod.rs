@@ -1,0 +1,193 @@
+//! Amazon DynamoDB: tables with the partition key `id`, conditional writes.
+
+mod expression;
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_dynamodb::operation::delete_item::{DeleteItemInput, DeleteItemOutput};
+use aws_sdk_dynamodb::operation::get_item::{GetItemInput, GetItemOutput};
+use aws_sdk_dynamodb::operation::put_item::{PutItemInput, PutItemOutput};
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemInput, UpdateItemOutput};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use serde_json::{Map, Value, json};
+
+use self::expression::Expressions;
+use crate::wire::Refusal;
+use crate::world::World;
+
+/// An item.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// The partition key of every table.
+const KEY: &str = "id";
+
+/// The tables of the account: items by partition key.
+#[derive(Debug, Default)]
+pub(crate) struct DynamoDb {
+    pub(crate) tables: BTreeMap<String, BTreeMap<String, Item>>,
+}
+
+pub(crate) fn invalid(message: impl Into<String>) -> Refusal {
+    Refusal::new("ValidationException", message)
+}
+
+fn table<'a>(world: &'a mut World, name: Option<&str>) -> Result<&'a mut BTreeMap<String, Item>, Refusal> {
+    let name = name.ok_or_else(|| invalid("tableName is required"))?;
+    let missing = || Refusal::new("ResourceNotFoundException", "Requested resource not found");
+    world.dynamo_db.tables.get_mut(name).ok_or_else(missing)
+}
+
+fn key(item: Option<&Item>, alone: bool) -> Result<String, Refusal> {
+    let item = item.ok_or_else(|| invalid("the item or key is required"))?;
+    if alone && item.len() != 1 {
+        return Err(invalid("The provided key element does not match the schema"));
+    }
+    match item.get(KEY) {
+        Some(AttributeValue::S(id)) if !id.is_empty() => Ok(id.clone()),
+        _ => Err(invalid("One or more parameter values were invalid: Missing the key id in the item")),
+    }
+}
+
+/// DynamoDB refuses numbers that are none.
+fn check_values(item: &Item) -> Result<(), Refusal> {
+    for (name, value) in item {
+        match value {
+            AttributeValue::N(number) if number.parse::<f64>().is_err() => {
+                return Err(invalid(format!("The parameter cannot be converted to a numeric value: {name} {number}")));
+            }
+            AttributeValue::Ss(members) if members.is_empty() => return Err(invalid("An string set may not be empty")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn condition_failed(item: Option<&Item>, wanted: Option<&ReturnValuesOnConditionCheckFailure>) -> Refusal {
+    let refusal = Refusal::new("ConditionalCheckFailedException", "The conditional request failed");
+    match (item, wanted) {
+        (Some(item), Some(ReturnValuesOnConditionCheckFailure::AllOld)) => refusal.member("Item", to_json(item)),
+        _ => refusal,
+    }
+}
+
+fn to_json(item: &Item) -> Value {
+    Value::Object(item.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect::<Map<_, _>>())
+}
+
+fn value_to_json(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => json!({"S": text}),
+        AttributeValue::N(number) => json!({"N": number}),
+        AttributeValue::Bool(yes) => json!({"BOOL": yes}),
+        AttributeValue::Null(yes) => json!({"NULL": yes}),
+        AttributeValue::Ss(texts) => json!({"SS": texts}),
+        AttributeValue::Ns(numbers) => json!({"NS": numbers}),
+        AttributeValue::L(values) => json!({"L": values.iter().map(value_to_json).collect::<Vec<_>>()}),
+        AttributeValue::M(item) => json!({"M": to_json(item)}),
+        other => panic!("the simulation does not know the attribute {other:?}"),
+    }
+}
+
+pub(crate) fn get_item(world: &mut World, input: &GetItemInput) -> Result<GetItemOutput, Refusal> {
+    assert!(input.attributes_to_get.is_none(), "the simulation does not know AttributesToGet");
+    let item = table(world, input.table_name())?.get(&key(input.key(), true)?).cloned();
+    let item = match (item, input.projection_expression()) {
+        (Some(item), Some(projection)) => {
+            let mut expressions = Expressions::new(input.expression_attribute_names(), None);
+            let names = expressions.projection(projection)?;
+            expressions.all_used()?;
+            Some(item.into_iter().filter(|(name, _)| names.contains(name)).collect())
+        }
+        (item, _) => item,
+    };
+    Ok(GetItemOutput::builder().set_item(item).build())
+}
+
+pub(crate) fn put_item(world: &mut World, input: &PutItemInput) -> Result<PutItemOutput, Refusal> {
+    assert!(input.expected.is_none(), "the simulation does not know Expected");
+    let items = table(world, input.table_name())?;
+    let key = key(input.item(), false)?;
+    let item = input.item().expect("it has a key").clone();
+    check_values(&item)?;
+    let old = items.get(&key);
+    check(old, input.condition_expression(), input.expression_attribute_names(), input.expression_attribute_values(), None)?
+        .then_some(())
+        .ok_or_else(|| condition_failed(old, input.return_values_on_condition_check_failure()))?;
+    let old = items.insert(key, item);
+    Ok(PutItemOutput::builder().set_attributes(old_values(old, input.return_values())?).build())
+}
+
+pub(crate) fn delete_item(world: &mut World, input: &DeleteItemInput) -> Result<DeleteItemOutput, Refusal> {
+    assert!(input.expected.is_none(), "the simulation does not know Expected");
+    let items = table(world, input.table_name())?;
+    let key = key(input.key(), true)?;
+    let old = items.get(&key);
+    check(old, input.condition_expression(), input.expression_attribute_names(), input.expression_attribute_values(), None)?
+        .then_some(())
+        .ok_or_else(|| condition_failed(old, input.return_values_on_condition_check_failure()))?;
+    let old = items.remove(&key);
+    Ok(DeleteItemOutput::builder().set_attributes(old_values(old, input.return_values())?).build())
+}
+
+pub(crate) fn update_item(world: &mut World, input: &UpdateItemInput) -> Result<UpdateItemOutput, Refusal> {
+    assert!(input.expected.is_none() && input.attribute_updates.is_none(), "the simulation does not know Expected or AttributeUpdates");
+    let items = table(world, input.table_name())?;
+    let key = key(input.key(), true)?;
+    let old = items.get(&key).cloned();
+    let mut new = old.clone().unwrap_or_else(|| input.key().expect("it was checked").clone());
+    let update = Some((input.update_expression().unwrap_or_default(), &mut new));
+    check(old.as_ref(), input.condition_expression(), input.expression_attribute_names(), input.expression_attribute_values(), update)?
+        .then_some(())
+        .ok_or_else(|| condition_failed(old.as_ref(), input.return_values_on_condition_check_failure()))?;
+    check_values(&new)?;
+    if new.get(KEY) != Some(&AttributeValue::S(key.clone())) {
+        return Err(invalid("Cannot update attribute id. This attribute is part of the key"));
+    }
+    items.insert(key, new.clone());
+    let changed = |from: &Item, against: Option<&Item>| -> Item {
+        let differs = |name: &String, value: &AttributeValue| against.and_then(|item| item.get(name)) != Some(value);
+        from.iter().filter(|(name, value)| differs(name, value)).map(|(name, value)| (name.clone(), value.clone())).collect()
+    };
+    let attributes = match input.return_values() {
+        None | Some(ReturnValue::None) => None,
+        Some(ReturnValue::AllNew) => Some(new),
+        Some(ReturnValue::AllOld) => old,
+        Some(ReturnValue::UpdatedNew) => Some(changed(&new, old.as_ref())),
+        Some(ReturnValue::UpdatedOld) => old.map(|old| changed(&old, Some(&new))),
+        Some(other) => return Err(invalid(format!("ReturnValues {other}"))),
+    };
+    Ok(UpdateItemOutput::builder().set_attributes(attributes).build())
+}
+
+fn old_values(old: Option<Item>, wanted: Option<&ReturnValue>) -> Result<Option<Item>, Refusal> {
+    match wanted {
+        None | Some(ReturnValue::None) => Ok(None),
+        Some(ReturnValue::AllOld) => Ok(old),
+        Some(_) => Err(invalid("Return values set to invalid value")),
+    }
+}
+
+/// Whether the condition holds on the old item; if it does, the update is made in the new one.
+fn check(
+    old: Option<&Item>,
+    condition: Option<&str>,
+    names: Option<&HashMap<String, String>>,
+    values: Option<&Item>,
+    update: Option<(&str, &mut Item)>,
+) -> Result<bool, Refusal> {
+    let mut expressions = Expressions::new(names, values);
+    let empty = Item::new();
+    let item = old.unwrap_or(&empty);
+    let holds = match condition {
+        None => true,
+        Some(condition) => expressions.condition(condition, item)?,
+    };
+    if let Some((update, new)) = update {
+        let changed = expressions.update(update, new)?;
+        if holds {
+            *new = changed;
+        }
+    }
+    expressions.all_used()?;
+    Ok(holds)
+}

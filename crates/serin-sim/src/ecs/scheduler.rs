@@ -1,0 +1,271 @@
+//! What ECS does by itself, second by second: starts and stops tasks, registers them, rolls out, drains.
+
+use std::collections::HashMap;
+
+use aws_sdk_ecs::types::TaskStopCode;
+
+use super::{Fate, Phase, Rollout, RolloutState, ServiceState, ServiceStatus, Stop, TaskState, arn};
+use crate::account::REGION;
+use crate::cloud_map::Instance;
+use crate::world::World;
+
+/// How long a stopped task is still described.
+const STOPPED_TASKS_ARE_KEPT: i64 = 3600;
+/// How long a task that crashes runs.
+const SECONDS_TO_CRASH: i64 = 1;
+
+impl World {
+    /// One second of ECS's life.
+    pub(crate) fn run_ecs(&mut self) {
+        let now = self.now();
+        self.ecs.tasks.retain(|task| !matches!(task.phase, Phase::Stopped { at } if now - at > STOPPED_TASKS_ARE_KEPT));
+        for index in 0..self.ecs.tasks.len() {
+            self.run_task(index);
+        }
+        for index in 0..self.ecs.services.len() {
+            match self.ecs.services[index].status {
+                ServiceStatus::Active => self.run_service(index),
+                ServiceStatus::Draining => self.drain_service(index),
+                ServiceStatus::Inactive { .. } => {}
+            }
+        }
+        let kept = seconds(self.settings.inactive_seconds);
+        self.ecs.services.retain(|service| !matches!(service.status, ServiceStatus::Inactive { since } if now - since > kept));
+    }
+
+    fn run_task(&mut self, index: usize) {
+        let now = self.now();
+        let healthy_seconds = seconds(self.settings.healthy_seconds);
+        let task = &self.ecs.tasks[index];
+        let (phase, fate) = (task.phase, task.fate);
+        match phase {
+            Phase::Pending { runs_at } if runs_at <= now && fate == Fate::CannotBePulled => {
+                let reason = "CannotPullContainerError: pull image manifest has been retried 1 time(s): not found";
+                self.ecs.tasks[index].stop = Some(Stop {
+                    code: TaskStopCode::TaskFailedToStart,
+                    reason: reason.to_owned(),
+                    exit_code: None,
+                    container_reason: Some(reason.to_owned()),
+                    ordered_at: now,
+                });
+                self.fail_task(index);
+            }
+            Phase::Pending { runs_at } if runs_at <= now => {
+                let task = &mut self.ecs.tasks[index];
+                task.phase = Phase::Running { since: now };
+                task.started_at = Some(now);
+                self.register(index);
+            }
+            Phase::Running { since } if fate == Fate::Crashes && now - since >= SECONDS_TO_CRASH => {
+                self.ecs.tasks[index].stop = Some(Stop {
+                    code: TaskStopCode::EssentialContainerExited,
+                    reason: "Essential container in task exited".to_owned(),
+                    exit_code: Some(1),
+                    container_reason: None,
+                    ordered_at: now,
+                });
+                self.deregister(index);
+                self.fail_task(index);
+            }
+            Phase::Running { since } if fate == Fate::Runs && !task.healthy && now - since >= healthy_seconds => {
+                if self.has_its_node(index) {
+                    self.ecs.tasks[index].healthy = true;
+                    self.register(index);
+                }
+            }
+            Phase::Stopping { stops_at } if stops_at <= now => self.ecs.tasks[index].phase = Phase::Stopped { at: now },
+            _ => {}
+        }
+    }
+
+    /// Whether the task's Envoy gets a configuration: the virtual node that it says it is must exist.
+    fn has_its_node(&self, index: usize) -> bool {
+        let Some(definition) = self.ecs.definition(&self.ecs.tasks[index].definition) else { return true };
+        let containers = definition.data.container_definitions().iter();
+        let identity = containers.flat_map(|container| container.environment()).find_map(|pair| match pair.name() {
+            Some("APPMESH_RESOURCE_ARN" | "APPMESH_VIRTUAL_NODE_NAME") => pair.value(),
+            _ => None,
+        });
+        let Some(identity) = identity else { return true };
+        let path = identity.rsplit_once("mesh/").map_or(identity, |(_, path)| path);
+        let Some((mesh, node)) = path.split_once("/virtualNode/") else { return false };
+        self.app_mesh.meshes.get(mesh).is_some_and(|mesh| mesh.nodes.contains_key(node))
+    }
+
+    /// Marks a task as stopped by its own fault, and has the scheduler wait before it starts another.
+    fn fail_task(&mut self, index: usize) {
+        let now = self.now();
+        let restart = seconds(self.settings.restart_seconds);
+        let task = &mut self.ecs.tasks[index];
+        task.phase = Phase::Stopped { at: now };
+        task.healthy = false;
+        let rollout = self
+            .ecs
+            .services
+            .iter_mut()
+            .filter(|service| service.id == task.service)
+            .flat_map(|service| service.rollouts.iter_mut())
+            .find(|rollout| rollout.id == task.rollout);
+        if let Some(rollout) = rollout {
+            rollout.failed += 1;
+            rollout.updated_at = now;
+            let doublings = rollout.failed.clamp(1, 5) - 1;
+            rollout.next_start = now + (restart << doublings).min(60);
+        }
+    }
+
+    /// Writes the task and its health into the service's registry.
+    fn register(&mut self, index: usize) {
+        let task = &self.ecs.tasks[index];
+        let Some(service) = self.ecs.services.iter().find(|service| service.id == task.service) else { return };
+        for registry in service.data.service_registries() {
+            let Some(id) = self.cloud_map.id_of(registry.registry_arn().unwrap_or_default()).map(str::to_owned) else { continue };
+            let number = task.id.bytes().map(u32::from).sum::<u32>() % 250;
+            let attributes = [
+                ("AWS_INSTANCE_IPV4", format!("10.0.0.{number}")),
+                ("AVAILABILITY_ZONE", format!("{REGION}a")),
+                ("REGION", REGION.to_owned()),
+                ("ECS_SERVICE_NAME", task.service_name.clone()),
+                ("ECS_CLUSTER_NAME", task.cluster.clone()),
+                ("ECS_TASK_DEFINITION_FAMILY", task.family.clone()),
+            ];
+            let attributes: HashMap<String, String> = attributes.map(|(name, value)| (name.to_owned(), value)).into();
+            let found = self.cloud_map.services.get_mut(&id).expect("the id was just found");
+            found.instances.insert(task.id.clone(), Instance { attributes, healthy: task.healthy });
+        }
+    }
+
+    fn deregister(&mut self, index: usize) {
+        let id = &self.ecs.tasks[index].id;
+        for registry in self.cloud_map.services.values_mut() {
+            registry.instances.remove(id);
+        }
+    }
+
+    /// Orders a task to stop: it leaves the registry at once.
+    pub(crate) fn stop_task(&mut self, index: usize, code: TaskStopCode, reason: &str) {
+        let now = self.now();
+        let stop_seconds = seconds(self.settings.stop_seconds);
+        self.deregister(index);
+        let task = &mut self.ecs.tasks[index];
+        task.healthy = false;
+        task.phase = Phase::Stopping { stops_at: now + stop_seconds };
+        task.stop = Some(Stop { code, reason: reason.to_owned(), exit_code: Some(0), container_reason: None, ordered_at: now });
+    }
+
+    fn run_service(&mut self, index: usize) {
+        let now = self.now();
+        let service = &self.ecs.services[index];
+        let desired = usize::try_from(service.desired).unwrap_or(0);
+        let Some(primary) = service.rollouts.first().cloned() else { return };
+        let of_service: Vec<usize> =
+            (0..self.ecs.tasks.len()).filter(|&task| self.ecs.tasks[task].service == service.id && !self.ecs.tasks[task].stopped()).collect();
+        let (new, old): (Vec<usize>, Vec<usize>) = of_service.iter().partition(|&&task| self.ecs.tasks[task].rollout == primary.id);
+        let living = |tasks: &[usize]| -> Vec<usize> { tasks.iter().copied().filter(|&task| self.ecs.tasks[task].lives()).collect() };
+        let (new_living, old_living) = (living(&new), living(&old));
+        let healthy = new_living.iter().filter(|&&task| self.ecs.tasks[task].healthy).count();
+        let missing = desired.saturating_sub(new_living.len());
+        let starts = if primary.state == RolloutState::Failed || now < primary.next_start { 0 } else { missing };
+        let reason = format!("Scaling activity initiated by (deployment {})", primary.id);
+        // The youngest and the unhealthy go first.
+        let mut surplus = new_living.clone();
+        surplus.sort_by_key(|&task| (self.ecs.tasks[task].healthy, std::cmp::Reverse(task)));
+        surplus.truncate(new_living.len().saturating_sub(desired));
+        // Each old task stays until a new one is healthy in its place.
+        let mut replaced = old_living.clone();
+        replaced.truncate(old_living.len().saturating_sub(desired.saturating_sub(healthy)));
+        let complete = healthy >= desired && old.is_empty();
+        for &task in surplus.iter().chain(&replaced) {
+            self.stop_task(task, TaskStopCode::ServiceSchedulerInitiated, &reason);
+        }
+        for _ in 0..starts {
+            self.start_task(index, &primary);
+        }
+        let service = &mut self.ecs.services[index];
+        let breaks = service.breaks_the_circuit();
+        let first = service.rollouts.first_mut().expect("it was found above");
+        if complete && first.state == RolloutState::InProgress {
+            first.state = RolloutState::Completed;
+            first.updated_at = now;
+            service.rollouts.truncate(1);
+            service.say(now, "has reached a steady state.");
+        } else if breaks && first.state == RolloutState::InProgress {
+            first.state = RolloutState::Failed;
+            first.updated_at = now;
+            service.say(now, "deployment failed: tasks failed to start.");
+        }
+    }
+
+    fn start_task(&mut self, service: usize, rollout: &Rollout) {
+        let now = self.now();
+        let number = self.ecs.next_id();
+        let definition = self.ecs.definition(&rollout.definition).expect("definitions are never deleted");
+        let family = definition.data.family().unwrap_or_default().to_owned();
+        let images: Vec<String> =
+            definition.data.container_definitions().iter().map(|container| self.name_of_image(container.image().unwrap_or_default())).collect();
+        let images = images.join(" ");
+        let fate = match &images {
+            images if images.contains("unpullable") => Fate::CannotBePulled,
+            images if images.contains("crash") => Fate::Crashes,
+            images if images.contains("never-healthy") => Fate::NeverHealthy,
+            _ => Fate::Runs,
+        };
+        let service = &self.ecs.services[service];
+        let id = format!("{number:032x}");
+        let task = TaskState {
+            arn: arn(&format!("task/{}/{id}", service.cluster)),
+            id,
+            cluster: service.cluster.clone(),
+            service: service.id,
+            service_name: service.name.clone(),
+            rollout: rollout.id.clone(),
+            definition: rollout.definition.clone(),
+            family,
+            phase: Phase::Pending { runs_at: now + seconds(self.settings.start_seconds(&images)) },
+            images,
+            healthy: false,
+            fate,
+            created_at: now,
+            started_at: None,
+            stop: None,
+        };
+        self.ecs.tasks.push(task);
+    }
+
+    fn drain_service(&mut self, index: usize) {
+        let now = self.now();
+        let id = self.ecs.services[index].id;
+        let tasks: Vec<usize> = (0..self.ecs.tasks.len()).filter(|&task| self.ecs.tasks[task].service == id).collect();
+        for &task in &tasks {
+            if self.ecs.tasks[task].lives() {
+                self.stop_task(task, TaskStopCode::ServiceSchedulerInitiated, "Service was deleted");
+            }
+        }
+        if tasks.iter().all(|&task| self.ecs.tasks[task].stopped()) {
+            let service = &mut self.ecs.services[index];
+            service.status = ServiceStatus::Inactive { since: now };
+            service.rollouts.clear();
+        }
+    }
+}
+
+impl ServiceState {
+    /// Whether the circuit breaker stops the roll-out.
+    fn breaks_the_circuit(&self) -> bool {
+        let Some(breaker) = self.data.deployment_configuration().and_then(|config| config.deployment_circuit_breaker()) else {
+            return false;
+        };
+        let given = breaker.threshold_configuration().map(|threshold| threshold.value);
+        let threshold = given.unwrap_or_else(|| ((self.desired + 1) / 2).clamp(10, 200));
+        breaker.enable && self.rollouts.first().is_some_and(|rollout| rollout.failed >= threshold)
+    }
+
+    pub(super) fn say(&mut self, now: i64, text: &str) {
+        self.events.insert(0, (now, format!("(service {}) {text}", self.name)));
+        self.events.truncate(100);
+    }
+}
+
+fn seconds(seconds: u64) -> i64 {
+    i64::try_from(seconds).expect("a setting is a short time")
+}

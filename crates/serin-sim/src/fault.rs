@@ -1,0 +1,95 @@
+//! Faults that a test puts on API calls.
+
+use crate::wire::{Refusal, Service};
+
+/// A fault on some calls of one operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The operation, as `UpdateRoute`, or as `ECS CreateService` where two services have one of that name; `*` is every call.
+    pub operation: &'static str,
+    /// Which calls of it, counted from the injection.
+    pub which: Which,
+    /// What happens to them.
+    pub kind: FaultKind,
+}
+
+/// Which calls a fault strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Only the one with this number; the first is 1.
+    Nth(usize),
+    /// The next so many.
+    Next(usize),
+    /// All.
+    Always,
+}
+
+/// What a fault does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Refused with this error name and sentence; nothing happens.
+    Refused(&'static str, &'static str),
+    /// Too many calls; nothing happens.
+    Throttled,
+    /// Not allowed; nothing happens.
+    Denied,
+    /// A fault of AWS's (HTTP 500); nothing happens.
+    ServerError,
+    /// The call takes effect, and the connection breaks before the answer comes.
+    AnswerLost,
+    /// The call takes effect, and the answer is a fault of AWS's (HTTP 500).
+    DoneThenServerError,
+}
+
+impl FaultKind {
+    /// The error that is answered instead of the real answer; `None` when no answer arrives at all.
+    pub(crate) fn refusal(&self, service: Service, operation: &str) -> Option<Refusal> {
+        match self {
+            Self::Refused(code, message) => Some(Refusal::new(code, *message)),
+            Self::Throttled => Some(Refusal::throttled(service)),
+            Self::Denied => Some(Refusal::denied(service, operation)),
+            Self::ServerError | Self::DoneThenServerError => Some(Refusal::server_error(service)),
+            Self::AnswerLost => None,
+        }
+    }
+
+    /// Whether the call takes effect nevertheless.
+    pub(crate) fn takes_effect(&self) -> bool {
+        matches!(self, Self::AnswerLost | Self::DoneThenServerError)
+    }
+}
+
+/// The faults of an account.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Vec<(Fault, usize)>);
+
+impl Faults {
+    pub(crate) fn add(&mut self, fault: Fault) {
+        self.0.push((fault, 0));
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Counts the call, and says what strikes it.
+    pub(crate) fn strike(&mut self, service: Service, operation: &str) -> Option<FaultKind> {
+        let full = format!("{service} {operation}");
+        let mut struck = None;
+        for (fault, seen) in &mut self.0 {
+            if fault.operation != "*" && fault.operation != operation && fault.operation != full {
+                continue;
+            }
+            *seen += 1;
+            let strikes = match fault.which {
+                Which::Nth(number) => *seen == number,
+                Which::Next(count) => *seen <= count,
+                Which::Always => true,
+            };
+            if strikes && struck.is_none() {
+                struck = Some(fault.kind.clone());
+            }
+        }
+        struck
+    }
+}

@@ -1,0 +1,77 @@
+//! How the simulated world behaves.
+
+/// How the simulated world behaves; all times in seconds.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that a test turns on its own")]
+pub struct Settings {
+    /// From the start of a task until it runs.
+    pub start_seconds: u64,
+    /// The same for images whose name contains the text; the first match counts.
+    pub start_seconds_of: Vec<(String, u64)>,
+    /// From running until healthy.
+    pub healthy_seconds: u64,
+    /// From the order to stop a task until it is stopped.
+    pub stop_seconds: u64,
+    /// How long ECS waits before it starts a task in the place of a failed one; doubles with every failure, up to a minute.
+    pub restart_seconds: u64,
+    /// How long a deleted ECS service is still described.
+    pub inactive_seconds: u64,
+    /// How many entries a page of a list has at most.
+    pub page_size: usize,
+    /// How many results a page of `GetMetricData` has at most.
+    pub metric_page_size: usize,
+    /// From a change of a route until the Envoys follow it.
+    pub propagation_seconds: u64,
+    /// The agent's scrape interval and so the metrics' period: 10 or 60.
+    pub metric_period: u64,
+    /// The second of the period at which the agent scrapes.
+    pub scrape_offset: u64,
+    /// From a scrape until CloudWatch gives the datapoint out.
+    pub metric_delay: u64,
+    /// Every series is empty, and `Complete`.
+    pub metrics_silent: bool,
+    /// Every result says `PartialData`.
+    pub metrics_partial: bool,
+    /// The requests per second on each route of the mesh that is not TCP.
+    pub requests_per_second: f64,
+    /// The share of requests that an image answers with 5xx, by a text in its name; the first match counts, and without
+    /// one there are no errors.
+    pub error_rates: Vec<(String, f64)>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            start_seconds: 5,
+            start_seconds_of: Vec::new(),
+            healthy_seconds: 5,
+            stop_seconds: 3,
+            restart_seconds: 5,
+            inactive_seconds: 3600,
+            page_size: 2,
+            metric_page_size: usize::MAX,
+            propagation_seconds: 3,
+            metric_period: 60,
+            scrape_offset: 3,
+            metric_delay: 20,
+            metrics_silent: false,
+            metrics_partial: false,
+            requests_per_second: 100.0,
+            error_rates: vec![("bad".to_owned(), 0.1)],
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn start_seconds(&self, image: &str) -> u64 {
+        find(&self.start_seconds_of, image).unwrap_or(self.start_seconds)
+    }
+
+    pub(crate) fn error_rate(&self, image: &str) -> f64 {
+        find(&self.error_rates, image).unwrap_or(0.0)
+    }
+}
+
+fn find<T: Copy>(table: &[(String, T)], image: &str) -> Option<T> {
+    table.iter().find(|(text, _)| image.contains(text)).map(|(_, value)| *value)
+}

@@ -1,0 +1,60 @@
+//! Installs the programs of the local cloud, pinned, into a folder of the checkout.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The Python programs that are tried, the one that was tested first.
+const PYTHONS: [&str; 5] = ["python3.11", "python3.12", "python3.13", "python3.14", "python3"];
+
+/// Makes sure that `.local/venv` holds exactly what `requirements.txt` says.
+///
+/// What is installed is remembered as a copy of the requirements, which is written last: an installation that was broken
+/// off begins again.
+pub(crate) fn programs(checkout: &Path) -> Result<(), String> {
+    let requirements = checkout.join("crates/serin-local/requirements.txt");
+    let venv = checkout.join(".local/venv");
+    let installed = venv.join("installed-requirements.txt");
+    let wanted = fs::read_to_string(&requirements)
+        .map_err(|error| format!("cannot read {}: {error}", requirements.display()))?;
+    if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    let python = python()?;
+    eprintln!("Installing moto, cargo-lambda and Envoy into {} (once)", venv.display());
+    run(Command::new(python).args(["-m", "venv", "--clear"]).arg(&venv))?;
+    run(Command::new(venv.join("bin/python"))
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .arg(&requirements))?;
+    fs::write(&installed, wanted).map_err(|error| format!("cannot write {}: {error}", installed.display()))
+}
+
+/// Finds a Python that is new enough and can make virtual environments.
+fn python() -> Result<PathBuf, String> {
+    const CHECK: &str = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))";
+    PYTHONS
+        .iter()
+        .find(|program| {
+            Command::new(program)
+                .args(["-c", CHECK])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+        })
+        .map(PathBuf::from)
+        .ok_or_else(|| {
+            format!(
+                "the local cloud needs Python 3.11 or newer with its venv module; tried {}",
+                PYTHONS.join(", ")
+            )
+        })
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{command:?} failed: {status}")),
+        Err(error) => Err(format!("cannot run {command:?}: {error}")),
+    }
+}
