@@ -11,6 +11,8 @@ mod cloud_watch;
 mod dynamo_db;
 mod ecs;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod ownership;
 mod router;
 mod run_step;

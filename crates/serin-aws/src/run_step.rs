@@ -66,7 +66,8 @@ where
         tracing::error!(%error, "malformed input");
         Failed::MalformedInput(error)
     })?;
-    match step(adapters, input).await {
+    // Boxed, because a step's future holds all of the SDK's within it: too deep for the compiler to lay out in one piece.
+    match Box::pin(step(adapters, input)).await {
         Ok(output) => {
             tracing::info!("answered");
             Ok(output)

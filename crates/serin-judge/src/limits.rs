@@ -1,13 +1,10 @@
 //! Limits: each finding holds one value against one bound, and says so in a sentence.
 
 use jiff::Timestamp;
-use serin::ports::{AlarmReading, AlarmState, Measured, Observation, Reading, RequestCounts, StoppedTask};
+use serin::ports::{AlarmReading, AlarmState, Measured, Observation, Reading, RequestCounts, StoppedTask, crash_loop};
 use serin::request::{MaxPercent, Query};
 use serin::verdict::{Finding, Limit, Outcome, Verdict, Window};
 use serin::weight::Weight;
-
-/// How many of its tasks may fail by themselves before the canary counts as crashing in a loop.
-const CRASHES_ALLOWED: usize = 1;
 
 /// The canary's error rate against its limit, on at least `min_requests` requests.
 pub fn judge_error_rate(
@@ -128,22 +125,17 @@ pub fn judge_alarm(alarm: &AlarmReading) -> Finding {
 
 /// Whether the canary's tasks run. `stopped` are those that stopped lately; only their own failures count.
 pub fn judge_tasks(canary: &Observation, stopped: &[StoppedTask]) -> Finding {
-    let mut crashed = stopped.iter().filter(|task| task.failed_by_itself());
-    let first = crashed.next();
-    let crashes = usize::from(first.is_some()) + crashed.count();
-    let (outcome, sentence) = match (canary, first) {
+    let (outcome, sentence) = match (canary, crash_loop(stopped)) {
         (Observation::Absent, _) => (Outcome::Unhealthy, "the canary's service no longer exists".to_owned()),
         (Observation::Draining { .. }, _) => (Outcome::Unhealthy, "the canary's service is being deleted".to_owned()),
-        (Observation::Active(_), Some(task)) if crashes > CRASHES_ALLOWED => {
-            (Outcome::Unhealthy, format!("{crashes} of the canary's tasks failed; the first: {task}"))
-        }
-        (Observation::Active(tasks), _) if tasks.running == 0 => {
+        (Observation::Active(_), Some(crashes)) => (Outcome::Unhealthy, crashes),
+        (Observation::Active(tasks), None) if tasks.running == 0 => {
             (Outcome::Unhealthy, format!("none of the canary's {} tasks runs", tasks.desired))
         }
-        (Observation::Active(tasks), _) if tasks.running < tasks.desired => {
+        (Observation::Active(tasks), None) if tasks.running < tasks.desired => {
             (Outcome::Inconclusive, format!("{} of the canary's {} tasks run", tasks.running, tasks.desired))
         }
-        (Observation::Active(tasks), _) => (Outcome::Healthy, format!("all {} tasks run", tasks.desired)),
+        (Observation::Active(tasks), None) => (Outcome::Healthy, format!("all {} tasks run", tasks.desired)),
     };
     let value = match canary {
         Observation::Active(tasks) => Some(f64::from(tasks.running)),

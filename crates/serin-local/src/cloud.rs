@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::checkout::Checkout;
 use crate::data_plane::{DataPlane, DataPlaneConfig, DataPlaneError, LoadGenerator, LoadStats, VersionStats};
-use crate::executions::{self, Execution, Outcome, Progress};
+use crate::executions::{self, Execution, Look, Outcome, Progress};
 use crate::functions::{FunctionProcesses, FunctionsConfig, FunctionsError};
 use crate::gateway::{Fault, Gateway, Record};
 use crate::moto::{Moto, MotoError, Service};
@@ -244,13 +244,13 @@ impl LocalCloud {
         executions::stop(&self.moto, execution).await
     }
 
-    /// How far an execution has come.
+    /// Looks at a deployment once.
     ///
     /// # Errors
     ///
     /// When moto does not answer.
-    pub async fn progress(&self, execution: &Execution) -> Result<Progress, MotoError> {
-        executions::progress(&self.moto, execution).await
+    pub async fn look(&self, execution: &Execution) -> Result<Look, MotoError> {
+        executions::look(&self.moto, execution).await
     }
 
     /// Every API call and every invocation so far.

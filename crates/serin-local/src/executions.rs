@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::moto::{Moto, MotoError, Service};
 
 /// How often an execution is looked at while it runs.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// One execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,11 @@ impl Progress {
     /// The state in which the execution is.
     pub fn state(&self) -> Option<&str> {
         self.states.last().map(|state| state.name.as_str())
+    }
+
+    /// Whether a state of this name has been entered.
+    pub fn has_entered(&self, name: &str) -> bool {
+        self.states.iter().any(|state| state.name == name)
     }
 
     /// The newest verdict's sentence.
@@ -139,6 +144,15 @@ impl Outcome {
     }
 }
 
+/// One look at an execution.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// How far it has come.
+    pub progress: Progress,
+    /// What came of it, once it has ended.
+    pub outcome: Option<Outcome>,
+}
+
 /// Starts an execution with the input.
 pub(crate) async fn start(moto: &Moto, state_machine: &str, input: &Value) -> Result<Execution, MotoError> {
     let service = input["service"].as_str().unwrap_or("deployment");
@@ -168,25 +182,33 @@ pub(crate) async fn follow(
     mut observe: impl FnMut(&Progress),
 ) -> Result<Outcome, MotoError> {
     loop {
-        let described = describe(moto, execution).await?;
-        let progress = progress(moto, execution).await?;
-        observe(&progress);
-        let status = described["status"].as_str().unwrap_or_default();
-        if status != "RUNNING" {
-            let text = |member: &str| described[member].as_str().map(ToOwned::to_owned);
-            return Ok(Outcome {
-                execution: execution.clone(),
-                status: status.to_owned(),
-                error: text("error"),
-                cause: text("cause"),
-                output: text("output").and_then(|output| serde_json::from_str(&output).ok()),
-                states: progress.states,
-                started: moment(&described["startDate"]),
-                ended: moment(&described["stopDate"]),
-            });
+        let look = look(moto, execution).await?;
+        observe(&look.progress);
+        if let Some(outcome) = look.outcome {
+            return Ok(outcome);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Looks at an execution once.
+pub(crate) async fn look(moto: &Moto, execution: &Execution) -> Result<Look, MotoError> {
+    // First the status, so that the history of one that has ended is complete.
+    let described = describe(moto, execution).await?;
+    let progress = progress(moto, execution).await?;
+    let status = described["status"].as_str().unwrap_or_default();
+    let text = |member: &str| described[member].as_str().map(ToOwned::to_owned);
+    let outcome = (status != "RUNNING").then(|| Outcome {
+        execution: execution.clone(),
+        status: status.to_owned(),
+        error: text("error"),
+        cause: text("cause"),
+        output: text("output").and_then(|output| serde_json::from_str(&output).ok()),
+        states: progress.states.clone(),
+        started: moment(&described["startDate"]),
+        ended: moment(&described["stopDate"]),
+    });
+    Ok(Look { progress, outcome })
 }
 
 async fn describe(moto: &Moto, execution: &Execution) -> Result<Value, MotoError> {
@@ -195,7 +217,7 @@ async fn describe(moto: &Moto, execution: &Execution) -> Result<Value, MotoError
 }
 
 /// Reads how far an execution has come.
-pub(crate) async fn progress(moto: &Moto, execution: &Execution) -> Result<Progress, MotoError> {
+async fn progress(moto: &Moto, execution: &Execution) -> Result<Progress, MotoError> {
     let request = json!({"executionArn": execution.arn, "maxResults": 1000});
     let history = moto.call(Service::StepFunctions, "GetExecutionHistory", &request).await?;
     let mut progress = Progress::default();

@@ -10,14 +10,14 @@
 pub mod checkout;
 pub mod cloud;
 pub mod data_plane;
-
+pub mod demo;
 pub mod executions;
 pub mod functions;
 pub mod gateway;
-
-
-
-
+pub mod report;
+pub mod running;
+pub mod scenario;
+pub mod screen;
 pub mod stack;
 pub mod world;
 
@@ -26,6 +26,7 @@ mod ports;
 mod process;
 
 pub use cloud::{CloudError, CloudOptions, LocalCloud};
-pub use executions::{Ending, Execution, Outcome, Progress};
+pub use executions::{Ending, Execution, Look, Outcome, Progress};
+pub use gateway::{Effect, Fault};
 pub use moto::MotoError;
-
+pub use scenario::Scenario;

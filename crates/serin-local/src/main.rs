@@ -1,2 +1,91 @@
-//! tmp
-fn main() {}
+//! `serin-local`: the demo, a local cloud that stays up, and deployments in it. `cargo xtask` builds and runs it.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serin_local::{Scenario, demo, running};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The local cloud of Serin.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Deploy a good version and a bad one in a local cloud, and watch
+    Demo {
+        /// Run one scenario only
+        #[arg(long)]
+        scenario: Option<Scenario>,
+        /// Write what came of it into a file
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// Keep a local cloud up
+    Local,
+    /// Start a deployment in the running local cloud and follow it
+    Deploy {
+        /// The request, as JSON
+        file: PathBuf,
+    },
+}
+
+/// The exit code of a program that a signal ended, as shells give it.
+const STOPPED: u8 = 130;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result: Result<(), Box<dyn Error>> = match Arguments::parse().command {
+        Command::Demo { scenario, json } => {
+            let scenarios = scenario.map_or_else(|| vec![Scenario::Good, Scenario::Bad], |one| vec![one]);
+            tokio::select! {
+                result = demo::run(&scenarios, json.as_deref()) => result.map_err(Into::into),
+                // What runs is dropped, and with it every process that was started.
+                () = told_to_end() => return ExitCode::from(STOPPED),
+            }
+        }
+        Command::Local => running::keep_up(told_to_end()).await.map_err(Into::into),
+        Command::Deploy { file } => running::deploy(&file).await.map_err(Into::into),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Waits for Ctrl-C, for a polite kill, or for the terminal to go.
+async fn told_to_end() {
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            // Without a handler the signal ends this process by itself.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::interrupt()) => {}
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::hangup()) => {}
+    }
+}
+
+/// Prints an error and all its causes.
+#[expect(clippy::print_stderr, reason = "it talks to a person")]
+fn tell(error: &dyn Error) {
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because {error}");
+        cause = error.source();
+    }
+}

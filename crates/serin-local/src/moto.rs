@@ -134,6 +134,23 @@ impl Moto {
         Self::send(path, built).await
     }
 
+    /// Asks EC2, which speaks an older protocol, for the ids of all things of a kind: `DescribeSubnets` and `subnetId`.
+    pub(crate) async fn ec2_ids(&self, action: &str, element: &str) -> Result<Vec<String>, MotoError> {
+        let request = self
+            .http
+            .post(format!("{}/", self.base))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("authorization", self.authorization("ec2"))
+            .body(format!("Action={action}&Version=2016-11-15"));
+        let answer = Self::exchange(action, request).await?;
+        // The answer is XML of which only these elements matter.
+        let (open, close) = (format!("<{element}>"), format!("</{element}>"));
+        let found = answer.split(&open).skip(1);
+        Ok(found
+            .filter_map(|rest| Some(rest.split_once(&close)?.0.to_owned()))
+            .collect())
+    }
+
     /// Talks to moto's own interface, which is no AWS API; `path` begins with `/moto-api`.
     pub(crate) async fn configure(&self, path: &str, request: &Value) -> Result<Value, MotoError> {
         let built = self.http.post(format!("{}{path}", self.base)).json(request);
@@ -147,6 +164,11 @@ impl Moto {
     }
 
     async fn send(operation: &str, request: reqwest::RequestBuilder) -> Result<Value, MotoError> {
+        let text = Self::exchange(operation, request).await?;
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    async fn exchange(operation: &str, request: reqwest::RequestBuilder) -> Result<String, MotoError> {
         let unreachable = |source| MotoError::Unreachable {
             operation: operation.to_owned(),
             source,
@@ -159,10 +181,10 @@ impl Moto {
             .and_then(|name| name.to_str().ok())
             .map(ToOwned::to_owned);
         let text = response.text().await.map_err(unreachable)?;
-        let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(body);
+            return Ok(text);
         }
+        let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         Err(MotoError::Refused {
             operation: operation.to_owned(),
             code: body["__type"]

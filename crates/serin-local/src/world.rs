@@ -97,7 +97,7 @@ async fn create_mesh(moto: &Moto) -> Result<(), MotoError> {
                 },
                 "timeout": {"http": {"perRequest": {"unit": "s", "value": 15}}},
             }],
-            "serviceDiscovery": {"awsCloudMap": {"namespaceName": "demo.local", "serviceName": SERVICE}},
+            "serviceDiscovery": {"awsCloudMap": {"namespaceName": "demo.local", "serviceName": SERVICE, "attributes": []}},
             "logging": {"accessLog": {"file": {"path": "/dev/stdout"}}},
         },
         "tags": [{"key": "team", "value": "payments"}],
@@ -135,6 +135,9 @@ async fn create_mesh(moto: &Moto) -> Result<(), MotoError> {
 async fn create_service(moto: &Moto, registry: &str) -> Result<(), MotoError> {
     moto.call(Service::Ecs, "CreateCluster", &json!({"clusterName": CLUSTER})).await?;
     moto.call(Service::Ecs, "RegisterTaskDefinition", &task_definition()).await?;
+    // Moto has a default network, and refuses one that does not exist.
+    let subnets = moto.ec2_ids("DescribeSubnets", "subnetId").await?;
+    let security_groups = moto.ec2_ids("DescribeSecurityGroups", "groupId").await?;
     let service = json!({
         "cluster": CLUSTER,
         "serviceName": SERVICE,
@@ -146,7 +149,7 @@ async fn create_service(moto: &Moto, registry: &str) -> Result<(), MotoError> {
         "deploymentController": {"type": "ECS"},
         "deploymentConfiguration": {"maximumPercent": 200, "minimumHealthyPercent": 100},
         "networkConfiguration": {"awsvpcConfiguration": {
-            "subnets": ["subnet-0a1b2c3d"], "securityGroups": ["sg-0a1b2c3d"], "assignPublicIp": "DISABLED",
+            "subnets": subnets, "securityGroups": security_groups, "assignPublicIp": "DISABLED",
         }},
         "serviceRegistries": [{"registryArn": registry}],
         "tags": [{"key": "team", "value": "payments"}],

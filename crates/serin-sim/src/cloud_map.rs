@@ -159,10 +159,7 @@ pub(crate) fn create_service(world: &mut World, input: &CreateServiceInput) -> R
     let now = world.now();
     let map = &mut world.cloud_map;
     let name = required("Name", input.name())?;
-    let namespace = input
-        .namespace_id()
-        .or_else(|| input.dns_config().and_then(|config| config.namespace_id()))
-        .ok_or_else(|| invalid("NamespaceId is required"))?;
+    let namespace = input.namespace_id().ok_or_else(|| invalid("NamespaceId is required"))?;
     let kind = map
         .namespaces
         .get(namespace)

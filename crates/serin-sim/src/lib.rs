@@ -1,11 +1,45 @@
 //! For tests: AWS in memory with its rules, faults, a virtual clock and the state machine's interpreter.
+//!
+//! [`Account`] is one AWS account in one region. [`Account::clients`] gives real SDK clients whose answers are computed in
+//! process from the typed request, so that the adapters themselves run in a test. [`world::checkout`] puts a user's service
+//! into the account; [`Settings`] says how the world behaves; [`Fault`]s strike any call; [`Snapshot`] says what is left
+//! behind; [`safety`] checks the safety rules after every call.
 #![expect(
     clippy::missing_panics_doc,
-    clippy::missing_errors_doc,
-    reason = "this crate serves tests: it panics where a test asks for something that the simulated world does not have"
+    clippy::unnecessary_wraps,
+    reason = "this crate serves tests: it panics where a test asks for what the world does not have, and every call may be refused"
 )]
 
+mod account;
+mod app_mesh;
+mod checkout;
+mod clients;
 mod clock;
+mod cloud_map;
+mod cloud_watch;
+mod dynamo_db;
+mod ecr;
+mod ecs;
+mod fault;
+mod outside;
+mod paging;
+pub mod safety;
+mod settings;
+mod snapshot;
 pub mod state_machine;
+mod step_functions;
+#[cfg(test)]
+mod tests;
+mod traffic;
+mod wire;
+pub mod world;
 
+pub use account::{ACCOUNT, Account, Call, REGION};
+pub use app_mesh::{targets, targets_mut};
 pub use clock::Clock;
+pub use dynamo_db::Item;
+pub use fault::{Fault, FaultKind, Which};
+pub use settings::Settings;
+pub use snapshot::{ServiceShape, Snapshot};
+pub use wire::{Refusal, Service};
+pub use world::World;

@@ -7,7 +7,7 @@ pub(crate) fn page<T: Clone>(
     limit: Option<i32>,
     token: Option<&str>,
 ) -> Option<(Vec<T>, Option<String>)> {
-    let start = match token {
+    let start: usize = match token {
         None => 0,
         Some(token) => token.strip_prefix("page-from-")?.parse().ok()?,
     };

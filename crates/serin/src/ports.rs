@@ -248,6 +248,19 @@ impl StoppedTask {
     }
 }
 
+/// How many of a canary's tasks may fail by themselves before it counts as crashing in a loop. ECS's own circuit breaker
+/// waits for ten.
+const CRASHES_ALLOWED: usize = 1;
+
+/// What a crash loop looks like in the tasks that stopped: how many failed by themselves, and the first of them with its
+/// reason and exit code. `None` while it could still be an accident.
+pub fn crash_loop(stopped: &[StoppedTask]) -> Option<String> {
+    let mut crashed = stopped.iter().filter(|task| task.failed_by_itself());
+    let first = crashed.next()?;
+    let crashes = 1 + crashed.count();
+    (crashes > CRASHES_ALLOWED).then(|| format!("{crashes} tasks failed; the first: {first}"))
+}
+
 impl std::fmt::Display for StoppedTask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.reason)?;

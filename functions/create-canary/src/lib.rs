@@ -4,12 +4,9 @@
 //! A crash loop is recognised from the stopped tasks, after two failed starts, and not from a time-out.
 
 use jiff::Timestamp;
-use serin::ports::{Fleet, Ledger, Observation, Phase, Rollout, Running, StoppedTask, TrafficRouter};
+use serin::ports::{Fleet, Ledger, Observation, Phase, Rollout, Running, StoppedTask, TrafficRouter, crash_loop};
 use serin::progress::CreatedCanary;
 use serin::{Deployment, State, StepInput, step_error_from_port_error};
-
-/// How many tasks may fail by themselves before the canary counts as crashing in a loop.
-const CRASHES_ALLOWED: usize = 1;
 
 /// Why the canary could not be created. The names are the state machine's.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
@@ -127,13 +124,13 @@ fn lacking(tasks: &Running, reachable: u32) -> Option<String> {
 }
 
 fn refuse_a_crash_loop(tasks: &Running, stopped: &[StoppedTask]) -> Result<(), CreateCanaryError> {
-    let crashed: Vec<_> = stopped.iter().filter(|task| task.failed_by_itself()).collect();
-    if let (Some(first), true) = (crashed.first(), crashed.len() > CRASHES_ALLOWED) {
-        return Err(CreateCanaryError::CanaryNotStarting(format!("{} tasks failed; the first: {first}", crashed.len())));
+    if let Some(crashes) = crash_loop(stopped) {
+        return Err(CreateCanaryError::CanaryNotStarting(crashes));
     }
     match &tasks.rollout {
         Rollout::Failed(reason) => {
-            let first = crashed.first().map_or_else(String::new, |task| format!("; the first failed task: {task}"));
+            let first = stopped.iter().find(|task| task.failed_by_itself());
+            let first = first.map_or_else(String::new, |task| format!("; the first failed task: {task}"));
             Err(CreateCanaryError::CanaryNotStarting(format!("ECS gave up: {reason}{first}")))
         }
         Rollout::InProgress | Rollout::Completed => Ok(()),

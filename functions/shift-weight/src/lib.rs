@@ -3,7 +3,7 @@
 //! First it makes sure that the canary has the tasks for that weight. The weight is computed from the step, never from the
 //! weight that the route has now, so that running twice shifts once.
 
-use serin::ports::{Fleet, Ledger, Observation, Phase, ShiftError, TrafficRouter};
+use serin::ports::{Fleet, Ledger, Observation, Phase, ShiftError, TrafficRouter, crash_loop};
 use serin::{State, StepInput, step_error_from_port_error};
 use serin_judge::StepTimes;
 
@@ -116,11 +116,7 @@ async fn has_tasks(
     }
     if running.running < tasks {
         let stopped = fleet.stopped_tasks(deployment.cluster(), service).await?;
-        let crashed: Vec<_> = stopped.iter().filter(|task| task.failed_by_itself()).collect();
-        return match crashed.as_slice() {
-            [first, _, ..] => Err(ShiftWeightError::CanaryNotStarting(format!("{} tasks failed; the first: {first}", crashed.len()))),
-            _ => Ok(false),
-        };
+        return crash_loop(&stopped).map_or(Ok(false), |crashes| Err(ShiftWeightError::CanaryNotStarting(crashes)));
     }
     Ok(router.healthy_targets(deployment, &canary.attachment).await? >= tasks)
 }

@@ -80,13 +80,15 @@ impl AppMeshRouter {
             .condition(FilterCondition::Eq)
             .build()
             .expect("name and values are given");
-        let mut services = self.cloud_map.list_services().filters(in_namespace).into_paginator().items().send();
-        while let Some(service) = services.next().await {
-            match service {
-                Ok(service) if service.name() == Some(&record.canary_registry_name) => return Ok(service.id),
-                Ok(_) => {}
+        let mut pages = self.cloud_map.list_services().filters(in_namespace).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = match page {
                 Err(error) if is_not_found(&error) => return Ok(None),
-                Err(error) => return Err(failed("Cloud Map ListServices")(error)),
+                page => page.map_err(failed("Cloud Map ListServices"))?,
+            };
+            let named = page.services.into_iter().flatten().find(|service| service.name() == Some(&record.canary_registry_name));
+            if let Some(service) = named {
+                return Ok(service.id);
             }
         }
         Ok(None)
@@ -136,15 +138,14 @@ impl AppMeshRouter {
 
     async fn count_instances(&self, id: &str) -> Result<u32, PortError> {
         let mut count = 0;
-        let mut instances = self.cloud_map.list_instances().service_id(id).into_paginator().items().send();
-        while let Some(instance) = instances.next().await {
-            match instance {
-                Ok(_) => count += 1,
+        let mut pages = self.cloud_map.list_instances().service_id(id).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            match page {
                 Err(error) if is_not_found(&error) => return Ok(0),
-                Err(error) => return Err(failed("Cloud Map ListInstances")(error)),
+                page => count += page.map_err(failed("Cloud Map ListInstances"))?.instances().len(),
             }
         }
-        Ok(count)
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 }
 

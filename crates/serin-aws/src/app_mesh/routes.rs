@@ -198,12 +198,13 @@ fn settle(deployment: &Deployment, record: &AppMeshRecord, route: &RouteRecord, 
         return Settled { targets: settled, sentence };
     }
     let targets = fold(&live.targets, keep, drop);
-    let sentence = format!(
-        "somebody else changed {}, which had {} (App Mesh's version {}); the share of {drop} went to {keep} and the rest stays",
-        name(route),
-        text(&live.targets),
-        live.version
-    );
+    let what = if same(&targets, &live.targets) {
+        "that stays".to_owned()
+    } else {
+        format!("the share of {drop} goes to {keep}, and the rest stays")
+    };
+    let sentence =
+        format!("somebody else changed {}, which has {} (App Mesh's version {}); {what}", name(route), text(&live.targets), live.version);
     Settled { targets, sentence: Some(sentence) }
 }
 

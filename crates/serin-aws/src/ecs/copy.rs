@@ -30,8 +30,8 @@ pub(crate) struct DefinitionChange<'a> {
 
 /// The request that registers a copy of `source`; the sentence says which container a change names in vain.
 ///
-/// Left out are the members that ECS writes itself: ARN, revision, status, requiresAttributes, compatibilities,
-/// registeredAt, registeredBy, deregisteredAt, deleteRequestedAt.
+/// Left out are the members that ECS writes itself (ARN, revision, status, requiresAttributes, compatibilities,
+/// registeredAt, registeredBy, deregisteredAt, deleteRequestedAt) and inferenceAccelerators, which AWS no longer has.
 pub(crate) fn task_definition(
     source: &TaskDefinition,
     tags: &[Tag],
@@ -59,8 +59,6 @@ pub(crate) fn task_definition(
         .set_pid_mode(source.pid_mode.clone())
         .set_ipc_mode(source.ipc_mode.clone())
         .set_proxy_configuration(source.proxy_configuration.clone())
-        // AWS no longer offers accelerators and refuses even an empty list of them.
-        .set_inference_accelerators(source.inference_accelerators.clone().filter(|list| !list.is_empty()))
         .set_ephemeral_storage(source.ephemeral_storage.clone())
         .set_runtime_platform(source.runtime_platform.clone())
         .set_enable_fault_injection(source.enable_fault_injection)

@@ -75,15 +75,19 @@ async fn run() -> Result<(), String> {
         .and_then(|port| port.parse::<u16>().ok())
         .ok_or("PORT is not set to a port")?;
     let behaviour = std::env::var("BEHAVIOUR").unwrap_or_else(|_| "good".to_owned());
-    let behaviour = Behaviour::from_name(&behaviour)
-        .ok_or_else(|| format!("BEHAVIOUR is {behaviour}, allowed are good, bad, slow and crash"))?;
+    let behaviour = Behaviour::from_name(&behaviour).ok_or_else(|| {
+        format!("BEHAVIOUR is {behaviour}, allowed are good, bad, slow and crash")
+    })?;
 
     if behaviour == Behaviour::Crash {
         tokio::time::sleep(CRASH_AFTER).await;
-        return Err(format!("version {version} cannot start: the configuration names no database"));
+        return Err(format!(
+            "version {version} cannot start: the configuration names no database"
+        ));
     }
 
-    let mut terminate = signal(SignalKind::terminate()).map_err(|source| format!("cannot listen for SIGTERM: {source}"))?;
+    let mut terminate = signal(SignalKind::terminate())
+        .map_err(|source| format!("cannot listen for SIGTERM: {source}"))?;
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port))
         .await
         .map_err(|source| format!("cannot listen on port {port}: {source}"))?;

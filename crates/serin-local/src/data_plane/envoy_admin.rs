@@ -39,11 +39,19 @@ impl EnvoyAdmin {
     /// How many requests the ingress has begun, and how many of them are not finished.
     pub(crate) async fn ingress_requests(&self) -> Result<(u64, u64), reqwest::Error> {
         let text = self
-            .get(&format!("/stats?filter=%5Ehttp.{INGRESS}.downstream_rq_(total%7Cactive)%24"))
+            .get(&format!(
+                "/stats?filter=%5Ehttp.{INGRESS}.downstream_rq_(total%7Cactive)%24"
+            ))
             .await?;
         let value = |name: &str| {
             text.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.trim().parse().ok())
+                .find_map(|line| {
+                    line.strip_prefix(name)?
+                        .strip_prefix(": ")?
+                        .trim()
+                        .parse()
+                        .ok()
+                })
                 .unwrap_or(0)
         };
         Ok((
@@ -62,7 +70,9 @@ impl EnvoyAdmin {
 
     /// Whether the table of routes with this version is in use.
     pub(crate) async fn has_routes(&self, version: u64) -> Result<bool, reqwest::Error> {
-        let text = self.get("/stats?type=TextReadouts&filter=version_text").await?;
+        let text = self
+            .get("/stats?type=TextReadouts&filter=version_text")
+            .await?;
         let wanted = format!("http.{EGRESS}.rds.{EGRESS}.version_text: \"{version}\"");
         Ok(text.lines().any(|line| line.trim() == wanted))
     }
@@ -113,7 +123,13 @@ mod tests {
                 count: 12
             })
         );
-        assert_eq!(cluster_count("cluster.demo/web.upstream_rq_total: 12"), None);
-        assert_eq!(cluster_count("cluster.demo/web.external.upstream_rq_5xx: 12"), None);
+        assert_eq!(
+            cluster_count("cluster.demo/web.upstream_rq_total: 12"),
+            None
+        );
+        assert_eq!(
+            cluster_count("cluster.demo/web.external.upstream_rq_5xx: 12"),
+            None
+        );
     }
 }

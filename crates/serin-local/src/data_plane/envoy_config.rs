@@ -54,7 +54,12 @@ pub(crate) fn task_sidecar(ports: TaskPorts) -> Value {
 
 /// The caller's sidecar: one listener for everything that the caller asks of the mesh. Clusters and routes come from
 /// files, which the mesh agent writes.
-pub(crate) fn caller_sidecar(entry_port: u16, admin_port: u16, clusters: &Path, routes: &Path) -> Value {
+pub(crate) fn caller_sidecar(
+    entry_port: u16,
+    admin_port: u16,
+    clusters: &Path,
+    routes: &Path,
+) -> Value {
     json!({
         "node": {"id": "caller", "cluster": "serin-local"},
         "admin": {"address": local_address(admin_port)},
@@ -100,7 +105,11 @@ pub(crate) fn clusters<'a>(
 }
 
 /// The endpoints of one cluster.
-pub(crate) fn endpoints<'a>(version: u64, cluster: &ClusterName, all: impl Iterator<Item = &'a Endpoint>) -> Value {
+pub(crate) fn endpoints<'a>(
+    version: u64,
+    cluster: &ClusterName,
+    all: impl Iterator<Item = &'a Endpoint>,
+) -> Value {
     let each: Vec<Value> = all
         .map(|endpoint| {
             json!({"endpoint": {"address": {"socket_address": {
@@ -174,7 +183,10 @@ fn route_match(given: &Value) -> Value {
         let method = given["methodName"].as_str().unwrap_or_default();
         matches.insert("prefix".to_owned(), json!(format!("/{service}/{method}")));
     } else {
-        matches.insert("prefix".to_owned(), json!(given["prefix"].as_str().unwrap_or("/")));
+        matches.insert(
+            "prefix".to_owned(),
+            json!(given["prefix"].as_str().unwrap_or("/")),
+        );
     }
 
     let mut headers = Vec::new();
@@ -185,8 +197,14 @@ fn route_match(given: &Value) -> Value {
         let mut rule = Map::new();
         rule.insert("name".to_owned(), header["name"].clone());
         let given = &header["match"];
-        if let (Some(start), Some(end)) = (given["range"]["start"].as_i64(), given["range"]["end"].as_i64()) {
-            rule.insert("range_match".to_owned(), json!({"start": start, "end": end}));
+        if let (Some(start), Some(end)) = (
+            given["range"]["start"].as_i64(),
+            given["range"]["end"].as_i64(),
+        ) {
+            rule.insert(
+                "range_match".to_owned(),
+                json!({"start": start, "end": end}),
+            );
         } else if let Some((kind, value)) = string_rule(given) {
             rule.insert("string_match".to_owned(), json!({kind: value}));
         } else {
@@ -215,10 +233,18 @@ fn route_match(given: &Value) -> Value {
 
 /// The one rule of an App Mesh string match, in the words of Envoy's string matcher.
 fn string_rule(rule: &Value) -> Option<(&'static str, Value)> {
-    [("exact", "exact"), ("prefix", "prefix"), ("suffix", "suffix")]
-        .into_iter()
-        .find_map(|(theirs, ours)| rule[theirs].as_str().map(|value| (ours, json!(value))))
-        .or_else(|| rule["regex"].as_str().map(|regex| ("safe_regex", json!({"regex": regex}))))
+    [
+        ("exact", "exact"),
+        ("prefix", "prefix"),
+        ("suffix", "suffix"),
+    ]
+    .into_iter()
+    .find_map(|(theirs, ours)| rule[theirs].as_str().map(|value| (ours, json!(value))))
+    .or_else(|| {
+        rule["regex"]
+            .as_str()
+            .map(|regex| ("safe_regex", json!({"regex": regex})))
+    })
 }
 
 /// Where a route's requests go. A target without weight is left out: Envoy would give it nothing either.
@@ -229,7 +255,10 @@ fn route_action(targets: &BTreeMap<ClusterName, u64>, spec: &Value) -> Value {
         .map(|(cluster, weight)| json!({"name": cluster.as_str(), "weight": weight}))
         .collect();
     let mut action = Map::new();
-    action.insert("weighted_clusters".to_owned(), json!({"clusters": weighted}));
+    action.insert(
+        "weighted_clusters".to_owned(),
+        json!({"clusters": weighted}),
+    );
     if let Some(limit) = duration(&spec["timeout"]["perRequest"]) {
         action.insert("timeout".to_owned(), json!(limit));
     }
@@ -249,7 +278,11 @@ fn retry_policy(given: &Value) -> Option<Value> {
     let mut on: Vec<&str> = Vec::new();
     let mut codes: Vec<u16> = Vec::new();
     let events = ["httpRetryEvents", "tcpRetryEvents", "grpcRetryEvents"];
-    for event in events.iter().flat_map(|kind| list(&given[kind])).filter_map(Value::as_str) {
+    for event in events
+        .iter()
+        .flat_map(|kind| list(&given[kind]))
+        .filter_map(Value::as_str)
+    {
         match event {
             "server-error" => codes.extend(500..=511),
             "gateway-error" => codes.extend(502..=504),
@@ -263,7 +296,8 @@ fn retry_policy(given: &Value) -> Option<Value> {
     if !codes.is_empty() {
         on.push("retriable-status-codes");
     }
-    let mut policy = json!({"retry_on": on.join(","), "num_retries": attempts, "retriable_status_codes": codes});
+    let mut policy =
+        json!({"retry_on": on.join(","), "num_retries": attempts, "retriable_status_codes": codes});
     if let Some(limit) = duration(&given["perRetryTimeout"]) {
         policy["per_try_timeout"] = json!(limit);
     }
@@ -348,7 +382,10 @@ mod tests {
 
     #[test]
     fn app_mesh_retries_and_timeouts_become_envoys() {
-        let targets = BTreeMap::from([(ClusterName::new("mesh", "a"), 90), (ClusterName::new("mesh", "b"), 0)]);
+        let targets = BTreeMap::from([
+            (ClusterName::new("mesh", "a"), 90),
+            (ClusterName::new("mesh", "b"), 0),
+        ]);
         let action = route_action(
             &targets,
             &json!({

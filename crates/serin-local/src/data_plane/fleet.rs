@@ -12,9 +12,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ecs_runtime::Order;
-use super::moto::{MotoError, Service};
 use super::task::{TaskLife, TaskOrder, TaskWorld};
 use super::task_definition::TaskDefinition;
+use crate::moto::{MotoError, Service};
 
 /// How often the agent looks at moto. A change that comes through the gateway makes it look at once.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -84,7 +84,10 @@ impl FleetAgent {
     async fn look(&mut self) -> Result<(), MotoError> {
         let revision = self.world.runtime.revision();
         let moto = &self.world.moto;
-        if self.clusters_seen_at.is_none_or(|seen| seen.elapsed() >= LOOK_FOR_CLUSTERS_EVERY) {
+        if self
+            .clusters_seen_at
+            .is_none_or(|seen| seen.elapsed() >= LOOK_FOR_CLUSTERS_EVERY)
+        {
             let listed = moto.call(Service::Ecs, "ListClusters", &json!({})).await?;
             self.clusters = strings(&listed["clusterArns"]);
             self.clusters_seen_at = Some(Instant::now());
@@ -96,7 +99,11 @@ impl FleetAgent {
                 .await?;
             for some in strings(&listed["serviceArns"]).chunks(SERVICES_PER_CALL) {
                 let mut described = moto
-                    .call(Service::Ecs, "DescribeServices", &json!({"cluster": cluster, "services": some}))
+                    .call(
+                        Service::Ecs,
+                        "DescribeServices",
+                        &json!({"cluster": cluster, "services": some}),
+                    )
                     .await?;
                 if let Some(found) = described["services"].as_array_mut() {
                     services.append(found);
@@ -115,7 +122,10 @@ impl FleetAgent {
                     Ok(read) => {
                         self.definitions.insert(definition, read);
                     }
-                    Err(problem) => self.world.journal.note(format!("fleet: {definition}: {problem}")),
+                    Err(problem) => self
+                        .world
+                        .journal
+                        .note(format!("fleet: {definition}: {problem}")),
                 },
                 Order::Start {
                     task,
@@ -148,10 +158,15 @@ impl FleetAgent {
         let answer = self
             .world
             .moto
-            .call(Service::Ecs, "DescribeTaskDefinition", &json!({"taskDefinition": arn}))
+            .call(
+                Service::Ecs,
+                "DescribeTaskDefinition",
+                &json!({"taskDefinition": arn}),
+            )
             .await
             .map_err(|problem| problem.to_string())?;
-        TaskDefinition::from_json(&answer["taskDefinition"]).ok_or_else(|| "it has no containers".to_owned())
+        TaskDefinition::from_json(&answer["taskDefinition"])
+            .ok_or_else(|| "it has no containers".to_owned())
     }
 }
 

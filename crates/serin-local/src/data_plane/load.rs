@@ -74,7 +74,11 @@ impl LoadGenerator {
         let (halt, halted) = tokio::sync::watch::channel(false);
         let every = Duration::from_secs(1) / requests_per_second;
         let asking = tokio::spawn(ask(url.to_owned(), every, Arc::clone(&stats), halted));
-        Self { stats, halt, asking }
+        Self {
+            stats,
+            halt,
+            asking,
+        }
     }
 
     /// What the caller got so far.
@@ -117,9 +121,20 @@ impl LoadStats {
     }
 }
 
-async fn ask(url: String, every: Duration, stats: Arc<Mutex<LoadStats>>, mut halted: tokio::sync::watch::Receiver<bool>) {
+async fn ask(
+    url: String,
+    every: Duration,
+    stats: Arc<Mutex<LoadStats>>,
+    mut halted: tokio::sync::watch::Receiver<bool>,
+) {
     let clients: Vec<reqwest::Client> = (0..CLIENTS)
-        .filter_map(|_| reqwest::Client::builder().no_proxy().timeout(TIME_OUT).build().ok())
+        .filter_map(|_| {
+            reqwest::Client::builder()
+                .no_proxy()
+                .timeout(TIME_OUT)
+                .build()
+                .ok()
+        })
         .collect();
     let mut ticks = tokio::time::interval(every);
     // A caller that was held up catches up: the rate is what was promised.

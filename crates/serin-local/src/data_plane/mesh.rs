@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::envoy_admin::EnvoyAdmin;
 use super::envoy_config;
 use super::journal::Journal;
-use super::moto::{Moto, MotoError, Service};
+use crate::moto::{Moto, MotoError, Service};
 
 /// How often the agent looks at moto.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -136,7 +136,9 @@ impl MeshStatus {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, StatusInner> {
-        self.inner.lock().expect("nobody panics while holding the mesh's status")
+        self.inner
+            .lock()
+            .expect("nobody panics while holding the mesh's status")
     }
 }
 
@@ -158,7 +160,10 @@ impl MeshFiles {
             &files.clusters(),
             &envoy_config::clusters(0, nothing.iter(), |name| files.endpoints(name)),
         )?;
-        files.write(&files.routes(), &envoy_config::routes(0, &RouteTable::default()))?;
+        files.write(
+            &files.routes(),
+            &envoy_config::routes(0, &RouteTable::default()),
+        )?;
         Ok(files)
     }
 
@@ -171,8 +176,10 @@ impl MeshFiles {
     }
 
     fn endpoints(&self, cluster: &ClusterName) -> PathBuf {
-        self.directory
-            .join(format!("endpoints-{}.json", cluster.as_str().replace('/', ".")))
+        self.directory.join(format!(
+            "endpoints-{}.json",
+            cluster.as_str().replace('/', ".")
+        ))
     }
 
     /// Replaces a file in one step. Envoy watches for files that are moved into place; it would read a file that is
@@ -259,7 +266,9 @@ impl MeshAgent {
                     }
                 }
                 // Something went between being listed and being read. The next look shows what is left.
-                Err(MeshError::Moto(problem)) if problem.is_not_found() => self.routers_seen_at = None,
+                Err(MeshError::Moto(problem)) if problem.is_not_found() => {
+                    self.routers_seen_at = None;
+                }
                 Err(problem) => self.note_error(&problem),
             }
             self.count().await;
@@ -269,19 +278,26 @@ impl MeshAgent {
 
     fn note_error(&self, problem: &MeshError) {
         let cause = std::error::Error::source(problem).map(|source| format!(": {source}"));
-        self.journal.note(format!("mesh: {problem}{}", cause.unwrap_or_default()));
+        self.journal
+            .note(format!("mesh: {problem}{}", cause.unwrap_or_default()));
     }
 
     /// Reads the mesh as it should be.
     async fn look(&mut self) -> Result<(BTreeMap<ClusterName, Node>, RouteTable), MeshError> {
-        if self.routers_seen_at.is_none_or(|seen| seen.elapsed() >= LOOK_FOR_ROUTERS_EVERY) {
+        if self
+            .routers_seen_at
+            .is_none_or(|seen| seen.elapsed() >= LOOK_FOR_ROUTERS_EVERY)
+        {
             self.routers = self.list_routers().await?;
             self.routers_seen_at = Some(Instant::now());
         }
         let mut table = RouteTable::default();
         for (mesh, router) in self.routers.clone() {
             let routes = self.read_routes(&mesh, &router).await?;
-            table.routers.push(Router { name: router, routes });
+            table.routers.push(Router {
+                name: router,
+                routes,
+            });
         }
         let meshes: BTreeSet<String> = self.routers.iter().map(|(mesh, _)| mesh.clone()).collect();
         let mut nodes = BTreeMap::new();
@@ -294,7 +310,10 @@ impl MeshAgent {
     async fn list_routers(&self) -> Result<Vec<(String, String)>, MeshError> {
         let mut routers = Vec::new();
         for mesh in names(&self.moto.app_mesh("/meshes").await?["meshes"], "meshName") {
-            let listed = self.moto.app_mesh(&format!("/meshes/{mesh}/virtualRouters")).await?;
+            let listed = self
+                .moto
+                .app_mesh(&format!("/meshes/{mesh}/virtualRouters"))
+                .await?;
             for router in names(&listed["virtualRouters"], "virtualRouterName") {
                 routers.push((mesh.clone(), router));
             }
@@ -311,36 +330,63 @@ impl MeshAgent {
             let described = self.moto.app_mesh(&format!("{base}/{name}")).await?;
             match route(mesh, &name, &described["spec"]) {
                 Some(route) => routes.push(route),
-                None => self.note_once(format!("mesh: route {of_router}/{name} is not of HTTP and is left out")),
+                None => self.note_once(format!(
+                    "mesh: route {of_router}/{name} is not of HTTP and is left out"
+                )),
             }
         }
         // App Mesh tries the smallest priority first and, among equals, the most specific match.
         routes.sort_by_key(|route| {
-            let specific = route.spec["match"]["prefix"].as_str().map_or(usize::MAX, str::len);
-            (route.priority, std::cmp::Reverse(specific), route.name.clone())
+            let specific = route.spec["match"]["prefix"]
+                .as_str()
+                .map_or(usize::MAX, str::len);
+            (
+                route.priority,
+                std::cmp::Reverse(specific),
+                route.name.clone(),
+            )
         });
         Ok(routes)
     }
 
-    async fn read_nodes(&mut self, mesh: &str, nodes: &mut BTreeMap<ClusterName, Node>) -> Result<(), MeshError> {
-        let listed = self.moto.app_mesh(&format!("/meshes/{mesh}/virtualNodes")).await?;
+    async fn read_nodes(
+        &mut self,
+        mesh: &str,
+        nodes: &mut BTreeMap<ClusterName, Node>,
+    ) -> Result<(), MeshError> {
+        let listed = self
+            .moto
+            .app_mesh(&format!("/meshes/{mesh}/virtualNodes"))
+            .await?;
         for entry in listed["virtualNodes"].as_array().into_iter().flatten() {
             let Some(name) = entry["virtualNodeName"].as_str() else {
                 continue;
             };
             let cluster = ClusterName::new(mesh, name);
-            if self.described.get(&cluster).is_none_or(|known| known.listed != *entry) {
-                let described = self.moto.app_mesh(&format!("/meshes/{mesh}/virtualNodes/{name}")).await?;
+            if self
+                .described
+                .get(&cluster)
+                .is_none_or(|known| known.listed != *entry)
+            {
+                let described = self
+                    .moto
+                    .app_mesh(&format!("/meshes/{mesh}/virtualNodes/{name}"))
+                    .await?;
                 let node = DescribedNode {
                     listed: entry.clone(),
-                    protocol: match described["spec"]["listeners"][0]["portMapping"]["protocol"].as_str() {
+                    protocol: match described["spec"]["listeners"][0]["portMapping"]["protocol"]
+                        .as_str()
+                    {
                         Some("http2" | "grpc") => Protocol::Http2,
                         _ => Protocol::Http1,
                     },
                     discovery: described["spec"]["serviceDiscovery"]["awsCloudMap"].clone(),
                 };
                 if node.discovery.is_null() {
-                    self.note_once(format!("mesh: node {} is not found by Cloud Map and gets no endpoint", cluster.as_str()));
+                    self.note_once(format!(
+                        "mesh: node {} is not found by Cloud Map and gets no endpoint",
+                        cluster.as_str()
+                    ));
                 }
                 self.described.insert(cluster.clone(), node);
             }
@@ -351,8 +397,9 @@ impl MeshAgent {
             };
             nodes.insert(cluster, node);
         }
-        self.described
-            .retain(|cluster, _| nodes.contains_key(cluster) || !cluster.as_str().starts_with(&format!("{mesh}/")));
+        self.described.retain(|cluster, _| {
+            nodes.contains_key(cluster) || !cluster.as_str().starts_with(&format!("{mesh}/"))
+        });
         Ok(())
     }
 
@@ -365,7 +412,12 @@ impl MeshAgent {
             .as_array()
             .into_iter()
             .flatten()
-            .filter_map(|attribute| Some((attribute["key"].as_str()?.to_owned(), attribute["value"].clone())))
+            .filter_map(|attribute| {
+                Some((
+                    attribute["key"].as_str()?.to_owned(),
+                    attribute["value"].clone(),
+                ))
+            })
             .collect();
         let request = json!({
             "NamespaceName": discovery["namespaceName"],
@@ -373,7 +425,11 @@ impl MeshAgent {
             "HealthStatus": "HEALTHY",
             "QueryParameters": wanted,
         });
-        let found = match self.moto.call(Service::CloudMap, "DiscoverInstances", &request).await {
+        let found = match self
+            .moto
+            .call(Service::CloudMap, "DiscoverInstances", &request)
+            .await
+        {
             Ok(found) => found,
             // A node may be there before the Cloud Map service it names, and after.
             Err(problem) if problem.is_not_found() => return Ok(BTreeSet::new()),
@@ -394,7 +450,11 @@ impl MeshAgent {
     }
 
     /// Brings the caller's sidecar from what was last written to what should be.
-    async fn apply(&mut self, nodes: BTreeMap<ClusterName, Node>, table: RouteTable) -> Result<(), MeshError> {
+    async fn apply(
+        &mut self,
+        nodes: BTreeMap<ClusterName, Node>,
+        table: RouteTable,
+    ) -> Result<(), MeshError> {
         if nodes == self.nodes && table == self.table {
             return Ok(());
         }
@@ -416,12 +476,16 @@ impl MeshAgent {
         }
         self.write_nodes(nodes)?;
 
-        let serving = !self.table.routers.iter().all(|router| router.routes.is_empty())
-            && self
-                .table
-                .loaded_clusters()
-                .into_iter()
-                .all(|cluster| self.nodes.get(cluster).is_some_and(|node| !node.endpoints.is_empty()));
+        let serving = !self
+            .table
+            .routers
+            .iter()
+            .all(|router| router.routes.is_empty())
+            && self.table.loaded_clusters().into_iter().all(|cluster| {
+                self.nodes
+                    .get(cluster)
+                    .is_some_and(|node| !node.endpoints.is_empty())
+            });
         self.status.lock().serving = serving;
         Ok(())
     }
@@ -438,22 +502,39 @@ impl MeshAgent {
                 &self.files.endpoints(cluster),
                 &envoy_config::endpoints(self.version, cluster, node.endpoints.iter()),
             )?;
-            let ports: Vec<String> = node.endpoints.iter().map(|endpoint| endpoint.port.to_string()).collect();
-            self.journal.note(format!("mesh: {} has endpoints [{}]", cluster.as_str(), ports.join(", ")));
+            let ports: Vec<String> = node
+                .endpoints
+                .iter()
+                .map(|endpoint| endpoint.port.to_string())
+                .collect();
+            self.journal.note(format!(
+                "mesh: {} has endpoints [{}]",
+                cluster.as_str(),
+                ports.join(", ")
+            ));
         }
         let same = nodes.len() == self.nodes.len()
-            && nodes
-                .iter()
-                .all(|(cluster, node)| self.nodes.get(cluster).is_some_and(|old| old.protocol == node.protocol));
+            && nodes.iter().all(|(cluster, node)| {
+                self.nodes
+                    .get(cluster)
+                    .is_some_and(|old| old.protocol == node.protocol)
+            });
         if !same {
             self.version += 1;
             self.files.write(
                 &self.files.clusters(),
-                &envoy_config::clusters(self.version, nodes.iter(), |cluster| self.files.endpoints(cluster)),
+                &envoy_config::clusters(self.version, nodes.iter(), |cluster| {
+                    self.files.endpoints(cluster)
+                }),
             )?;
         }
-        for gone in self.nodes.keys().filter(|cluster| !nodes.contains_key(*cluster)) {
-            self.journal.note(format!("mesh: {} is gone", gone.as_str()));
+        for gone in self
+            .nodes
+            .keys()
+            .filter(|cluster| !nodes.contains_key(*cluster))
+        {
+            self.journal
+                .note(format!("mesh: {} is gone", gone.as_str()));
         }
         self.nodes = nodes;
         Ok(())
@@ -474,26 +555,40 @@ impl MeshAgent {
         let until = Instant::now() + ENVOY_FOLLOWS_WITHIN;
         while Instant::now() < until {
             if let Ok(listed) = self.admin.clusters().await
-                && wanted.iter().all(|start| listed.lines().any(|line| line.starts_with(start.as_str())))
+                && wanted
+                    .iter()
+                    .all(|start| listed.lines().any(|line| line.starts_with(start.as_str())))
             {
                 return;
             }
             tokio::time::sleep(ASK_ENVOY_EVERY).await;
         }
-        self.journal.note("mesh: the sidecar does not list all clusters; the routes follow all the same");
+        self.journal
+            .note("mesh: the sidecar does not list all clusters; the routes follow all the same");
     }
 
     async fn write_routes(&mut self, table: RouteTable) -> Result<(), MeshError> {
         self.version += 1;
-        self.files.write(&self.files.routes(), &envoy_config::routes(self.version, &table))?;
-        for (router, route) in table.routers.iter().flat_map(|router| router.routes.iter().map(move |route| (router, route))) {
+        self.files.write(
+            &self.files.routes(),
+            &envoy_config::routes(self.version, &table),
+        )?;
+        for (router, route) in table
+            .routers
+            .iter()
+            .flat_map(|router| router.routes.iter().map(move |route| (router, route)))
+        {
             let weights: Vec<String> = route
                 .targets
                 .iter()
                 .map(|(cluster, weight)| format!("{} {weight}", cluster.as_str()))
                 .collect();
-            self.journal
-                .note(format!("mesh: {}/{} sends to {}", router.name, route.name, weights.join(", ")));
+            self.journal.note(format!(
+                "mesh: {}/{} sends to {}",
+                router.name,
+                route.name,
+                weights.join(", ")
+            ));
         }
         self.table = table;
         let until = Instant::now() + ENVOY_FOLLOWS_WITHIN;
@@ -503,7 +598,8 @@ impl MeshAgent {
             }
             tokio::time::sleep(ASK_ENVOY_EVERY).await;
         }
-        self.journal.note("mesh: the sidecar did not take the routes; its log says why");
+        self.journal
+            .note("mesh: the sidecar did not take the routes; its log says why");
         Ok(())
     }
 
@@ -548,7 +644,11 @@ fn route(mesh: &str, name: &str, spec: &Value) -> Option<Route> {
         .map(|kind| &spec[kind])
         .find(|inner| inner.is_object())?;
     let mut targets = BTreeMap::new();
-    for target in inner["action"]["weightedTargets"].as_array().into_iter().flatten() {
+    for target in inner["action"]["weightedTargets"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         let cluster = ClusterName::new(mesh, target["virtualNode"].as_str()?);
         *targets.entry(cluster).or_insert(0) += target["weight"].as_u64().unwrap_or(0);
     }

@@ -16,7 +16,7 @@ use super::ecs_runtime::EcsRuntime;
 use super::envoy_admin::EnvoyAdmin;
 use super::envoy_config::INGRESS;
 use super::journal::Journal;
-use super::moto::{Moto, Service};
+use crate::moto::{Moto, Service};
 
 const NAMESPACE: &str = "ECS/ContainerInsights/Prometheus";
 const METRIC: &str = "envoy_http_downstream_rq_xx";
@@ -45,13 +45,22 @@ impl MetricsAgent {
     /// It reads in the middle of each period, so that a reading that comes a little late still falls into its own: two
     /// in one period and none in the next would double a value and leave a hole.
     pub(crate) async fn run(self) {
-        let period = i64::try_from(self.period.as_millis()).unwrap_or(i64::MAX).max(1000);
+        let period = i64::try_from(self.period.as_millis())
+            .unwrap_or(i64::MAX)
+            .max(1000);
         let mut known: BTreeMap<Series, u64> = BTreeMap::new();
         loop {
             let now = Timestamp::now().as_millisecond();
             let middle = now - now.rem_euclid(period) + period / 2;
-            let next = if middle > now { middle } else { middle + period };
-            tokio::time::sleep(Duration::from_millis(u64::try_from(next - now).unwrap_or(0))).await;
+            let next = if middle > now {
+                middle
+            } else {
+                middle + period
+            };
+            tokio::time::sleep(Duration::from_millis(
+                u64::try_from(next - now).unwrap_or(0),
+            ))
+            .await;
             if self.paused.load(Ordering::Relaxed) {
                 // An agent that was away has forgotten what it knew.
                 known.clear();
@@ -59,7 +68,8 @@ impl MetricsAgent {
             }
             let sums = self.read(&mut known).await;
             if !sums.is_empty() {
-                self.publish((next - next.rem_euclid(period)) / 1000, &sums).await;
+                self.publish((next - next.rem_euclid(period)) / 1000, &sums)
+                    .await;
             }
         }
     }
@@ -69,12 +79,20 @@ impl MetricsAgent {
         let mut before = std::mem::take(known);
         let mut sums = BTreeMap::new();
         for target in self.runtime.scrape_targets() {
-            let page = match EnvoyAdmin::new(&self.http, target.admin_port).prometheus().await {
+            let page = match EnvoyAdmin::new(&self.http, target.admin_port)
+                .prometheus()
+                .await
+            {
                 Ok(page) => page,
                 Err(problem) => {
-                    self.journal.note(format!("metrics: task {}: {problem}", target.task));
+                    self.journal
+                        .note(format!("metrics: task {}: {problem}", target.task));
                     // One missed reading is made up for by the next, as long as the series is not forgotten.
-                    let kept: Vec<Series> = before.keys().filter(|(task, _)| *task == target.task).cloned().collect();
+                    let kept: Vec<Series> = before
+                        .keys()
+                        .filter(|(task, _)| *task == target.task)
+                        .cloned()
+                        .collect();
                     for series in kept {
                         if let Some(value) = before.remove(&series) {
                             known.insert(series, value);
@@ -117,7 +135,11 @@ impl MetricsAgent {
             })
             .collect();
         let request = json!({"Namespace": NAMESPACE, "MetricData": data});
-        if let Err(problem) = self.moto.call(Service::CloudWatch, "PutMetricData", &request).await {
+        if let Err(problem) = self
+            .moto
+            .call(Service::CloudWatch, "PutMetricData", &request)
+            .await
+        {
             self.journal.note(format!("metrics: {problem}"));
         }
     }
@@ -127,7 +149,10 @@ impl MetricsAgent {
 fn ingress_counters(page: &str) -> Vec<(String, u64)> {
     page.lines()
         .filter_map(|line| {
-            let (labels, value) = line.strip_prefix(METRIC)?.strip_prefix('{')?.split_once('}')?;
+            let (labels, value) = line
+                .strip_prefix(METRIC)?
+                .strip_prefix('{')?
+                .split_once('}')?;
             let label = |wanted: &str| {
                 labels.split(',').find_map(|pair| {
                     let (name, value) = pair.split_once('=')?;

@@ -18,9 +18,6 @@ mod journal;
 mod load;
 mod mesh;
 mod metrics;
-mod moto;
-mod ports;
-mod process;
 mod task;
 mod task_definition;
 
@@ -42,10 +39,10 @@ use self::fleet::FleetAgent;
 use self::journal::Journal;
 use self::mesh::{MeshAgent, MeshFiles, MeshStatus};
 use self::metrics::MetricsAgent;
-use self::moto::Moto;
-use self::ports::free_port;
-use self::process::{Process, Undertaker};
 use self::task::TaskWorld;
+use crate::moto::Moto;
+use crate::ports::free_port;
+use crate::process::{Process, Undertaker};
 
 /// What a data plane is made of.
 #[derive(Debug, Clone)]
@@ -170,7 +167,12 @@ impl DataPlane {
         let entry_port = free_port().map_err(DataPlaneError::NoPort)?;
         let admin_port = free_port().map_err(DataPlaneError::NoPort)?;
         let configuration = mesh_dir.join("caller.json");
-        let caller = envoy_config::caller_sidecar(entry_port, admin_port, &files.clusters(), &files.routes());
+        let caller = envoy_config::caller_sidecar(
+            entry_port,
+            admin_port,
+            &files.clusters(),
+            &files.routes(),
+        );
         std::fs::write(&configuration, caller.to_string()).map_err(in_work_dir)?;
         let mut caller = Command::new(&config.envoy);
         caller.arg("--config-path").arg(&configuration).args([
@@ -226,7 +228,10 @@ impl DataPlane {
             metrics_paused,
             halt,
             fleet: Some(fleet),
-            agents: vec![tokio::spawn(mesh_agent.run()), tokio::spawn(metrics_agent.run())],
+            agents: vec![
+                tokio::spawn(mesh_agent.run()),
+                tokio::spawn(metrics_agent.run()),
+            ],
             caller: Some(caller),
         })
     }

@@ -15,10 +15,10 @@ use super::ecs_runtime::{ContainerExit, EcsRuntime, ServiceKey, StopCode};
 use super::envoy_admin::EnvoyAdmin;
 use super::envoy_config::{self, TaskPorts};
 use super::journal::Journal;
-use super::moto::{Moto, MotoError, Service};
-use super::ports::free_port;
-use super::process::{Process, Undertaker};
 use super::task_definition::{Container, TaskDefinition};
+use crate::moto::{Moto, MotoError, Service};
+use crate::ports::free_port;
+use crate::process::{Process, Undertaker};
 
 /// How long a task may take until it is healthy.
 const HEALTHY_WITHIN: Duration = Duration::from_mins(1);
@@ -122,12 +122,18 @@ impl TaskLife {
         self.world
             .runtime
             .task_placed(&self.id, &version, pair.ports.admin);
-        self.note(&format!("{version} starts, ingress on {}", pair.ports.ingress));
+        self.note(&format!(
+            "{version} starts, ingress on {}",
+            pair.ports.ingress
+        ));
 
         let ingress = pair.ports.ingress;
         let mut registered = false;
         let turn = match self.until_healthy(&mut pair).await {
-            Turn::Next => match self.until_registered(&mut pair, ingress, &mut registered).await {
+            Turn::Next => match self
+                .until_registered(&mut pair, ingress, &mut registered)
+                .await
+            {
                 Turn::Next => {
                     self.world.runtime.task_running(&self.id);
                     self.note("runs");
@@ -194,25 +200,39 @@ impl TaskLife {
         ));
         std::fs::create_dir_all(&directory)?;
         let configuration = directory.join("envoy.json");
-        std::fs::write(&configuration, envoy_config::task_sidecar(ports).to_string())?;
+        std::fs::write(
+            &configuration,
+            envoy_config::task_sidecar(ports).to_string(),
+        )?;
 
         let mut application = Command::new(&self.world.sample_service);
         application
-            .envs(container.environment.iter().map(|(name, value)| (name, value)))
+            .envs(
+                container
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
             .env("VERSION", version)
             .env("PORT", ports.application.to_string())
             .env("BEHAVIOUR", behaviour(version));
         let mut sidecar = Command::new(&self.world.envoy);
-        sidecar
-            .arg("--config-path")
-            .arg(&configuration)
-            .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
+        sidecar.arg("--config-path").arg(&configuration).args([
+            "--concurrency",
+            "1",
+            "--disable-hot-restart",
+            "--log-level",
+            "warning",
+        ]);
         Ok(Pair {
             application: self
                 .world
                 .undertaker
                 .spawn(application, &directory.join("application.log"))?,
-            sidecar: self.world.undertaker.spawn(sidecar, &directory.join("envoy.log"))?,
+            sidecar: self
+                .world
+                .undertaker
+                .spawn(sidecar, &directory.join("envoy.log"))?,
             ports,
         })
     }
@@ -238,7 +258,12 @@ impl TaskLife {
 
     /// Makes the task known to the mesh. Only a task that is healthy is registered: Cloud Map takes a new instance to
     /// be healthy until it is told otherwise, and the mesh would send requests to it in between.
-    async fn until_registered(&mut self, pair: &mut Pair, ingress: u16, registered: &mut bool) -> Turn {
+    async fn until_registered(
+        &mut self,
+        pair: &mut Pair,
+        ingress: u16,
+        registered: &mut bool,
+    ) -> Turn {
         let Some(registry) = self.registry() else {
             return Turn::Next;
         };
@@ -264,9 +289,14 @@ impl TaskLife {
         let register = async move {
             loop {
                 let done = async {
-                    moto.call(Service::CloudMap, "RegisterInstance", &request).await?;
-                    moto.call(Service::CloudMap, "UpdateInstanceCustomHealthStatus", &health)
-                        .await
+                    moto.call(Service::CloudMap, "RegisterInstance", &request)
+                        .await?;
+                    moto.call(
+                        Service::CloudMap,
+                        "UpdateInstanceCustomHealthStatus",
+                        &health,
+                    )
+                    .await
                 };
                 match done.await {
                     Ok(_) => return true,
@@ -296,7 +326,9 @@ impl TaskLife {
     }
 
     async fn end_dead(&self, mut pair: Pair, death: Death) {
-        let text = death.status.map_or("unknown".to_owned(), |status| status.to_string());
+        let text = death
+            .status
+            .map_or("unknown".to_owned(), |status| status.to_string());
         let (name, application, sidecar) = if death.of_application {
             let sidecar = pair.sidecar.stop(STOP_GRACE).await;
             (&self.definition.application, death.status, sidecar)
@@ -304,7 +336,10 @@ impl TaskLife {
             let application = pair.application.stop(STOP_GRACE).await;
             (&self.definition.sidecar, application, death.status)
         };
-        self.note(&format!("{} ended by itself: {text}", name.as_deref().unwrap_or("a process")));
+        self.note(&format!(
+            "{} ended by itself: {text}",
+            name.as_deref().unwrap_or("a process")
+        ));
         self.world.runtime.task_stopped(
             &self.id,
             StopCode::EssentialContainerExited,
@@ -346,14 +381,20 @@ impl TaskLife {
     }
 
     /// How both containers ended. One that a signal killed has 128 and the signal's number, as in every container.
-    fn exits(&self, application: Option<ExitStatus>, sidecar: Option<ExitStatus>) -> BTreeMap<String, ContainerExit> {
+    fn exits(
+        &self,
+        application: Option<ExitStatus>,
+        sidecar: Option<ExitStatus>,
+    ) -> BTreeMap<String, ContainerExit> {
         let mut exits = BTreeMap::new();
         for (name, status) in [
             (&self.definition.application, application),
             (&self.definition.sidecar, sidecar),
         ] {
             if let (Some(name), Some(status)) = (name, status) {
-                let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+                let code = status
+                    .code()
+                    .or_else(|| status.signal().map(|signal| 128 + signal));
                 exits.insert(name.clone(), ContainerExit { code, reason: None });
             }
         }
@@ -403,15 +444,19 @@ impl TaskLife {
     }
 
     fn note(&self, what: &str) {
-        self.world
-            .journal
-            .note(format!("task {} of {}/{}: {what}", self.id, self.key.cluster, self.key.service));
+        self.world.journal.note(format!(
+            "task {} of {}/{}: {what}",
+            self.id, self.key.cluster, self.key.service
+        ));
     }
 }
 
 async fn deregister(moto: &Moto, registry: &str, id: &str) -> Result<(), MotoError> {
     let request = json!({"ServiceId": registry, "InstanceId": id});
-    match moto.call(Service::CloudMap, "DeregisterInstance", &request).await {
+    match moto
+        .call(Service::CloudMap, "DeregisterInstance", &request)
+        .await
+    {
         Ok(_) => Ok(()),
         Err(problem) if problem.is_not_found() => Ok(()),
         Err(problem) => Err(problem),

@@ -79,7 +79,9 @@ impl TaskDefinition {
     /// The container that runs the sample service.
     pub(crate) fn application(&self) -> Option<&Container> {
         let name = self.application.as_deref()?;
-        self.containers.iter().find(|container| container.name == name)
+        self.containers
+            .iter()
+            .find(|container| container.name == name)
     }
 }
 

@@ -81,7 +81,6 @@ pub(crate) fn register_task_definition(
         .set_pid_mode(input.pid_mode.clone())
         .set_ipc_mode(input.ipc_mode.clone())
         .set_proxy_configuration(input.proxy_configuration.clone())
-        .set_inference_accelerators(input.inference_accelerators.clone())
         .set_ephemeral_storage(input.ephemeral_storage.clone())
         .set_runtime_platform(input.runtime_platform.clone())
         .set_enable_fault_injection(input.enable_fault_injection)

@@ -76,7 +76,8 @@ impl World {
         let mut blamed = false;
         let containers = definition.data.container_definitions().iter().map(|container| {
             let is_app = container.essential == Some(true) && container.name() != proxy;
-            let culprit = is_app && !std::mem::replace(&mut blamed, blamed || is_app);
+            let culprit = is_app && !blamed;
+            blamed |= is_app;
             let ended = task.stop.as_ref().filter(|_| stopped_at.is_some());
             // Only the app's container is to blame; the others are told to stop.
             let exit_code = ended.and_then(|stop| stop.exit_code).map(|code| if culprit { code } else { 0 });

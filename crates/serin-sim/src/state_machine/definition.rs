@@ -137,6 +137,7 @@ pub(super) struct Rule {
     pub(super) variable: ReferencePath,
     pub(super) boolean_equals: Option<bool>,
     pub(super) string_equals: Option<String>,
+    pub(super) is_present: Option<bool>,
     pub(super) next: String,
 }
 
@@ -265,8 +266,8 @@ impl State {
                 }
             }
             Self::Choice { choices, .. } => {
-                if choices.is_empty() || choices.iter().any(|rule| rule.boolean_equals.is_some() == rule.string_equals.is_some()) {
-                    faults.push("every choice needs one of BooleanEquals and StringEquals".to_owned());
+                if choices.is_empty() || choices.iter().any(|rule| rule.comparisons() != 1) {
+                    faults.push("every choice needs one of BooleanEquals, StringEquals and IsPresent".to_owned());
                 }
             }
             Self::Wait { seconds, seconds_path, .. } => {
@@ -282,6 +283,12 @@ impl State {
             Self::Pass { .. } | Self::Succeed { .. } => {}
         }
         faults
+    }
+}
+
+impl Rule {
+    fn comparisons(&self) -> usize {
+        [self.boolean_equals.is_some(), self.string_equals.is_some(), self.is_present.is_some()].into_iter().filter(|given| *given).count()
     }
 }
 

@@ -322,10 +322,17 @@ impl Execution {
     fn context(&self) -> Context {
         Context {
             execution_id: self.arn.clone(),
+            state_machine_id: state_machine_of(&self.arn),
             execution_start_time: format!("{:.3}", self.started_at),
             state_entered_time: format!("{:.3}", self.clock.now()),
         }
     }
+}
+
+/// `arn:...:execution:<machine>:<name>` belongs to `arn:...:stateMachine:<machine>`.
+fn state_machine_of(execution_arn: &str) -> String {
+    let machine = execution_arn.rsplit_once(':').map_or(execution_arn, |(machine, _)| machine);
+    machine.replacen(":execution:", ":stateMachine:", 1)
 }
 
 fn later(time: Timestamp, seconds: u64) -> Timestamp {
@@ -372,6 +379,12 @@ fn matches(names: &[String], name: &str) -> bool {
 
 fn choose(rules: &[Rule], data: &Value) -> Result<Option<String>, Interruption> {
     for rule in rules {
+        if let Some(wanted) = rule.is_present {
+            if rule.variable.get(data).is_ok() == wanted {
+                return Ok(Some(rule.next.clone()));
+            }
+            continue;
+        }
         let value = rule.variable.get(data)?;
         let is_boolean = rule.boolean_equals.is_some_and(|wanted| value.as_bool() == Some(wanted));
         let is_text = rule.string_equals.as_ref().is_some_and(|wanted| value.as_str() == Some(wanted.as_str()));

@@ -13,6 +13,7 @@ pub(super) enum ContextField {
     ExecutionId,
     ExecutionStartTime,
     StateEnteredTime,
+    StateMachineId,
 }
 
 /// The context object of one state.
@@ -21,6 +22,7 @@ pub(super) struct Context {
     pub(super) execution_id: String,
     pub(super) execution_start_time: String,
     pub(super) state_entered_time: String,
+    pub(super) state_machine_id: String,
 }
 
 /// The value of `Parameters`: JSON in which a key that ends with `.$` has a path, or an intrinsic function, as its value.
@@ -84,6 +86,7 @@ impl ContextField {
             "$$.Execution.Id" => Ok(Self::ExecutionId),
             "$$.Execution.StartTime" => Ok(Self::ExecutionStartTime),
             "$$.State.EnteredTime" => Ok(Self::StateEnteredTime),
+            "$$.StateMachine.Id" => Ok(Self::StateMachineId),
             _ => Err(format!("`{text}` is not a field of the context object that this interpreter knows")),
         }
     }
@@ -131,6 +134,7 @@ impl Template {
             Self::Context(ContextField::ExecutionId) => context.execution_id.clone().into(),
             Self::Context(ContextField::ExecutionStartTime) => context.execution_start_time.clone().into(),
             Self::Context(ContextField::StateEnteredTime) => context.state_entered_time.clone().into(),
+            Self::Context(ContextField::StateMachineId) => context.state_machine_id.clone().into(),
             Self::JsonToString(path) => path.get(state)?.to_string().into(),
         })
     }

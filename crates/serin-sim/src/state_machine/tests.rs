@@ -1,6 +1,6 @@
 //! What the interpreter understands, and what it refuses.
-
 #![expect(clippy::needless_pass_by_value, reason = "a test hands over what it has just written down")]
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::clock::Clock;
+
+const EXECUTION: &str = "arn:aws:states:eu-west-1:1:execution:serin:one";
 
 /// Functions that answer what they were told to, in order, and remember what they were asked.
 #[derive(Default)]
@@ -51,7 +53,7 @@ fn machine(states: &Value) -> Result<StateMachine, ParseError> {
 
 async fn run_with(states: Value, functions: &Scripted, input: Value) -> Execution {
     let clock = functions.clock.clone().unwrap_or_else(clock);
-    machine(&states).unwrap().run(functions, &clock, "arn:execution", input).await
+    machine(&states).unwrap().run(functions, &clock, EXECUTION, input).await
 }
 
 async fn run(states: Value, input: Value) -> Execution {
@@ -99,7 +101,7 @@ async fn a_task_gets_its_parameters_and_its_answer_replaces_the_state() {
     let functions = Scripted::answering([Ok(json!({ "done": true }))]);
     let parameters = json!({ "Parameters": {
         "execution.$": "$$.Execution.Id", "startedAt.$": "$$.Execution.StartTime", "now.$": "$$.State.EnteredTime",
-        "state.$": "$", "name.$": "$.a.name", "text.$": "States.JsonToString($.a)", "plain": [1, { "deep.$": "$.a.name" }]
+        "machine.$": "$$.StateMachine.Id", "state.$": "$", "name.$": "$.a.name", "text.$": "States.JsonToString($.a)", "plain": [1, { "deep.$": "$.a.name" }]
     } });
     let mut states = task(parameters);
     states.as_object_mut().unwrap().remove("Bad");
@@ -108,7 +110,7 @@ async fn a_task_gets_its_parameters_and_its_answer_replaces_the_state() {
     assert_eq!(execution.path, ["Task", "Good"]);
     assert_eq!((execution.transitions, execution.events), (2, 9), "as AWS counts them");
     let expected = json!({
-        "execution": "arn:execution", "startedAt": "2026-11-21T08:00:00.000Z", "now": "2026-11-21T08:00:00.000Z",
+        "execution": EXECUTION, "machine": "arn:aws:states:eu-west-1:1:stateMachine:serin", "startedAt": "2026-11-21T08:00:00.000Z", "now": "2026-11-21T08:00:00.000Z",
         "state": { "a": { "name": "serin" } }, "name": "serin", "text": "{\"name\":\"serin\"}", "plain": [1, { "deep": "serin" }]
     });
     assert_eq!(*functions.asked.borrow(), [("the-function".to_owned(), expected)]);
@@ -132,6 +134,17 @@ async fn a_choice_compares_and_else_takes_its_default() {
 }
 
 #[tokio::test]
+async fn a_choice_may_ask_whether_something_is_there_without_failing_when_it_is_not() {
+    let states = json!({
+        "Start": { "Type": "Choice", "Default": "Bad", "Choices": [{ "Variable": "$.a.b", "IsPresent": true, "Next": "Good" }] },
+        "Good": { "Type": "Succeed" },
+        "Bad": { "Type": "Fail", "Error": "Absent", "Cause": "" },
+    });
+    assert_eq!(run(states.clone(), json!({ "a": { "b": null } })).await.status, Status::Succeeded);
+    assert_failed(&run(states, json!({ "a": {} })).await, "Absent", "");
+}
+
+#[tokio::test]
 async fn a_choice_that_nothing_matches_fails_the_execution() {
     let states = json!({
         "Start": { "Type": "Choice", "Choices": [{ "Variable": "$.done", "BooleanEquals": true, "Next": "Done" }] },
@@ -148,7 +161,7 @@ async fn a_wait_moves_the_clock_and_asks_for_whole_seconds() {
     });
     let clock = clock();
     let machine = machine(&states).unwrap();
-    machine.run(&Scripted::default(), &clock, "arn:execution", json!({ "waitSeconds": 90 })).await;
+    machine.run(&Scripted::default(), &clock, EXECUTION, json!({ "waitSeconds": 90 })).await;
     assert_eq!(clock.now().to_string(), "2026-11-21T08:01:30Z");
     assert_failed(&run(states.clone(), json!({ "waitSeconds": 1.5 })).await, "States.Runtime", "whole number");
     assert_failed(&run(states, json!({})).await, "States.Runtime", "$.waitSeconds");
@@ -244,7 +257,7 @@ async fn a_full_jitter_is_the_same_for_the_same_seed_and_never_above_the_longest
         let clock = clock();
         let functions = Scripted::answering((0..4).map(|_| fails("Slow")));
         let machine = machine(&retried(retrier.clone())).unwrap().with_jitter(Jitter::Seeded(seed));
-        machine.run(&functions, &clock, "arn:execution", json!({})).await;
+        machine.run(&functions, &clock, EXECUTION, json!({})).await;
         ends.push(clock.now());
     }
     assert_eq!(ends[0], ends[1]);
@@ -298,7 +311,7 @@ async fn a_history_of_25_000_events_ends_the_execution() {
 #[tokio::test]
 async fn an_execution_can_be_stopped_half_way() {
     let states = json!({ "Start": { "Type": "Wait", "Seconds": 1, "Next": "Done" }, "Done": { "Type": "Succeed" } });
-    let mut execution = machine(&states).unwrap().start(&clock(), "arn:execution", json!({}));
+    let mut execution = machine(&states).unwrap().start(&clock(), EXECUTION, json!({}));
     execution.step(&Scripted::default()).await;
     assert!(execution.is_running());
     assert_eq!(execution.next_state(), "Done");

@@ -1,0 +1,262 @@
+//! The ledger in one Amazon DynamoDB table.
+//!
+//! Two kinds of items: `service#<cluster>/<service>`, the lock (`execution`, `since` while it is held, `bearer` after a
+//! `replace`); and `deployment#<execution>`, the record (`document`, `phase`, `startedAt`, `expiresAt`, and once it has ended
+//! `ending`, `endedAt`). Every change is one conditional write, so that two Lambdas cannot both make it.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use jiff::{SignedDuration, Timestamp};
+use serin::ports::{Ledger, LedgerRecord, Lock, LockHolder, Phase};
+use serin::{Deployment, Ending, ExecutionArn, PortError, ServiceKey, ServiceName};
+
+use crate::error::{failed, has_code, refused};
+
+/// As long as Step Functions keeps the history of an execution.
+const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// Every phase, for the condition that lets through those from which another may be entered.
+const PHASES: [Phase; 6] =
+    [Phase::Running, Phase::Promoting, Phase::Replacing, Phase::CleaningUp, Phase::RollingBack, Phase::Ended];
+
+type Item = HashMap<String, AttributeValue>;
+
+/// The durable record of each deployment, and the lock of its service.
+#[derive(Debug, Clone)]
+pub struct DynamoDbLedger {
+    dynamo_db: aws_sdk_dynamodb::Client,
+    step_functions: aws_sdk_sfn::Client,
+    table: String,
+}
+
+impl DynamoDbLedger {
+    pub(crate) fn new(dynamo_db: aws_sdk_dynamodb::Client, step_functions: aws_sdk_sfn::Client, table: impl Into<String>) -> Self {
+        Self { dynamo_db, step_functions, table: table.into() }
+    }
+
+    /// An update of one item that gives the item back when its condition does not hold.
+    ///
+    /// Every attribute is written with a `#`, since DynamoDB reserves hundreds of words and may reserve more.
+    fn update(&self, id: String, names: &[&str]) -> UpdateItemFluentBuilder {
+        let update = self
+            .dynamo_db
+            .update_item()
+            .table_name(&self.table)
+            .key("id", AttributeValue::S(id))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        names.iter().fold(update, |update, name| update.expression_attribute_names(format!("#{name}"), *name))
+    }
+
+    /// Makes the update; gives the item after it, or, when the condition does not hold, the one that is in the way.
+    async fn make(&self, update: UpdateItemFluentBuilder) -> Result<Result<Item, Option<Item>>, PortError> {
+        match update.return_values(ReturnValue::AllNew).send().await {
+            Ok(answer) => Ok(Ok(answer.attributes.unwrap_or_default())),
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failure)) => Ok(Err(failure.item().cloned())),
+                _ => Err(failed("DynamoDB UpdateItem")(error)),
+            },
+        }
+    }
+
+    async fn get(&self, id: String) -> Result<Option<Item>, PortError> {
+        let request = self.dynamo_db.get_item().table_name(&self.table).key("id", AttributeValue::S(id));
+        // An eventual read could miss the lock or the phase that was just written.
+        let answer = request.consistent_read(true).send().await.map_err(failed("DynamoDB GetItem"))?;
+        Ok(answer.item)
+    }
+}
+
+impl Ledger for DynamoDbLedger {
+    async fn lock(&self, service: &ServiceKey, execution: &ExecutionArn, now: Timestamp) -> Result<Lock, PortError> {
+        let update = self
+            .update(lock_id(service), &["execution", "since"])
+            .update_expression("SET #execution = :me, #since = if_not_exists(#since, :now)")
+            .condition_expression("attribute_not_exists(#execution) OR #execution = :me")
+            .expression_attribute_values(":me", AttributeValue::S(execution.to_string()))
+            .expression_attribute_values(":now", AttributeValue::S(now.to_string()));
+        let held = match self.make(update).await? {
+            Ok(item) => return Ok(Lock::Taken { bearer: text(&item, "bearer").map(ServiceName::new) }),
+            Err(Some(item)) => Some(item),
+            Err(None) => self.get(lock_id(service)).await?,
+        };
+        let holder = held.as_ref().and_then(|item| {
+            Some(LockHolder { execution: ExecutionArn::new(text(item, "execution")?), since: text(item, "since")?.parse().ok()? })
+        });
+        match holder {
+            Some(holder) => Ok(Lock::Held(holder)),
+            // It was given back between the two calls; whoever asks again gets it.
+            None => Err(PortError::Unavailable {
+                call: "DynamoDB UpdateItem".to_owned(),
+                message: format!("the lock of {service} was held and no longer is"),
+            }),
+        }
+    }
+
+    async fn unlock(&self, service: &ServiceKey, execution: &ExecutionArn) -> Result<(), PortError> {
+        let update = self
+            .update(lock_id(service), &["execution", "since"])
+            .update_expression("REMOVE #execution, #since")
+            .condition_expression("#execution = :me")
+            .expression_attribute_values(":me", AttributeValue::S(execution.to_string()));
+        // A lock that is not ours is not ours to give back, and one that is free is free.
+        self.make(update).await.map(drop)
+    }
+
+    async fn record(&self, deployment: &Deployment) -> Result<(), PortError> {
+        let expires = deployment.started_at.saturating_add(KEPT).map_or(i64::MAX, Timestamp::as_second);
+        let document = serde_json::to_string(deployment)
+            .map_err(|error| refused("DynamoDB PutItem", format!("the deployment cannot be written as JSON: {error}")))?;
+        let request = self
+            .dynamo_db
+            .put_item()
+            .table_name(&self.table)
+            .item("id", AttributeValue::S(record_id(&deployment.execution)))
+            .item("document", AttributeValue::S(document))
+            .item("phase", AttributeValue::S(Phase::Running.to_string()))
+            .item("startedAt", AttributeValue::S(deployment.started_at.to_string()))
+            .item("expiresAt", AttributeValue::N(expires.to_string()))
+            .condition_expression("attribute_not_exists(#id)")
+            .expression_attribute_names("#id", "id");
+        match request.send().await {
+            Err(error) if has_code(&error, "ConditionalCheckFailedException") => Ok(()),
+            answer => answer.map(drop).map_err(failed("DynamoDB PutItem")),
+        }
+    }
+
+    async fn find(&self, execution: &ExecutionArn) -> Result<Option<LedgerRecord>, PortError> {
+        let Some(item) = self.get(record_id(execution)).await? else { return Ok(None) };
+        let unreadable = |what: &str| refused("DynamoDB GetItem", format!("the record of {execution} has no readable {what}"));
+        let document = text(&item, "document").ok_or_else(|| unreadable("document"))?;
+        let deployment = serde_json::from_str(document).map_err(|error| unreadable(&format!("document ({error})")))?;
+        let phase = phase(&item).ok_or_else(|| unreadable("phase"))?;
+        let ending = match text(&item, "ending") {
+            Some(ending) => Some(self::ending(ending).ok_or_else(|| unreadable("ending"))?),
+            None => None,
+        };
+        Ok(Some(LedgerRecord { deployment, phase, ending }))
+    }
+
+    async fn enter(&self, execution: &ExecutionArn, phase: Phase) -> Result<Result<(), Phase>, PortError> {
+        let from: Vec<_> = PHASES.into_iter().filter(|from| from.may_become(phase)).collect();
+        let values: Vec<_> = (0..from.len()).map(|index| format!(":from{index}")).collect();
+        let mut update = self
+            .update(record_id(execution), &["phase"])
+            .update_expression("SET #phase = :to")
+            .condition_expression(format!("#phase IN ({})", values.join(", ")))
+            .expression_attribute_values(":to", AttributeValue::S(phase.to_string()));
+        for (value, from) in values.into_iter().zip(from) {
+            update = update.expression_attribute_values(value, AttributeValue::S(from.to_string()));
+        }
+        let item = match self.make(update).await? {
+            Ok(_) => return Ok(Ok(())),
+            Err(Some(item)) => Some(item),
+            Err(None) => self.get(record_id(execution)).await?,
+        };
+        // A deployment that the ledger does not know is over, as far as it can say: nothing may go on with it.
+        Ok(Err(item.as_ref().and_then(self::phase).unwrap_or(Phase::Ended)))
+    }
+
+    async fn close(
+        &self,
+        deployment: &Deployment,
+        ending: Ending,
+        bearer: Option<&ServiceName>,
+        now: Timestamp,
+    ) -> Result<(), PortError> {
+        let over = ending != Ending::NeedsAttention;
+        // The record first: if the lock were given back before a crash, the next deployment could start while this one still
+        // looked open.
+        let mut update = self
+            .update(record_id(&deployment.execution), &["id", "ending", "endedAt"])
+            .condition_expression("attribute_exists(#id)")
+            .expression_attribute_values(":ending", AttributeValue::S(ending.to_string()))
+            .expression_attribute_values(":now", AttributeValue::S(now.to_string()));
+        update = if over {
+            update
+                .update_expression("SET #phase = :ended, #ending = :ending, #endedAt = :now")
+                .expression_attribute_names("#phase", "phase")
+                .expression_attribute_values(":ended", AttributeValue::S(Phase::Ended.to_string()))
+        } else {
+            // The phase stays: it says what a person, or another rollback, has to finish.
+            update.update_expression("SET #ending = :ending, #endedAt = :now")
+        };
+        // Without a record there is nothing to end; the lock is given back all the same.
+        drop(self.make(update).await?);
+
+        // What needs a person must not be built upon: the lock stays until somebody has looked.
+        let expression = match (bearer, over) {
+            (Some(_), true) => "SET #bearer = :bearer REMOVE #execution, #since",
+            (Some(_), false) => "SET #bearer = :bearer",
+            (None, true) => "REMOVE #execution, #since",
+            (None, false) => return Ok(()),
+        };
+        // DynamoDB refuses names and values that the expressions do not use.
+        let mut names = vec!["execution"];
+        names.extend(over.then_some("since"));
+        names.extend(bearer.map(|_| "bearer"));
+        let mut update = self
+            .update(lock_id(&deployment.service), &names)
+            .update_expression(expression)
+            .condition_expression("#execution = :me")
+            .expression_attribute_values(":me", AttributeValue::S(deployment.execution.to_string()));
+        if let Some(bearer) = bearer {
+            update = update.expression_attribute_values(":bearer", AttributeValue::S(bearer.to_string()));
+        }
+        // If the condition fails, it was closed before, and the lock may be another deployment's by now.
+        self.make(update).await.map(drop)
+    }
+
+    async fn execution_status(&self, execution: &ExecutionArn) -> Result<Option<String>, PortError> {
+        match self.step_functions.describe_execution().execution_arn(execution.as_str()).send().await {
+            Err(error) if has_code(&error, "ExecutionDoesNotExist") => Ok(None),
+            answer => {
+                let answer = answer.map_err(failed("Step Functions DescribeExecution"))?;
+                Ok(Some(answer.status.as_str().to_owned()))
+            }
+        }
+    }
+}
+
+fn lock_id(service: &ServiceKey) -> String {
+    format!("service#{service}")
+}
+
+fn record_id(execution: &ExecutionArn) -> String {
+    format!("deployment#{execution}")
+}
+
+fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
+    item.get(name)?.as_s().ok().map(String::as_str)
+}
+
+/// An ending, as [`Ending`]'s `Display` writes it.
+fn ending(text: &str) -> Option<Ending> {
+    [Ending::Promoted, Ending::RolledBack, Ending::NeedsAttention].into_iter().find(|ending| ending.to_string() == text)
+}
+
+fn phase(item: &Item) -> Option<Phase> {
+    text(item, "phase")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_phase_is_read_as_it_was_written() {
+        for phase in PHASES {
+            let item = Item::from([("phase".to_owned(), AttributeValue::S(phase.to_string()))]);
+            assert_eq!(super::phase(&item), Some(phase));
+        }
+    }
+
+    #[test]
+    fn ids_say_what_they_are_of() {
+        let service = ServiceKey { cluster: serin::ClusterName::new("prod"), service: ServiceName::new("checkout") };
+        assert_eq!(lock_id(&service), "service#prod/checkout");
+        assert_eq!(record_id(&ExecutionArn::new("arn:x")), "deployment#arn:x");
+    }
+}

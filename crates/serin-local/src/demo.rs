@@ -1,0 +1,95 @@
+//! The demo: a good version and a bad one, deployed under load in a local cloud of their own.
+
+use std::path::Path;
+
+use crate::cloud::{CloudError, CloudOptions, LocalCloud};
+use crate::report::{Report, ScenarioReport};
+use crate::scenario::{self, Scenario, ScenarioError};
+use crate::screen::Screen;
+
+/// Why the demo did not show what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The local cloud did not start.
+    #[error("the local cloud does not start")]
+    Cloud(#[from] CloudError),
+    /// A scenario could not be run to its end.
+    #[error("the scenario {name} broke off")]
+    Scenario {
+        /// The scenario.
+        name: &'static str,
+        /// What went wrong.
+        #[source]
+        source: ScenarioError,
+    },
+    /// The report could not be written.
+    #[error("cannot write {path}")]
+    Report {
+        /// The file.
+        path: String,
+        /// What went wrong.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Everything ran, but something was not as it has to be.
+    #[error("not as it has to be: {0}")]
+    Unexpected(String),
+}
+
+/// Runs scenarios one after the other in one cloud and reports what came of them.
+///
+/// The cloud is stopped whatever happens; dropping the future, as on Ctrl-C, kills what it has started.
+///
+/// # Errors
+///
+/// A [`DemoError`] when something did not run, or did not end as it has to.
+pub async fn run(scenarios: &[Scenario], json: Option<&Path>) -> Result<(), DemoError> {
+    let mut screen = Screen::of_this_output();
+    screen.say("Starting a local cloud: moto, the functions, a service behind Envoy, and its load (about half a minute)");
+    let cloud = LocalCloud::start(CloudOptions::default()).await?;
+    let logs = cloud.logs().display().to_string();
+    let result = run_in(&cloud, scenarios, &mut screen).await;
+    cloud.stop().await;
+    // Gives the terminal back before anything is printed that should stay.
+    drop(screen);
+    let report = result?;
+    print(&report);
+    if let Some(path) = json {
+        let text = serde_json::to_string_pretty(&report).expect("a report has only keys that are text");
+        std::fs::write(path, text + "\n").map_err(|source| DemoError::Report {
+            path: path.display().to_string(),
+            source,
+        })?;
+    }
+    let unexpected: Vec<&str> = report
+        .scenarios
+        .iter()
+        .flat_map(|scenario| scenario.unexpected.iter().map(String::as_str))
+        .collect();
+    if unexpected.is_empty() {
+        return Ok(());
+    }
+    Err(DemoError::Unexpected(format!("{}; the logs are in {logs}", unexpected.join("; "))))
+}
+
+async fn run_in(cloud: &LocalCloud, scenarios: &[Scenario], screen: &mut Screen) -> Result<Report, DemoError> {
+    let mut report = Report { scenarios: Vec::new() };
+    for &scenario in scenarios {
+        screen.say(&format!("\n{}: {}", scenario.name(), scenario.sentence()));
+        let happened = scenario::run(cloud, scenario, |view| screen.show(view))
+            .await
+            .map_err(|source| DemoError::Scenario {
+                name: scenario.name(),
+                source,
+            })?;
+        report.scenarios.push(ScenarioReport::of(&happened));
+    }
+    Ok(report)
+}
+
+#[expect(clippy::print_stdout, reason = "the summary is what the demo is for")]
+fn print(report: &Report) {
+    for scenario in &report.scenarios {
+        println!("\n{}\n{}", scenario.name, scenario.summary());
+    }
+}

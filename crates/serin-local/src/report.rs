@@ -1,0 +1,188 @@
+//! What came of the scenarios, as text for a person and as JSON for a program.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::executions::Ending;
+use crate::scenario::{Happened, Scenario};
+
+/// What `--json` writes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// One entry for each scenario, in the order in which they ran.
+    pub scenarios: Vec<ScenarioReport>,
+}
+
+/// What came of one scenario.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScenarioReport {
+    /// The scenario's name.
+    pub name: &'static str,
+    /// The router through which the traffic went.
+    pub router: &'static str,
+    /// How the deployment ended.
+    pub ending: Ending,
+    /// Why, as one sentence.
+    pub why: String,
+    /// How many requests the load sent.
+    pub requests: u64,
+    /// How many of them failed.
+    pub failed_requests: FailedRequests,
+    /// How often the functions called each operation of AWS.
+    pub aws_calls: BTreeMap<String, u64>,
+    /// How many states were entered.
+    pub state_transitions: usize,
+    /// How often a function was invoked.
+    pub lambda_invocations: usize,
+    /// How long the longest invocation took, and of which function.
+    pub longest_lambda: Option<LongestLambda>,
+    /// How long the deployment took.
+    pub seconds: f64,
+    /// From the first datapoint with a 5xx answer of the canary until stable had all the traffic again.
+    pub seconds_from_first_bad_datapoint_to_stable: Option<f64>,
+    /// What is left in the world that was not there before, or has changed.
+    pub trace_left: Vec<String>,
+    /// Every verdict, as the execution reports it.
+    pub verdicts: Vec<Value>,
+    /// What is not as this scenario has to be; empty when all is well.
+    pub unexpected: Vec<String>,
+    #[serde(skip)]
+    scenario: Scenario,
+}
+
+/// The requests that failed, by whose fault it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedRequests {
+    /// The new version answered with 5xx: what a canary is for.
+    pub by_canary: u64,
+    /// Refused, reset, timed out, or not answered by any version: what must not happen.
+    pub by_deployment: u64,
+}
+
+/// The longest invocation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LongestLambda {
+    /// The function.
+    pub function: String,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl ScenarioReport {
+    /// Reports what happened.
+    pub fn of(happened: &Happened) -> Self {
+        let outcome = &happened.outcome;
+        Self {
+            name: happened.scenario.name(),
+            router: "appMesh",
+            ending: outcome.ending(),
+            why: outcome.why(),
+            requests: happened.load.requests,
+            failed_requests: FailedRequests {
+                by_canary: happened.load.failed_by_canary,
+                by_deployment: happened.load.failed_by_deployment,
+            },
+            aws_calls: happened.record.calls_by_operation(),
+            state_transitions: outcome.transitions(),
+            lambda_invocations: happened.record.invocations.len(),
+            longest_lambda: happened.record.longest_invocation().map(|longest| LongestLambda {
+                function: longest.function.clone(),
+                seconds: tenths(longest.duration.as_secs_f64() * 100.0) / 100.0,
+            }),
+            seconds: tenths(outcome.ended.duration_since(outcome.started).as_secs_f64()),
+            seconds_from_first_bad_datapoint_to_stable: happened.seconds_to_stable.map(tenths),
+            trace_left: happened.trace_left.clone(),
+            verdicts: outcome.verdicts(),
+            unexpected: unexpected(happened),
+            scenario: happened.scenario,
+        }
+    }
+
+    /// The summary for a person.
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        let ending = match self.ending {
+            Ending::Promoted => "Promoted",
+            Ending::RolledBack => "Rolled back",
+            Ending::NeedsAttention => "Needs attention",
+            Ending::Refused => "Refused",
+        };
+        let mut line = |label: &str, value: &str| {
+            let _ = writeln!(text, "  {label:<20} {value}");
+        };
+        line("deployed", self.scenario.sentence());
+        line("ending", &format!("{ending} after {} s", self.seconds));
+        line("why", &self.why);
+        line(
+            "failed requests",
+            &format!(
+                "{} by the canary, {} by the deployment, of {}",
+                self.failed_requests.by_canary, self.failed_requests.by_deployment, self.requests
+            ),
+        );
+        if let Some(seconds) = self.seconds_from_first_bad_datapoint_to_stable {
+            line("back on stable", &format!("{seconds} s after the first bad datapoint"));
+        }
+        let calls: u64 = self.aws_calls.values().sum();
+        line("AWS calls", &format!("{calls} ({})", most_frequent(&self.aws_calls)));
+        line("state transitions", &self.state_transitions.to_string());
+        if let Some(longest) = &self.longest_lambda {
+            line("longest Lambda", &format!("{} s ({})", longest.seconds, longest.function));
+        }
+        line("trace left", if self.trace_left.is_empty() { "none" } else { "" });
+        for (trace, mark) in self.trace_left.iter().map(|trace| (trace, "-")).chain(self.unexpected.iter().map(|fault| (fault, "!"))) {
+            let _ = writeln!(text, "    {mark} {trace}");
+        }
+        text
+    }
+}
+
+/// What is not as it has to be.
+fn unexpected(happened: &Happened) -> Vec<String> {
+    let mut faults = Vec::new();
+    let (ending, expected) = (happened.outcome.ending(), happened.scenario.expected());
+    if ending != expected {
+        faults.push(format!("the deployment ended as {ending:?} and not as {expected:?}"));
+    }
+    if happened.load.failed_by_deployment > 0 {
+        faults.push(format!(
+            "{} requests failed because of the deployment: {}",
+            happened.load.failed_by_deployment,
+            happened.load.examples.join("; ")
+        ));
+    }
+    if !happened.trace_left.is_empty() {
+        faults.push("the world is not as it has to be".to_owned());
+    }
+    if happened.scenario == Scenario::Second {
+        let error = happened.second.as_ref().and_then(|second| second.error.as_deref());
+        if error != Some("AnotherDeploymentInProgress") {
+            faults.push(format!("the second deployment ended with {}", error.unwrap_or("no error")));
+        }
+    }
+    faults
+}
+
+/// The operations that were called most, for one line.
+fn most_frequent(calls: &BTreeMap<String, u64>) -> String {
+    const SHOWN: usize = 4;
+    let mut calls: Vec<(&String, &u64)> = calls.iter().collect();
+    calls.sort_by(|(_, left), (_, right)| right.cmp(left));
+    let shown: Vec<String> = calls
+        .iter()
+        .take(SHOWN)
+        .map(|(operation, count)| format!("{count} {operation}"))
+        .collect();
+    let more = if calls.len() > SHOWN { ", ..." } else { "" };
+    shown.join(", ") + more
+}
+
+fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}

@@ -1,0 +1,320 @@
+//! The scenarios: a request each, what happens meanwhile, and how it has to end.
+
+use std::str::FromStr;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::checkout::Checkout;
+use crate::cloud::LocalCloud;
+use crate::data_plane::{LoadStats, VersionStats};
+use crate::executions::{Ending, Execution, LOOK_EVERY, Outcome, Progress};
+use crate::gateway::Record;
+use crate::moto::MotoError;
+use crate::screen::View;
+
+/// The state whose first entry shows that the plan was accepted.
+const CREATE: &str = "Create the canary";
+
+/// The state whose first entry shows that the canary is ready.
+const SHIFT: &str = "Shift traffic to the next weight";
+
+/// A deployment to be watched. Its request is the committed file of its name in `scenarios/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// A good version is promoted.
+    Good,
+    /// A version that answers 5xx to a tenth of its requests is rolled back.
+    Bad,
+    /// A good version takes the place of the old one instead of going into its service.
+    Replace,
+    /// A version that does not start is rolled back.
+    CrashLoop,
+    /// The metrics fall silent, and the deployment is rolled back.
+    NoData,
+    /// A second deployment of the same service is refused while the first runs.
+    Second,
+}
+
+/// There is no scenario of this name.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no scenario {name}; there are {}", Scenario::ALL.map(Scenario::name).join(", "))]
+pub struct UnknownScenario {
+    name: String,
+}
+
+impl FromStr for Scenario {
+    type Err = UnknownScenario;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|scenario| scenario.name() == name)
+            .ok_or_else(|| UnknownScenario { name: name.to_owned() })
+    }
+}
+
+impl Scenario {
+    /// All scenarios.
+    pub const ALL: [Self; 6] = [
+        Self::Good,
+        Self::Bad,
+        Self::Replace,
+        Self::CrashLoop,
+        Self::NoData,
+        Self::Second,
+    ];
+
+    /// The scenario's name, on the command line and as a file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Bad => "bad",
+            Self::Replace => "replace",
+            Self::CrashLoop => "crash-loop",
+            Self::NoData => "no-data",
+            Self::Second => "second",
+        }
+    }
+
+    /// What is deployed, and what should come of it.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Good => "a good version, to be promoted",
+            Self::Bad => "a version that answers 5xx to a tenth of its requests, to be rolled back",
+            Self::Replace => "a good version, to take the old one's place",
+            Self::CrashLoop => "a version that does not start, to be rolled back",
+            Self::NoData => "a version whose metrics fall silent, to be rolled back",
+            Self::Second => "a good version, and a second deployment meanwhile, to be refused",
+        }
+    }
+
+    /// How the deployment has to end.
+    pub const fn expected(self) -> Ending {
+        match self {
+            Self::Good | Self::Replace | Self::Second => Ending::Promoted,
+            Self::Bad | Self::CrashLoop | Self::NoData => Ending::RolledBack,
+        }
+    }
+
+    /// The request: the execution's input.
+    ///
+    /// # Errors
+    ///
+    /// When the scenario's file cannot be read.
+    pub fn request(self) -> std::io::Result<Value> {
+        let folder = Checkout::of_this_build().scenarios();
+        let text = std::fs::read_to_string(folder.join(format!("{}.json", self.name())))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+/// Why a scenario could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The scenario's request could not be read.
+    #[error("cannot read the scenario's request")]
+    Request(#[from] std::io::Error),
+    /// Moto did not answer.
+    #[error("the local cloud does not answer")]
+    Moto(#[from] MotoError),
+}
+
+/// What happened in a scenario.
+#[derive(Debug, Clone)]
+pub struct Happened {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// What came of the deployment.
+    pub outcome: Outcome,
+    /// What came of the second deployment, in the scenario that has one.
+    pub second: Option<Outcome>,
+    /// What the caller got from the beginning to the end of the deployment.
+    pub load: LoadStats,
+    /// What went through the gateway meanwhile.
+    pub record: Record,
+    /// How the world differs from what it has to be after such an ending; empty when nothing is left.
+    pub trace_left: Vec<String>,
+    /// How long it took from the first datapoint with a 5xx answer of the canary until stable had all the traffic.
+    pub seconds_to_stable: Option<f64>,
+}
+
+/// Runs a scenario to its end and shows it meanwhile.
+///
+/// # Errors
+///
+/// A [`ScenarioError`] when the request cannot be read or the cloud does not answer.
+pub async fn run(
+    cloud: &LocalCloud,
+    scenario: Scenario,
+    mut show: impl FnMut(&View<'_>),
+) -> Result<Happened, ScenarioError> {
+    let request = scenario.request()?;
+    let before = Before {
+        world: cloud.world_snapshot().await?,
+        load: cloud.load(),
+        mark: cloud.calls().mark(),
+        versions: cloud.versions(),
+    };
+    let began = Instant::now();
+    let execution = cloud.deploy(&request).await?;
+    let mut meanwhile = Meanwhile::of(scenario);
+    let outcome = loop {
+        let look = cloud.look(&execution).await?;
+        meanwhile.act(cloud, &request, &look.progress).await?;
+        show(&View {
+            scenario,
+            progress: &look.progress,
+            split: cloud.split().await?,
+            versions: since(cloud.versions(), &before.versions),
+            elapsed: began.elapsed(),
+            note: meanwhile.note(),
+        });
+        if let Some(outcome) = look.outcome {
+            break outcome;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
+    let second = meanwhile.end(cloud).await?;
+    conclude(cloud, scenario, &before, outcome, second).await
+}
+
+/// What there was before the deployment.
+struct Before {
+    world: crate::world::WorldSnapshot,
+    load: LoadStats,
+    mark: crate::gateway::Mark,
+    versions: Vec<VersionStats>,
+}
+
+async fn conclude(
+    cloud: &LocalCloud,
+    scenario: Scenario,
+    before: &Before,
+    outcome: Outcome,
+    second: Option<Outcome>,
+) -> Result<Happened, ScenarioError> {
+    let after = cloud.world_snapshot().await?;
+    let trace_left = match (scenario, outcome.ending()) {
+        // What replaces the old version is meant to be there.
+        (Scenario::Replace, Ending::Promoted) => Vec::new(),
+        (_, Ending::Promoted) => before.world.but_for_the_version().differences(&after.but_for_the_version()),
+        _ => before.world.differences(&after),
+    };
+    let record = cloud.calls().since(&before.mark);
+    let bad = cloud.first_bad_datapoint("checkout-canary", outcome.started).await?;
+    let stable = record
+        .calls
+        .iter()
+        .find(|call| call.function.as_deref() == Some("rollback") && call.operation == "UpdateRoute" && call.succeeded())
+        .map(|call| call.at);
+    let seconds_to_stable = bad.zip(stable).map(|(bad, stable)| stable.duration_since(bad).as_secs_f64());
+    Ok(Happened {
+        scenario,
+        outcome,
+        second,
+        load: load_since(cloud.load(), &before.load),
+        record,
+        trace_left,
+        seconds_to_stable,
+    })
+}
+
+/// What else happens while a deployment runs.
+#[derive(Debug)]
+enum Meanwhile {
+    Nothing,
+    /// The metrics fall silent as soon as the canary is ready.
+    Silence { silent: bool },
+    /// A second deployment is started as soon as the first has been planned.
+    Second(Option<Execution>),
+}
+
+impl Meanwhile {
+    const fn of(scenario: Scenario) -> Self {
+        match scenario {
+            Scenario::NoData => Self::Silence { silent: false },
+            Scenario::Second => Self::Second(None),
+            Scenario::Good | Scenario::Bad | Scenario::Replace | Scenario::CrashLoop => Self::Nothing,
+        }
+    }
+
+    async fn act(&mut self, cloud: &LocalCloud, request: &Value, progress: &Progress) -> Result<(), MotoError> {
+        match self {
+            Self::Silence { silent } if !*silent && progress.has_entered(SHIFT) => {
+                cloud.pause_metrics(true);
+                *silent = true;
+            }
+            Self::Second(second @ None) if progress.has_entered(CREATE) => {
+                *second = Some(cloud.deploy(request).await?);
+            }
+            Self::Nothing | Self::Silence { .. } | Self::Second(_) => {}
+        }
+        Ok(())
+    }
+
+    const fn note(&self) -> Option<&'static str> {
+        match self {
+            Self::Silence { silent: true } => Some("the metrics agent is silent"),
+            Self::Second(Some(_)) => Some("a second deployment has been started"),
+            _ => None,
+        }
+    }
+
+    async fn end(self, cloud: &LocalCloud) -> Result<Option<Outcome>, MotoError> {
+        match self {
+            Self::Silence { .. } => {
+                cloud.pause_metrics(false);
+                Ok(None)
+            }
+            Self::Second(Some(second)) => Ok(Some(cloud.follow(&second, |_| ()).await?)),
+            Self::Nothing | Self::Second(None) => Ok(None),
+        }
+    }
+}
+
+/// What the versions got since an earlier look.
+fn since(now: Vec<VersionStats>, before: &[VersionStats]) -> Vec<VersionStats> {
+    let mut now = now;
+    for version in &mut now {
+        let earlier = before
+            .iter()
+            .find(|earlier| earlier.mesh == version.mesh && earlier.virtual_node == version.virtual_node);
+        if let Some(earlier) = earlier {
+            version.requests = version.requests.saturating_sub(earlier.requests);
+            version.errors = version.errors.saturating_sub(earlier.errors);
+        }
+    }
+    now
+}
+
+/// What the caller got since an earlier look.
+fn load_since(now: LoadStats, before: &LoadStats) -> LoadStats {
+    let mut load = now;
+    load.requests -= before.requests;
+    load.failed_by_canary -= before.failed_by_canary;
+    load.failed_by_deployment -= before.failed_by_deployment;
+    for (version, count) in &mut load.by_version {
+        if let Some(earlier) = before.by_version.get(version) {
+            count.requests -= earlier.requests;
+            count.failed -= earlier.failed;
+        }
+    }
+    load.by_version.retain(|_, count| count.requests > 0);
+    load
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scenario;
+
+    #[test]
+    fn every_scenario_has_a_request_and_is_found_by_its_name() {
+        for scenario in Scenario::ALL {
+            assert_eq!(scenario.name().parse::<Scenario>().unwrap(), scenario);
+            assert_eq!(scenario.request().unwrap()["service"], "checkout");
+        }
+        let error = "none".parse::<Scenario>().unwrap_err().to_string();
+        assert!(error.contains("crash-loop"), "{error}");
+    }
+}

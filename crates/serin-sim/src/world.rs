@@ -1,0 +1,218 @@
+//! The simulated world: everything in the account, and the passing of time.
+//!
+//! Time passes lazily: before every call, the world is brought up to the clock, second by second.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_appmesh::types::{RouteData, ServiceDiscovery, VirtualNodeData, WeightedTarget};
+use aws_sdk_ecs::types::{Service, Tag, TaskDefinition, TaskStopCode};
+
+use crate::app_mesh::{self, AppMesh};
+use crate::cloud_map::CloudMap;
+use crate::cloud_watch::CloudWatch;
+use crate::dynamo_db::{DynamoDb, Item};
+use crate::ecr::Ecr;
+use crate::ecs::{Ecs, ServiceStatus, TaskState};
+use crate::settings::Settings;
+use crate::step_functions::StepFunctions;
+use crate::traffic::Traffic;
+
+pub use crate::checkout::{
+    APP_IMAGE, CLUSTER, Discovery, FAMILY, LEDGER_TABLE, MESH, NAMESPACE, NODE, Options, REGISTRY, ROUTE, ROUTER, RouteKind,
+    SERVICE, app_image, checkout, checkout_with,
+};
+
+/// Everything in the account.
+#[derive(Debug)]
+pub struct World {
+    now: i64,
+    fresh: bool,
+    pub(crate) settings: Settings,
+    pub(crate) ecs: Ecs,
+    pub(crate) app_mesh: AppMesh,
+    pub(crate) cloud_map: CloudMap,
+    pub(crate) cloud_watch: CloudWatch,
+    pub(crate) dynamo_db: DynamoDb,
+    pub(crate) ecr: Ecr,
+    pub(crate) step_functions: StepFunctions,
+    pub(crate) traffic: Traffic,
+}
+
+impl World {
+    /// How long the world had existed when the clock was handed over.
+    pub(crate) const SECONDS_BEFORE_THE_FIRST_CALL: i64 = 900;
+
+    pub(crate) fn new(now: i64) -> Self {
+        Self {
+            now,
+            fresh: true,
+            settings: Settings::default(),
+            ecs: Ecs::default(),
+            app_mesh: AppMesh::default(),
+            cloud_map: CloudMap::default(),
+            cloud_watch: CloudWatch::default(),
+            dynamo_db: DynamoDb::default(),
+            ecr: Ecr::default(),
+            step_functions: StepFunctions::default(),
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// The world's time, in seconds since the epoch.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// Whether no time has passed yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    pub(crate) fn advance_to(&mut self, now: i64) {
+        self.fresh = false;
+        while self.now < now {
+            self.now += 1;
+            self.run_ecs();
+            self.run_traffic();
+        }
+    }
+
+    /// Every route of every mesh.
+    pub fn routes(&self) -> Vec<&RouteData> {
+        self.app_mesh.routes().collect()
+    }
+
+    /// A route.
+    pub fn route(&self, router: &str, route: &str) -> &RouteData {
+        self.app_mesh.route(router, route).unwrap_or_else(|| panic!("there is no route {route} of virtual router {router}"))
+    }
+
+    /// The weighted targets of a route.
+    pub fn targets(&self, router: &str, route: &str) -> &[WeightedTarget] {
+        self.route(router, route).spec.as_ref().and_then(app_mesh::targets).expect("a route has targets")
+    }
+
+    /// The weights of a route, by virtual node.
+    pub fn weights(&self, router: &str, route: &str) -> BTreeMap<String, i32> {
+        self.targets(router, route).iter().map(|target| (target.virtual_node.clone(), target.weight)).collect()
+    }
+
+    /// The share of a virtual node in a route, in percent of all its weights.
+    pub fn percent(&self, router: &str, route: &str, node: &str) -> f64 {
+        let weights = self.weights(router, route);
+        let total: i32 = weights.values().sum();
+        f64::from(*weights.get(node).unwrap_or(&0)) * 100.0 / f64::from(total.max(1))
+    }
+
+    /// The names of the virtual nodes.
+    pub fn nodes(&self) -> Vec<String> {
+        self.app_mesh.meshes.values().flat_map(|mesh| mesh.nodes.keys().cloned()).collect()
+    }
+
+    /// A virtual node.
+    pub fn node(&self, name: &str) -> Option<&VirtualNodeData> {
+        self.app_mesh.meshes.values().find_map(|mesh| mesh.nodes.get(name)).map(|(node, _)| node)
+    }
+
+    /// The tags of a virtual node.
+    pub fn node_tags(&self, name: &str) -> BTreeMap<String, String> {
+        let found = self.app_mesh.meshes.values().find_map(|mesh| mesh.nodes.get(name));
+        found.into_iter().flat_map(|(_, tags)| tags).map(|tag| (tag.key.clone(), tag.value.clone())).collect()
+    }
+
+    /// How many healthy tasks get the traffic of a virtual node.
+    pub fn healthy_tasks_of_node(&self, mesh: &str, node: &str) -> usize {
+        self.tasks_of_node(mesh, node).len()
+    }
+
+    /// The healthy tasks behind a virtual node: by Cloud Map's instances, or by DNS the service of that name.
+    pub(crate) fn tasks_of_node(&self, mesh: &str, node: &str) -> Vec<&TaskState> {
+        let found = self.app_mesh.meshes.get(mesh).and_then(|mesh| mesh.nodes.get(node));
+        let discovery = found.and_then(|(data, _)| data.spec.as_ref()).and_then(|spec| spec.service_discovery.as_ref());
+        match discovery {
+            Some(ServiceDiscovery::AwsCloudMap(discovery)) => {
+                let Some(registry) = self.cloud_map.named(&discovery.namespace_name, &discovery.service_name) else {
+                    return Vec::new();
+                };
+                let matches = |task: &&TaskState| {
+                    registry.instances.get(&task.id).is_some_and(|instance| {
+                        let wanted = |name: &str, value: &str| instance.attributes.get(name).is_some_and(|had| had == value);
+                        discovery.attributes().iter().all(|attribute| wanted(&attribute.key, &attribute.value))
+                    })
+                };
+                self.ecs.tasks.iter().filter(|task| task.healthy).filter(matches).collect()
+            }
+            Some(ServiceDiscovery::Dns(discovery)) => {
+                let name = discovery.hostname.split('.').next().unwrap_or_default();
+                self.ecs.tasks.iter().filter(|task| task.healthy && task.service_name == name).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A service as `DescribeServices` gives it, with its tags, unless it is INACTIVE.
+    pub fn service(&self, cluster: &str, name: &str) -> Option<Service> {
+        let found = self.ecs.service(cluster, name)?;
+        (!matches!(found.status, ServiceStatus::Inactive { .. })).then(|| self.describe(found, true))
+    }
+
+    /// The names of a cluster's services that are not INACTIVE.
+    pub fn services(&self, cluster: &str) -> Vec<String> {
+        let live = self.ecs.services.iter().filter(|service| !matches!(service.status, ServiceStatus::Inactive { .. }));
+        live.filter(|service| service.cluster == cluster).map(|service| service.name.clone()).collect()
+    }
+
+    /// A task definition by ARN, `family:revision` or family, with its tags.
+    pub fn task_definition(&self, name: &str) -> Option<(&TaskDefinition, &[Tag])> {
+        let short = name.rsplit("task-definition/").next().unwrap_or(name);
+        let fits = |definition: &TaskDefinition| {
+            let family = definition.family().unwrap_or_default();
+            family == short || format!("{family}:{}", definition.revision) == short
+        };
+        let found = self.ecs.definitions.iter().rev().find(|found| fits(&found.data) && (short.contains(':') || found.is_active()));
+        found.map(|found| (&found.data, found.tags.as_slice()))
+    }
+
+    /// The `family:revision` of every ACTIVE task definition.
+    pub fn active_task_definitions(&self) -> Vec<String> {
+        let active = self.ecs.definitions.iter().filter(|found| found.is_active());
+        active.map(|found| format!("{}:{}", found.data.family().unwrap_or_default(), found.data.revision)).collect()
+    }
+
+    /// How many tasks of a service run now, and how many of them are healthy.
+    pub fn running_and_healthy(&self, service: &str) -> (usize, usize) {
+        let running = || self.ecs.tasks.iter().filter(|task| task.service_name == service && task.runs());
+        (running().count(), running().filter(|task| task.healthy).count())
+    }
+
+    /// The names of the Cloud Map services, as `service.namespace`.
+    pub fn registries(&self) -> Vec<String> {
+        let name = |id: Option<&str>| id.and_then(|id| self.cloud_map.namespaces.get(id)).and_then(|found| found.name()).unwrap_or("?");
+        let services = self.cloud_map.services.values().map(|registry| &registry.service);
+        services.map(|service| format!("{}.{}", service.name().unwrap_or("?"), name(service.namespace_id()))).collect()
+    }
+
+    /// An item of a table.
+    pub fn item(&self, table: &str, id: &str) -> Option<&Item> {
+        self.dynamo_db.tables.get(table)?.get(id)
+    }
+
+    /// How many requests found no healthy task since the beginning: those that a deployment made fail.
+    pub fn lost_requests(&self) -> f64 {
+        self.traffic.lost
+    }
+
+    /// How many requests the tasks of a family served since the beginning.
+    pub fn served_requests(&self, family: &str) -> f64 {
+        self.traffic.served.get(family).copied().unwrap_or(0.0)
+    }
+
+    /// Kills every living task of a service, as a failing host would; ECS starts others.
+    pub fn kill_tasks(&mut self, service: &str) {
+        for index in 0..self.ecs.tasks.len() {
+            if self.ecs.tasks[index].service_name == service && self.ecs.tasks[index].lives() {
+                self.stop_task(index, TaskStopCode::InfrastructureHealth, "The host failed");
+            }
+        }
+    }
+}
