@@ -1,1 +1,6 @@
-//! Contracts, simulation and end to end.
+//! What holds between the files of the project, and what the whole does. One module for each kind of test:
+//!
+//! - `contracts`: names, errors, permissions and limits agree in all the files that repeat them;
+//! - `simulation`: the real state machine and the real steps, on AWS in memory, in virtual time.
+
+mod contracts;

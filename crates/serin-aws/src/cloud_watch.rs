@@ -392,7 +392,9 @@ mod tests {
 
     fn answers(results: &[MetricDataResult]) -> Answers {
         let mut answers = Answers::default();
-        results.iter().for_each(|result| answers.add(result, window()));
+        for result in results {
+            answers.add(result, window());
+        }
         answers
     }
 

@@ -130,7 +130,9 @@ impl LocalCloud {
         command
             .args(["-H", "127.0.0.1", "-p", &moto_port.to_string()])
             // Its state machines call Lambda here.
-            .env("MOTO_PORT", gateway_port.to_string());
+            .env("MOTO_PORT", gateway_port.to_string())
+            // It writes local time into answers.
+            .env("TZ", "UTC");
         let moto_log = logs.join("moto.log");
         let moto_process = undertaker.spawn(command, &moto_log).map_err(starting("moto"))?;
         let moto = Moto::new(&moto_url, REGION).map_err(|source| CloudError::Start {
@@ -331,10 +333,13 @@ impl LocalCloud {
     /// Waits until the metrics agent has published what stable answered, as it would have long ago in an account.
     async fn wait_for_metrics(&self) -> Result<(), CloudError> {
         let started = Instant::now();
-        let limit = self.options.metric_period * 6 + Duration::from_secs(10);
+        let limit = self.options.metric_period * 8 + Duration::from_secs(10);
         let since = Timestamp::now();
         while started.elapsed() < limit {
-            if !self.answers(world::SERVICE, "2", since).await?.is_empty() {
+            let datapoints = self.answers(world::SERVICE, "2", since).await?;
+            // A check looks only at what is old enough to be complete.
+            let complete = Timestamp::now() - self.options.metric_period * 2;
+            if datapoints.iter().any(|(at, _)| *at <= complete) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -345,9 +350,9 @@ impl LocalCloud {
     /// The datapoints of a family's answers of one class of codes.
     async fn answers(&self, family: &str, class: &str, since: Timestamp) -> Result<Vec<(Timestamp, f64)>, MotoError> {
         let dimension = |name: &str, value: &str| json!({"Name": name, "Value": value});
-        let period = self.options.metric_period.as_secs().max(1);
-        // Datapoints are stamped with the beginning of their period.
-        let begin = since.as_second() - i64::try_from(period).unwrap_or(60);
+        let period = i64::try_from(self.options.metric_period.as_secs().max(1)).unwrap_or(60);
+        // Datapoints are stamped with the beginning of their period, which moto counts from the beginning of the window.
+        let begin = since.as_second() / period * period - period;
         let request = json!({
             "StartTime": begin,
             "EndTime": Timestamp::now().as_second() + 60,

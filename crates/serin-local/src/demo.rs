@@ -45,7 +45,7 @@ pub enum DemoError {
 /// A [`DemoError`] when something did not run, or did not end as it has to.
 pub async fn run(scenarios: &[Scenario], json: Option<&Path>) -> Result<(), DemoError> {
     let mut screen = Screen::of_this_output();
-    screen.say("Starting a local cloud: moto, the functions, a service behind Envoy, and its load (about half a minute)");
+    screen.say("Starting a local cloud: moto, the functions, a service behind Envoy, and its load (less than a minute)");
     let cloud = LocalCloud::start(CloudOptions::default()).await?;
     let logs = cloud.logs().display().to_string();
     let result = run_in(&cloud, scenarios, &mut screen).await;

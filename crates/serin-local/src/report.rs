@@ -93,7 +93,7 @@ impl ScenarioReport {
             lambda_invocations: happened.record.invocations.len(),
             longest_lambda: happened.record.longest_invocation().map(|longest| LongestLambda {
                 function: longest.function.clone(),
-                seconds: tenths(longest.duration.as_secs_f64() * 100.0) / 100.0,
+                seconds: (longest.duration.as_secs_f64() * 1000.0).round() / 1000.0,
             }),
             seconds: tenths(outcome.ended.duration_since(outcome.started).as_secs_f64()),
             seconds_from_first_bad_datapoint_to_stable: happened.seconds_to_stable.map(tenths),

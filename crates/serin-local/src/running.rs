@@ -74,7 +74,7 @@ impl Drop for Announcement {
 /// A [`RunningError`] when it does not start.
 pub async fn keep_up(ended: impl Future<Output = ()>) -> Result<(), RunningError> {
     tokio::pin!(ended);
-    say("Starting a local cloud: moto, the functions, a service behind Envoy, and its load (about half a minute)");
+    say("Starting a local cloud: moto, the functions, a service behind Envoy, and its load (less than a minute)");
     let cloud = tokio::select! {
         started = LocalCloud::start(CloudOptions::default()) => started?,
         () = &mut ended => return Ok(()),

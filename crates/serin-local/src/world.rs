@@ -50,9 +50,11 @@ async fn create_images(moto: &Moto) -> Result<(), MotoError> {
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-            // Only so that the tags have different digests.
-            "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": 2, "digest": format!("sha256:{tag:0>64}")},
-            "layers": [],
+            "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": 2, "digest": digest(tag)},
+            // Moto makes an image's digest from its layers', so each tag needs a layer of its own.
+            "layers": [{
+                "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": 2, "digest": digest(tag),
+            }],
         });
         let request = json!({
             "repositoryName": REPOSITORY,
@@ -63,6 +65,12 @@ async fn create_images(moto: &Moto) -> Result<(), MotoError> {
         moto.call(Service::Ecr, "PutImage", &request).await?;
     }
     Ok(())
+}
+
+/// A digest that no other tag has: the tag itself, in hexadecimal digits.
+fn digest(tag: &str) -> String {
+    let digits: String = tag.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{digits:0>64}")
 }
 
 /// Makes the namespace and the service in Cloud Map; returns the service's ARN.

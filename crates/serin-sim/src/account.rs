@@ -8,7 +8,7 @@ use serin_aws::Clients;
 
 use crate::clients;
 use crate::clock::Clock;
-use crate::fault::{Fault, Faults};
+use crate::fault::{Fault, FaultKind, Faults, Killed};
 use crate::settings::Settings;
 use crate::wire::{self, Refusal, Service};
 use crate::world::World;
@@ -141,25 +141,31 @@ impl Account {
     ) -> MockResponse<O, E> {
         let fault = self.0.faults.lock().expect("no panic while faults are held").strike(service, operation);
         let mut world = self.world();
-        let (response, error) = match fault {
-            None => match handle(&mut world) {
-                Ok(output) => (MockResponse::Output(output), None),
-                Err(refusal) => (MockResponse::Http(refusal.response(service)), Some(refusal.code)),
-            },
-            Some(kind) => {
-                if kind.takes_effect() {
-                    drop(handle(&mut world));
-                }
-                match kind.refusal(service, operation) {
-                    Some(refusal) => (MockResponse::Http(refusal.response(service)), Some(refusal.code)),
-                    None => (MockResponse::Http(wire::lost_response()), Some("AnswerLost".to_owned())),
-                }
+        let done = fault.as_ref().is_none_or(FaultKind::takes_effect).then(|| handle(&mut world));
+        let killed = matches!(fault, Some(FaultKind::KilledBefore | FaultKind::KilledAfter));
+        if let Some(FaultKind::AnsweredLate(seconds)) = fault {
+            self.0.clock.advance(seconds);
+            world.advance_to(self.0.clock.now().as_second());
+        }
+        let (response, error) = match (fault, done) {
+            (None | Some(FaultKind::AnsweredLate(_)), Some(Ok(output))) => (MockResponse::Output(output), None),
+            (None | Some(FaultKind::AnsweredLate(_)), Some(Err(refusal))) => {
+                (MockResponse::Http(refusal.response(service)), Some(refusal.code))
             }
+            (fault, _) => match fault.as_ref().and_then(|kind| kind.refusal(service, operation)) {
+                Some(refusal) => (MockResponse::Http(refusal.response(service)), Some(refusal.code)),
+                None => (MockResponse::Http(wire::lost_response()), fault.map(|kind| format!("{kind:?}"))),
+            },
         };
         let call = Call { service, operation, at: self.0.clock.now(), ok: error.is_none(), error };
         self.0.calls.lock().expect("no panic while calls are held").push(call.clone());
         for hook in self.0.hooks.lock().expect("no hook panicked").iter_mut() {
             hook(&world, &call);
+        }
+        drop(world);
+        if killed {
+            // Unwinds without the panic hook: nothing is wrong, and nothing is printed.
+            std::panic::resume_unwind(Box::new(Killed));
         }
         response
     }

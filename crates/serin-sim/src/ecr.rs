@@ -1,6 +1,7 @@
 //! Amazon ECR: repositories with tagged images.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use aws_sdk_ecr::operation::describe_images::{DescribeImagesInput, DescribeImagesOutput};
 use aws_sdk_ecr::types::ImageDetail;
@@ -38,7 +39,7 @@ fn digest(content: &str) -> String {
         for byte in content.bytes().chain([round]) {
             state = (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
-        text.push_str(&format!("{state:016x}"));
+        write!(text, "{state:016x}").expect("a String takes everything");
     }
     text
 }

@@ -37,9 +37,22 @@ pub enum FaultKind {
     ServerError,
     /// The call takes effect, and the connection breaks before the answer comes.
     AnswerLost,
+    /// The connection breaks before the call arrives; nothing happens.
+    NeverSent,
     /// The call takes effect, and the answer is a fault of AWS's (HTTP 500).
     DoneThenServerError,
+    /// The call takes effect, and its answer comes so many seconds later.
+    AnsweredLate(u64),
+    /// The Lambda dies before the call: the call unwinds with [`Killed`], which a test catches.
+    KilledBefore,
+    /// The Lambda dies after the call took effect.
+    KilledAfter,
 }
+
+/// What a killed Lambda unwinds with. Its clients are broken afterwards, as those of a dead process; ask the account for
+/// new ones.
+#[derive(Debug, Clone, Copy)]
+pub struct Killed;
 
 impl FaultKind {
     /// The error that is answered instead of the real answer; `None` when no answer arrives at all.
@@ -49,13 +62,13 @@ impl FaultKind {
             Self::Throttled => Some(Refusal::throttled(service)),
             Self::Denied => Some(Refusal::denied(service, operation)),
             Self::ServerError | Self::DoneThenServerError => Some(Refusal::server_error(service)),
-            Self::AnswerLost => None,
+            Self::AnswerLost | Self::NeverSent | Self::AnsweredLate(_) | Self::KilledBefore | Self::KilledAfter => None,
         }
     }
 
     /// Whether the call takes effect nevertheless.
     pub(crate) fn takes_effect(&self) -> bool {
-        matches!(self, Self::AnswerLost | Self::DoneThenServerError)
+        matches!(self, Self::AnswerLost | Self::DoneThenServerError | Self::AnsweredLate(_) | Self::KilledAfter)
     }
 }
 

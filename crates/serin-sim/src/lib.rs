@@ -6,8 +6,7 @@
 //! behind; [`safety`] checks the safety rules after every call.
 #![expect(
     clippy::missing_panics_doc,
-    clippy::unnecessary_wraps,
-    reason = "this crate serves tests: it panics where a test asks for what the world does not have, and every call may be refused"
+    reason = "this crate serves tests: it panics where a test asks for what the world does not have"
 )]
 
 mod account;
@@ -26,6 +25,7 @@ mod paging;
 pub mod safety;
 mod settings;
 mod snapshot;
+mod stage;
 pub mod state_machine;
 mod step_functions;
 #[cfg(test)]
@@ -38,8 +38,9 @@ pub use account::{ACCOUNT, Account, Call, REGION};
 pub use app_mesh::{targets, targets_mut};
 pub use clock::Clock;
 pub use dynamo_db::Item;
-pub use fault::{Fault, FaultKind, Which};
+pub use fault::{Fault, FaultKind, Killed, Which};
 pub use settings::Settings;
+pub use stage::Stage;
 pub use snapshot::{ServiceShape, Snapshot};
 pub use wire::{Refusal, Service};
 pub use world::World;

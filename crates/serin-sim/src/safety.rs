@@ -41,7 +41,7 @@ impl Subject {
             };
             violations.extend(self.weights_add_up(path, before, now));
             violations.extend(self.canary_is_within_its_step(path, before, now));
-            violations.extend(self.weight_only_on_healthy_tasks(world, path, now));
+            violations.extend(Self::weight_only_on_healthy_tasks(world, path, now));
             violations.extend(only_the_weights_differ(path, before, now));
         }
         if !self.promoting {
@@ -77,7 +77,7 @@ impl Subject {
     }
 
     /// Rule 3: no weight goes to a target that has no healthy task.
-    fn weight_only_on_healthy_tasks(&self, world: &World, path: &str, now: &RouteSpec) -> Vec<String> {
+    fn weight_only_on_healthy_tasks(world: &World, path: &str, now: &RouteSpec) -> Vec<String> {
         let mesh = path.split('/').next().unwrap_or_default();
         let bad = |target: &&WeightedTarget| target.weight > 0 && world.healthy_tasks_of_node(mesh, &target.virtual_node) == 0;
         let sentence = |target: &WeightedTarget| {

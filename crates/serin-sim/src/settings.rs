@@ -2,7 +2,6 @@
 
 /// How the simulated world behaves; all times in seconds.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch that a test turns on its own")]
 pub struct Settings {
     /// From the start of a task until it runs.
     pub start_seconds: u64,
@@ -14,6 +13,8 @@ pub struct Settings {
     pub stop_seconds: u64,
     /// How long ECS waits before it starts a task in the place of a failed one; doubles with every failure, up to a minute.
     pub restart_seconds: u64,
+    /// How long a new ECS service is not described yet; ECS is eventually consistent.
+    pub service_lag_seconds: u64,
     /// How long a deleted ECS service is still described.
     pub inactive_seconds: u64,
     /// How many entries a page of a list has at most.
@@ -47,6 +48,7 @@ impl Default for Settings {
             healthy_seconds: 5,
             stop_seconds: 3,
             restart_seconds: 5,
+            service_lag_seconds: 0,
             inactive_seconds: 3600,
             page_size: 2,
             metric_page_size: usize::MAX,

@@ -23,7 +23,8 @@ pub struct Snapshot {
     pub services: BTreeMap<String, ServiceShape>,
     /// The ACTIVE task definitions, as `family:revision`.
     pub task_definitions: Vec<String>,
-    /// The items of every table whose id begins with `service#`: who holds which lock.
+    /// The items of every table whose id begins with `service#` and that say something: who holds which lock, or bears
+    /// which name. A lock that was given back leaves an item with nothing but its id.
     pub locks: BTreeMap<String, Item>,
 }
 
@@ -68,7 +69,7 @@ impl World {
             registries: self.cloud_map.services.iter().map(|(id, registry)| (id.clone(), registry.service.clone())).collect(),
             services: services.collect(),
             task_definitions: self.active_task_definitions(),
-            locks: items.filter(|(id, _)| id.starts_with("service#")).map(|(id, item)| (id.clone(), item.clone())).collect(),
+            locks: items.filter(|(id, item)| id.starts_with("service#") && item.len() > 1).map(|(id, item)| (id.clone(), item.clone())).collect(),
         }
     }
 }

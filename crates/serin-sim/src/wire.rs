@@ -59,13 +59,13 @@ pub struct Refusal {
     /// The error's sentence.
     pub message: String,
     /// Further members of the error.
-    pub members: Map<String, Value>,
+    pub members: Box<Map<String, Value>>,
 }
 
 impl Refusal {
     /// An error that is the caller's fault.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { status: 400, code: code.to_owned(), message: message.into(), members: Map::new() }
+        Self { status: 400, code: code.to_owned(), message: message.into(), members: Box::default() }
     }
 
     /// With another HTTP status.
@@ -138,7 +138,7 @@ impl Refusal {
         let mut body = self.members.clone();
         body.insert("__type".to_owned(), json!(self.code));
         body.insert("message".to_owned(), json!(self.message));
-        Value::Object(body).to_string().into_bytes()
+        Value::Object(*body).to_string().into_bytes()
     }
 
     /// A CBOR map of two texts.

@@ -192,6 +192,12 @@ impl World {
         services.map(|service| format!("{}.{}", service.name().unwrap_or("?"), name(service.namespace_id()))).collect()
     }
 
+    /// The tags of the Cloud Map service of that name.
+    pub fn registry_tags(&self, name: &str) -> BTreeMap<String, String> {
+        let found = self.cloud_map.services.values().find(|registry| registry.service.name() == Some(name));
+        found.into_iter().flat_map(|registry| &registry.tags).map(|tag| (tag.key.clone(), tag.value.clone())).collect()
+    }
+
     /// An item of a table.
     pub fn item(&self, table: &str, id: &str) -> Option<&Item> {
         self.dynamo_db.tables.get(table)?.get(id)

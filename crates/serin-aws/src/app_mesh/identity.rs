@@ -17,9 +17,9 @@ pub(super) struct NodeName {
 
 /// The Envoy container: the one that the request names, or the task definition's proxy, or the only one that has the variable.
 pub(super) fn proxy(definition: &TaskDefinitionDescription, wish: Option<&str>) -> Result<ProxyIdentity, DiscoveryError> {
-    let named = wish.map(|name| (name, "router.proxyContainer"));
-    let named = named.or_else(|| Some((definition.proxy_container.as_deref()?, "its proxyConfiguration")));
-    if let Some((name, who)) = named {
+    let wished = wish.map(|name| (name, "router.proxyContainer"));
+    let configured = definition.proxy_container.as_deref().map(|name| (name, "its proxyConfiguration"));
+    if let Some((name, who)) = wished.or(configured) {
         return definition.containers.iter().find(|container| container.name == name).and_then(identity).ok_or_else(|| {
             DiscoveryError::Unsupported(format!(
                 "task definition {}: container {name}, which {who} names, has neither {} nor {} among its plain environment variables, \
@@ -55,7 +55,7 @@ fn identity(container: &ContainerDescription) -> Option<ProxyIdentity> {
 
 /// Reads `arn:aws:appmesh:REGION:ACCOUNT:mesh/MESH/virtualNode/NODE`, or its last part alone, as both variables take it.
 ///
-/// The part `mesh/` may be missing: AWS's own documentation of CreateVirtualNode leaves it out.
+/// The part `mesh/` may be missing: AWS's own documentation of `CreateVirtualNode` leaves it out.
 pub(super) fn parse(proxy: &ProxyIdentity) -> Result<NodeName, DiscoveryError> {
     let value = &proxy.stable_value;
     let unsupported = |why: &str| {

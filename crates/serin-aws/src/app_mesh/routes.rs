@@ -3,6 +3,8 @@
 //! App Mesh has no conditional update. So every write is made of what was read just before, all but the weighted targets as
 //! it was, and what was read must be what Serin last wrote.
 
+use std::fmt::Write;
+
 use aws_sdk_appmesh::types::{RouteSpec, RouteStatusCode, WeightedTarget as MeshTarget};
 use serin::ports::{ShiftError, Side};
 use serin::routing::{AppMeshRecord, RouteRecord, WeightedTarget};
@@ -239,7 +241,11 @@ fn token(deployment: &Deployment, route: &RouteRecord, version: i64, step: &str)
 }
 
 fn hex(bytes: &[u8], digest_bytes: usize) -> String {
-    Sha256::digest(bytes).iter().take(digest_bytes).map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(2 * digest_bytes);
+    for byte in Sha256::digest(bytes).iter().take(digest_bytes) {
+        write!(text, "{byte:02x}").expect("a String takes everything");
+    }
+    text
 }
 
 fn changed(route: &RouteRecord, written: &[WeightedTarget], live: Option<&Live>) -> String {

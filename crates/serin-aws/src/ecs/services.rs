@@ -248,13 +248,13 @@ pub(super) fn observation(service: &Service) -> Observation {
     let deployments = in_flight(service);
     let primary = primary(service);
     let reason = || primary.and_then(|primary| primary.rollout_state_reason()).unwrap_or("ECS gives no reason").to_owned();
+    let all_run = deployments == 1 && service.running_count == service.desired_count;
     let rollout = match primary.and_then(|primary| primary.rollout_state()) {
         Some(DeploymentRolloutState::Completed) => Rollout::Completed,
         Some(DeploymentRolloutState::Failed) => Rollout::Failed(reason()),
-        Some(_) => Rollout::InProgress,
         // ECS says nothing of services behind a Classic Load Balancer.
-        None if deployments == 1 && service.running_count == service.desired_count => Rollout::Completed,
-        None => Rollout::InProgress,
+        None if all_run => Rollout::Completed,
+        _ => Rollout::InProgress,
     };
     Observation::Active(Running {
         desired: count(service.desired_count),

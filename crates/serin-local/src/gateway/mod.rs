@@ -9,6 +9,7 @@ mod fault;
 mod invocation;
 mod operation;
 mod record;
+mod repair;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -274,11 +275,32 @@ impl Shared {
         response
     }
 
-    /// Has moto answer, and the ECS runtime where moto cannot.
+    /// Has moto answer, and completes or repairs what it answers.
     async fn perform(&self, operation: &Operation, request: ApiRequest) -> ApiResponse {
-        let Some(ecs) = self.ecs.get().filter(|_| operation.service == "ecs") else {
-            return self.pass_on(request).await;
-        };
+        match (operation.service.as_str(), self.ecs.get()) {
+            ("ecs", Some(ecs)) => self.ask_ecs(ecs, operation, request).await,
+            ("appmesh", _) => self.ask_app_mesh(request).await,
+            _ => self.pass_on(request).await,
+        }
+    }
+
+    async fn ask_app_mesh(&self, mut request: ApiRequest) -> ApiResponse {
+        if let Ok(mut question) = serde_json::from_slice::<Value>(&request.body) {
+            repair::app_mesh_request(&mut question);
+            request.body = question.to_string().into();
+        }
+        let mut response = self.pass_on(request).await;
+        if let Ok(mut answer) = serde_json::from_slice::<Value>(&response.body) {
+            response.status = repair::app_mesh_answer(response.status, &mut answer);
+            if let Some(name) = answer["__type"].as_str().and_then(|name| HeaderValue::from_str(name).ok()) {
+                response.headers.insert("x-amzn-errortype", name);
+            }
+            response.body = answer.to_string().into();
+        }
+        response
+    }
+
+    async fn ask_ecs(&self, ecs: &EcsRuntime, operation: &Operation, request: ApiRequest) -> ApiResponse {
         let question: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
         if let Some(answer) = ecs.answer(&operation.name, &question) {
             let mut headers = HeaderMap::new();

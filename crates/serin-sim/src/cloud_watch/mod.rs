@@ -59,8 +59,8 @@ pub(crate) fn get_metric_data(world: &mut World, input: &GetMetricDataInput) -> 
     let (Some(start), Some(end)) = (input.start_time(), input.end_time()) else {
         return Err(invalid("StartTime and EndTime are required"));
     };
-    let (start, end) = (start.secs(), end.secs());
-    if start >= end {
+    let (from, until) = (start.secs(), end.secs());
+    if from >= until {
         return Err(invalid("The parameter StartTime must be less than the parameter EndTime."));
     }
     let queries = input.metric_data_queries();
@@ -72,8 +72,8 @@ pub(crate) fn get_metric_data(world: &mut World, input: &GetMetricDataInput) -> 
     for query in queries {
         let id = check_id(query)?;
         match (query.metric_stat(), query.expression()) {
-            (Some(stat), None) => {
-                if known.insert(id, world.points(stat, start, end)?).is_some() {
+            (Some(asked), None) => {
+                if known.insert(id, world.points(asked, from, until)?).is_some() {
                     return Err(invalid(format!("The id {id} is used twice.")));
                 }
             }
@@ -132,14 +132,14 @@ fn check_id(query: &MetricDataQuery) -> Result<&str, Refusal> {
 
 impl World {
     /// The datapoints of one metric, gathered into periods.
-    fn points(&self, stat: &MetricStat, start: i64, end: i64) -> Result<Points, Refusal> {
-        let metric = stat.metric().ok_or_else(|| invalid("Metric is required"))?;
-        let period = i64::from(stat.period().ok_or_else(|| invalid("Period is required"))?);
+    fn points(&self, asked: &MetricStat, from: i64, until: i64) -> Result<Points, Refusal> {
+        let metric = asked.metric().ok_or_else(|| invalid("Metric is required"))?;
+        let period = i64::from(asked.period().ok_or_else(|| invalid("Period is required"))?);
         let high_resolution = [1, 5, 10, 20, 30].contains(&period);
         if !high_resolution && (period < 60 || period % 60 != 0) {
             return Err(invalid(format!("The period {period} must be 1, 5, 10, 20, 30 or a multiple of 60.")));
         }
-        let statistic = Statistic::parse(stat.stat().ok_or_else(|| invalid("Stat is required"))?)?;
+        let statistic = Statistic::parse(asked.stat().ok_or_else(|| invalid("Stat is required"))?)?;
         let dimensions = metric.dimensions().iter();
         let series = Series {
             namespace: metric.namespace().ok_or_else(|| invalid("Namespace is required"))?.to_owned(),
@@ -149,19 +149,19 @@ impl World {
                 .collect(),
         };
         let stored_by_the_minute = self.settings.metric_period >= 60;
-        let wrong_unit = stat.unit().is_some();
+        let wrong_unit = asked.unit().is_some();
         if self.settings.metrics_silent || wrong_unit || (high_resolution && stored_by_the_minute) {
             return Ok(Points::new());
         }
         let round = if high_resolution { period } else { 60 };
-        let start = start - start.rem_euclid(round);
+        let from = from - from.rem_euclid(round);
         let mut samples: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
         for point in self.cloud_watch.series.get(&series).into_iter().flatten() {
             if point.visible_at <= self.now() {
                 samples.entry(point.at - point.at.rem_euclid(period)).or_default().push(point.value);
             }
         }
-        let in_window = samples.into_iter().filter(|(at, _)| (start..end).contains(at));
+        let in_window = samples.into_iter().filter(|(at, _)| (from..until).contains(at));
         Ok(in_window.map(|(at, values)| (at, statistic.of(values))).collect())
     }
 }

@@ -247,10 +247,11 @@ fn tokens(text: &str) -> Result<Vec<String>, Refusal> {
     let mut tokens = Vec::new();
     let mut letters = text.chars().peekable();
     while let Some(letter) = letters.next() {
-        let mut token = String::from(letter);
         if letter.is_whitespace() {
             continue;
-        } else if is_word(letter) {
+        }
+        let mut token = String::from(letter);
+        if is_word(letter) {
             while let Some(next) = letters.next_if(|&next| is_word(next)) {
                 token.push(next);
             }

@@ -52,6 +52,7 @@ pub(crate) struct ServiceState {
     pub(crate) name: String,
     pub(crate) status: ServiceStatus,
     pub(crate) desired: i32,
+    created_at: i64,
     /// What does not change by itself.
     pub(crate) data: Service,
     /// The newest, PRIMARY, first.

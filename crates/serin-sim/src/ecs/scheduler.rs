@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_ecs::types::TaskStopCode;
+use aws_sdk_ecs::types::{ContainerDefinition, TaskStopCode};
 
 use super::{Fate, Phase, Rollout, RolloutState, ServiceState, ServiceStatus, Stop, TaskState, arn};
 use crate::account::REGION;
@@ -67,11 +67,11 @@ impl World {
                 self.deregister(index);
                 self.fail_task(index);
             }
-            Phase::Running { since } if fate == Fate::Runs && !task.healthy && now - since >= healthy_seconds => {
-                if self.has_its_node(index) {
-                    self.ecs.tasks[index].healthy = true;
-                    self.register(index);
-                }
+            Phase::Running { since }
+                if fate == Fate::Runs && !task.healthy && now - since >= healthy_seconds && self.has_its_node(index) =>
+            {
+                self.ecs.tasks[index].healthy = true;
+                self.register(index);
             }
             Phase::Stopping { stops_at } if stops_at <= now => self.ecs.tasks[index].phase = Phase::Stopped { at: now },
             _ => {}
@@ -82,7 +82,7 @@ impl World {
     fn has_its_node(&self, index: usize) -> bool {
         let Some(definition) = self.ecs.definition(&self.ecs.tasks[index].definition) else { return true };
         let containers = definition.data.container_definitions().iter();
-        let identity = containers.flat_map(|container| container.environment()).find_map(|pair| match pair.name() {
+        let identity = containers.flat_map(ContainerDefinition::environment).find_map(|pair| match pair.name() {
             Some("APPMESH_RESOURCE_ARN" | "APPMESH_VIRTUAL_NODE_NAME") => pair.value(),
             _ => None,
         });

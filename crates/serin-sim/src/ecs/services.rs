@@ -28,13 +28,14 @@ pub(crate) fn describe_services(world: &mut World, input: &DescribeServicesInput
     let tags = input.include().contains(&ServiceField::Tags);
     let mut output = DescribeServicesOutput::builder().set_services(Some(Vec::new())).set_failures(Some(Vec::new()));
     for name in input.services() {
-        output = match world.ecs.service(&cluster, name) {
-            Some(service) => output.services(world.describe(service, tags)),
-            None => {
-                let name = name.rsplit('/').next().unwrap_or(name);
-                let missing = arn(&format!("service/{cluster}/{name}"));
-                output.failures(Failure::builder().arn(missing).reason("MISSING").build())
-            }
+        let lag = i64::try_from(world.settings.service_lag_seconds).expect("it is short");
+        let seen = |service: &&ServiceState| service.created_at + lag <= world.now();
+        output = if let Some(service) = world.ecs.service(&cluster, name).filter(seen) {
+            output.services(world.describe(service, tags))
+        } else {
+            let name = name.rsplit('/').next().unwrap_or(name);
+            let missing = arn(&format!("service/{cluster}/{name}"));
+            output.failures(Failure::builder().arn(missing).reason("MISSING").build())
         };
     }
     Ok(output.build())
@@ -164,6 +165,7 @@ pub(crate) fn create_service(world: &mut World, input: &CreateServiceInput) -> R
         name: name.clone(),
         status: ServiceStatus::Active,
         desired: input.desired_count().unwrap_or(1),
+        created_at: now,
         data: template(input, &cluster, &name, now),
         rollouts: Vec::new(),
         request: input.clone(),

@@ -4,7 +4,7 @@ use aws_sdk_ecs::types::{ContainerDefinition, DeploymentRolloutState, DesiredSta
 use serin_aws::Clients;
 
 use super::account;
-use crate::{Account, world};
+use crate::{Account, World, world};
 
 async fn describe(clients: &Clients, name: &str) -> Service {
     let output = clients.ecs.describe_services().cluster("prod").services(name).send().await.unwrap();
@@ -39,7 +39,7 @@ async fn the_users_service_is_steady_from_the_first_call() {
     assert_eq!(service.deployments()[0].rollout_state(), Some(&DeploymentRolloutState::Completed));
     assert_eq!(service.tags, None);
     assert_eq!(account.look(|world| world.healthy_tasks_of_node("prod", world::NODE)), 4);
-    assert!(account.look(|world| world.lost_requests()) < 2_000.0, "requests are lost only before the first task was healthy");
+    assert!(account.look(World::lost_requests) < 2_000.0, "requests are lost only before the first task was healthy");
 }
 
 #[tokio::test]
@@ -135,14 +135,14 @@ async fn a_roll_out_keeps_the_old_tasks_until_the_new_ones_are_healthy() {
     let clients = account.clients();
     let definition = register(&clients, "checkout", &world::app_image("2.0.0")).await;
     clients.ecs.update_service().cluster("prod").service("checkout").task_definition(&definition).send().await.unwrap();
-    let lost = account.look(|world| world.lost_requests());
+    let lost = account.look(World::lost_requests);
     for _ in 0..30 {
         account.clock().advance(1);
         assert!(account.look(|world| world.running_and_healthy("checkout").1) >= 4);
     }
     let service = describe(&clients, "checkout").await;
     assert_eq!((service.deployments().len(), service.task_definition()), (1, Some(definition.as_str())));
-    assert!((account.look(|world| world.lost_requests()) - lost).abs() < f64::EPSILON);
+    assert!((account.look(World::lost_requests) - lost).abs() < f64::EPSILON);
 }
 
 #[tokio::test]

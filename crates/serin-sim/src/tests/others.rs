@@ -4,7 +4,7 @@ use aws_sdk_servicediscovery::types::HealthStatus;
 use aws_sdk_sfn::types::ExecutionStatus;
 
 use super::account;
-use crate::{Fault, FaultKind, Which, world};
+use crate::{Fault, FaultKind, Killed, Which, world};
 
 fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
@@ -134,13 +134,35 @@ async fn every_kind_of_fault_reaches_the_caller() {
         assert_eq!(desired(), left);
     }
     account.heal();
+    strike(FaultKind::NeverSent);
+    assert!(scale(6).send().await.is_err());
+    assert_eq!(desired(), 5);
+    let before = account.clock().now();
+    account.heal();
+    strike(FaultKind::AnsweredLate(20));
+    assert!(scale(5).send().await.is_ok());
+    assert_eq!((account.clock().now() - before).get_seconds(), 20);
+    account.heal();
     strike(FaultKind::AnswerLost);
     let error = scale(6).send().await.unwrap_err();
     assert!(matches!(error, aws_sdk_ecs::error::SdkError::DispatchFailure(_)), "{error:?}");
     assert_eq!(desired(), 6);
     scale(4).send().await.unwrap();
     let ok: Vec<bool> = account.calls().iter().map(|call| call.ok).collect();
-    assert_eq!(ok, [false, false, false, false, false, false, true]);
+    assert_eq!(ok, [false, false, false, false, false, false, true, false, true]);
+}
+
+#[tokio::test]
+async fn a_killed_lambda_leaves_a_whole_account_behind() {
+    let account = account();
+    for (kind, left) in [(FaultKind::KilledBefore, 4), (FaultKind::KilledAfter, 5)] {
+        account.heal();
+        account.inject(Fault { operation: "*", which: Which::Nth(1), kind });
+        let clients = account.clients();
+        let lambda = tokio::spawn(async move { clients.ecs.update_service().cluster("prod").service("checkout").desired_count(5).send().await });
+        assert!(lambda.await.unwrap_err().into_panic().is::<Killed>());
+        assert_eq!(account.look(|world| world.service("prod", "checkout").unwrap().desired_count), left);
+    }
 }
 
 #[tokio::test]

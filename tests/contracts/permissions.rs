@@ -1,0 +1,204 @@
+//! Each function may do what its step does and nothing else.
+//!
+//! The table below is the one place where a port's method meets the actions of AWS that its adapter needs. From there on
+//! everything is compared: the ports, the operations that the adapters call, the methods that each step calls, and what the
+//! template grants.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::template::{one_or_many, resources_of, statements};
+use super::{STEPS, Step, product_sources, read};
+
+/// What the adapter of each port's method needs.
+const NEEDS: &[(&str, &str, &[&str])] = &[
+    ("fleet", "service", &["ecs:DescribeServices"]),
+    ("fleet", "task_definition", &["ecs:DescribeTaskDefinition"]),
+    ("fleet", "pin_image", &["ecr:DescribeImages"]),
+    (
+        "fleet",
+        "ensure_canary_definition",
+        &["ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition", "ecs:TagResource", "iam:PassRole"],
+    ),
+    ("fleet", "ensure_canary_service", &["ecs:DescribeServices", "ecs:CreateService", "ecs:TagResource", "iam:PassRole"]),
+    ("fleet", "observe", &["ecs:DescribeServices"]),
+    ("fleet", "stopped_tasks", &["ecs:ListTasks", "ecs:DescribeTasks"]),
+    ("fleet", "resize", &["ecs:UpdateService"]),
+    (
+        "fleet",
+        "ensure_promoted_definition",
+        &["ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition", "ecs:TagResource", "iam:PassRole"],
+    ),
+    ("fleet", "update_stable", &["ecs:DescribeServices", "ecs:UpdateService", "iam:PassRole"]),
+    ("fleet", "remove_service", &["ecs:DescribeServices", "ecs:UpdateService", "ecs:DeleteService"]),
+    ("fleet", "retire_definition", &["ecs:DescribeTaskDefinition", "ecs:DeregisterTaskDefinition"]),
+    (
+        "fleet",
+        "retire_promoted_definition",
+        &["ecs:DescribeServices", "ecs:DescribeTaskDefinition", "ecs:DeregisterTaskDefinition"],
+    ),
+    ("fleet", "traces", &["ecs:DescribeServices", "ecs:DescribeTaskDefinition"]),
+    (
+        "router",
+        "discover",
+        &[
+            "appmesh:DescribeVirtualNode",
+            "appmesh:ListVirtualRouters",
+            "appmesh:ListRoutes",
+            "appmesh:DescribeRoute",
+            "servicediscovery:GetService",
+            "servicediscovery:GetNamespace",
+        ],
+    ),
+    (
+        "router",
+        "prepare",
+        &[
+            "servicediscovery:GetService",
+            "servicediscovery:ListServices",
+            "servicediscovery:CreateService",
+            "servicediscovery:TagResource",
+            "appmesh:DescribeVirtualNode",
+            "appmesh:ListTagsForResource",
+            "appmesh:CreateVirtualNode",
+            "appmesh:TagResource",
+        ],
+    ),
+    (
+        "router",
+        "healthy_targets",
+        &["servicediscovery:GetInstancesHealthStatus", "servicediscovery:GetService", "servicediscovery:ListInstances"],
+    ),
+    ("router", "shift", &["appmesh:DescribeRoute", "appmesh:UpdateRoute"]),
+    ("router", "verify", &["appmesh:DescribeRoute"]),
+    ("router", "settle", &["appmesh:DescribeRoute", "appmesh:UpdateRoute"]),
+    ("router", "tear_down", &["appmesh:DeleteVirtualNode", "servicediscovery:ListServices", "servicediscovery:DeleteService"]),
+    ("router", "traces", &["appmesh:DescribeRoute", "appmesh:DescribeVirtualNode", "servicediscovery:ListServices"]),
+    ("router", "commands_to_stable", &[]),
+    ("signals", "measure", &["cloudwatch:GetMetricData"]),
+    ("signals", "alarms", &["cloudwatch:DescribeAlarms"]),
+    ("ledger", "lock", &["dynamodb:UpdateItem", "dynamodb:GetItem"]),
+    ("ledger", "unlock", &["dynamodb:UpdateItem"]),
+    ("ledger", "record", &["dynamodb:PutItem"]),
+    ("ledger", "find", &["dynamodb:GetItem"]),
+    ("ledger", "phase", &["dynamodb:GetItem"]),
+    ("ledger", "enter", &["dynamodb:UpdateItem", "dynamodb:GetItem"]),
+    ("ledger", "close", &["dynamodb:UpdateItem"]),
+    ("ledger", "execution_status", &["states:DescribeExecution"]),
+];
+
+/// Needed beside the operation itself: tags on what is created, roles for the tasks.
+const NO_OPERATIONS: [&str; 4] = ["ecs:TagResource", "appmesh:TagResource", "servicediscovery:TagResource", "iam:PassRole"];
+
+/// The actions for which AWS knows no resource, or none that exists before the call.
+const WITHOUT_RESOURCE: [&str; 8] = [
+    "cloudwatch:GetMetricData",
+    "ecs:DescribeTaskDefinition",
+    "ecs:DeregisterTaskDefinition",
+    "ecs:ListTasks",
+    "ecs:RegisterTaskDefinition",
+    "ecs:TagResource",
+    "iam:PassRole",
+    "servicediscovery:ListServices",
+];
+
+/// The services as the adapters' messages name them, and as IAM does.
+const SERVICES: [(&str, &str); 7] = [
+    ("ECS", "ecs"),
+    ("App Mesh", "appmesh"),
+    ("Cloud Map", "servicediscovery"),
+    ("CloudWatch", "cloudwatch"),
+    ("DynamoDB", "dynamodb"),
+    ("ECR", "ecr"),
+    ("Step Functions", "states"),
+];
+
+/// What a step's calls of the ports need.
+fn needed(step: &Step) -> BTreeSet<&'static str> {
+    // Without white space, so that a call that is written over several lines is found.
+    let sources = product_sources(&format!("functions/{}/src", step.name));
+    let text: String = sources.iter().flat_map(|(_, text)| text.split_whitespace()).collect();
+    let called = NEEDS.iter().filter(|(port, method, _)| text.contains(&format!("{port}.{method}(")));
+    called.flat_map(|(_, _, actions)| actions.iter().copied()).collect()
+}
+
+/// The statements of a step's function.
+fn granted(step: &Step) -> Vec<Value> {
+    statements(&resources_of("AWS::Serverless::Function")[&format!("{}Function", step.pascal())]["Properties"])
+}
+
+/// The actions of a statement.
+fn actions(statement: &Value) -> Vec<String> {
+    one_or_many(&statement["Action"]).into_iter().map(|action| action.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_table_has_every_method_of_every_port() {
+    let ports = read("crates/serin/src/ports.rs");
+    let mut declared = BTreeSet::new();
+    for (name, port) in [("Fleet", "fleet"), ("TrafficRouter", "router"), ("HealthSignals", "signals"), ("Ledger", "ledger")] {
+        let (_, body) = ports.split_once(&format!("pub trait {name} {{\n")).unwrap();
+        let (body, _) = body.split_once("\n}\n").unwrap();
+        for line in body.lines().filter_map(|line| line.trim_start().split_once("fn ")) {
+            declared.insert((port, line.1.split('(').next().unwrap().to_owned()));
+        }
+    }
+    let table: BTreeSet<_> = NEEDS.iter().map(|(port, method, _)| (*port, (*method).to_owned())).collect();
+    assert_eq!(table, declared);
+}
+
+#[test]
+fn the_table_has_every_operation_that_the_adapters_call() {
+    let mut called = BTreeSet::new();
+    for (_, product) in product_sources("crates/serin-aws/src") {
+        for literal in product.split('"') {
+            for (service, prefix) in SERVICES {
+                let operation = literal.strip_prefix(service).and_then(|rest| rest.strip_prefix(' '));
+                let is_name = |name: &&str| name.starts_with(char::is_uppercase) && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+                called.extend(operation.filter(is_name).map(|operation| format!("{prefix}:{operation}")));
+            }
+        }
+    }
+    let table = NEEDS.iter().flat_map(|(_, _, actions)| actions.iter().copied());
+    assert_eq!(table.filter(|action| !NO_OPERATIONS.contains(action)).map(str::to_owned).collect::<BTreeSet<_>>(), called);
+}
+
+#[test]
+fn every_function_may_do_what_its_step_does_and_nothing_else() {
+    for step in &STEPS {
+        let granted: BTreeSet<_> = granted(step).iter().flat_map(actions).collect();
+        let needed: BTreeSet<_> = needed(step).into_iter().map(str::to_owned).collect();
+        assert_eq!(granted, needed, "{}: granted on the left, needed on the right", step.name);
+    }
+}
+
+#[test]
+fn the_rollback_needs_no_permission_to_create_anything() {
+    let rollback = needed(&STEPS[5]);
+    assert!(rollback.iter().all(|action| !action.contains(":Create") && !action.contains(":Register")), "{rollback:?}");
+}
+
+#[test]
+fn roles_are_passed_to_the_tasks_of_ecs_only() {
+    for step in &STEPS {
+        for statement in granted(step).iter().filter(|statement| actions(statement).contains(&"iam:PassRole".to_owned())) {
+            assert_eq!(actions(statement), ["iam:PassRole"], "{}", step.name);
+            assert_eq!(statement["Condition"]["StringEquals"]["iam:PassedToService"], "ecs-tasks.amazonaws.com", "{}", step.name);
+        }
+    }
+}
+
+#[test]
+fn what_is_granted_on_everything_knows_no_resource() {
+    for step in &STEPS {
+        for statement in granted(step) {
+            assert_eq!(statement["Effect"], "Allow");
+            let everywhere = one_or_many(&statement["Resource"]).contains(&Value::from("*"));
+            for action in actions(&statement) {
+                assert_eq!(everywhere, WITHOUT_RESOURCE.contains(&action.as_str()), "{}: {action}", step.name);
+                assert!(!action.contains('*'), "{}: {action}", step.name);
+            }
+        }
+    }
+}
