@@ -2,5 +2,8 @@
 //!
 //! - `contracts`: names, errors, permissions and limits agree in all the files that repeat them;
 //! - `simulation`: the real state machine and the real steps, on AWS in memory, in virtual time.
+#![recursion_limit = "256"] // a whole deployment is one deep future
+#![expect(clippy::unwrap_used, reason = "all of this is test")]
 
 mod contracts;
+mod simulation;

@@ -2,7 +2,7 @@
 
 mod boundaries;
 mod names;
-mod permissions;
+pub(crate) mod permissions;
 mod state_machine;
 mod template;
 mod yaml;

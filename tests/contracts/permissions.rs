@@ -123,6 +123,17 @@ fn needed(step: &Step) -> BTreeSet<&'static str> {
     called.flat_map(|(_, _, actions)| actions.iter().copied()).collect()
 }
 
+/// The action that a call of an operation is, the service as the adapters name it.
+pub(crate) fn action(service: &str, operation: &str) -> String {
+    let (_, prefix) = SERVICES.iter().find(|(name, _)| *name == service).expect("a service that the adapters know");
+    format!("{prefix}:{operation}")
+}
+
+/// The actions that a step's function is granted.
+pub(crate) fn granted_actions(step: &Step) -> BTreeSet<String> {
+    granted(step).iter().flat_map(actions).collect()
+}
+
 /// The statements of a step's function.
 fn granted(step: &Step) -> Vec<Value> {
     statements(&resources_of("AWS::Serverless::Function")[&format!("{}Function", step.pascal())]["Properties"])
@@ -167,7 +178,7 @@ fn the_table_has_every_operation_that_the_adapters_call() {
 #[test]
 fn every_function_may_do_what_its_step_does_and_nothing_else() {
     for step in &STEPS {
-        let granted: BTreeSet<_> = granted(step).iter().flat_map(actions).collect();
+        let granted = granted_actions(step);
         let needed: BTreeSet<_> = needed(step).into_iter().map(str::to_owned).collect();
         assert_eq!(granted, needed, "{}: granted on the left, needed on the right", step.name);
     }

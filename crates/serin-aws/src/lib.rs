@@ -23,6 +23,6 @@ pub use clients::Clients;
 pub use cloud_watch::CloudWatchSignals;
 pub use dynamo_db::DynamoDbLedger;
 pub use ecs::EcsFleet;
-pub use lambda_runtime::Error;
+pub use lambda_runtime::{Diagnostic, Error};
 pub use router::Router;
 pub use run_step::{Failed, run_step};

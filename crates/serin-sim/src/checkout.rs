@@ -98,6 +98,8 @@ pub struct Options {
     pub mesh_owner: Option<&'static str>,
     /// The image of the app.
     pub image: String,
+    /// Whether the Cloud Map namespace is only for API calls, so that its services have no DNS records.
+    pub http_namespace: bool,
     /// Whether a second virtual router, `checkout-router-2`, has a route to the node as well.
     pub second_router: bool,
 }
@@ -119,6 +121,7 @@ impl Default for Options {
             second_app: false,
             mesh_owner: None,
             image: APP_IMAGE.to_owned(),
+            http_namespace: false,
             second_router: false,
         }
     }
@@ -141,7 +144,8 @@ fn build(world: &mut World, options: &Options) {
         world.ecr.push("checkout", tag, tag);
     }
     world.ecs.clusters.insert(CLUSTER.to_owned());
-    let namespace = world.cloud_map.add_namespace(NAMESPACE, map_types::NamespaceType::DnsPrivate, world.now());
+    let kind = if options.http_namespace { map_types::NamespaceType::Http } else { map_types::NamespaceType::DnsPrivate };
+    let namespace = world.cloud_map.add_namespace(NAMESPACE, kind, world.now());
     build_mesh(world, options);
     build_service(world, options, &namespace, SERVICE, NODE);
     if options.other_weight.is_some() {
@@ -256,11 +260,12 @@ fn route_spec(kind: RouteKind, targets: &[(&str, i32)]) -> mesh::RouteSpec {
 
 fn build_service(world: &mut World, options: &Options, namespace: &str, service: &str, node: &str) {
     let record = map_types::DnsRecord::builder().r#type(map_types::RecordType::A).ttl(10).build().expect("both are set");
+    let dns = map_types::DnsConfig::builder().dns_records(record).build().expect("records are set");
     let registry = CreateRegistryInput::builder()
         .name(service)
         .namespace_id(namespace)
         .description("made by the platform team")
-        .dns_config(map_types::DnsConfig::builder().dns_records(record).build().expect("records are set"))
+        .set_dns_config((!options.http_namespace).then_some(dns))
         .health_check_custom_config(map_types::HealthCheckCustomConfig::builder().build())
         .tags(map_types::Tag::builder().key("team").value("payments").build().expect("both are set"))
         .build()

@@ -34,6 +34,8 @@ mod traffic;
 mod wire;
 pub mod world;
 
+pub use aws_sdk_cloudwatch::types::StateValue as AlarmStateValue;
+
 pub use account::{ACCOUNT, Account, Call, REGION};
 pub use app_mesh::{targets, targets_mut};
 pub use clock::Clock;

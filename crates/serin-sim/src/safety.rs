@@ -42,7 +42,7 @@ impl Subject {
             violations.extend(self.weights_add_up(path, before, now));
             violations.extend(self.canary_is_within_its_step(path, before, now));
             violations.extend(Self::weight_only_on_healthy_tasks(world, path, now));
-            violations.extend(only_the_weights_differ(path, before, now));
+            violations.extend(self.only_the_weights_differ(path, before, now));
         }
         if !self.promoting {
             violations.extend(self.stable_is_untouched(world));
@@ -105,6 +105,24 @@ impl Subject {
         violations.extend(gone.map(|definition| format!("rule 4: the task definition {definition} was retired before promotion")));
         violations
     }
+
+    /// Rule 5: everything in a route but the weights and the canary's own target is as it was. A replacement may end with
+    /// stable's own target taken out.
+    fn only_the_weights_differ(&self, path: &str, before: &RouteSpec, now: &RouteSpec) -> Option<String> {
+        let kept = |node: &str| weights(before).contains_key(node) && !(self.promoting && node == self.stable_node);
+        let without_weights = |spec: &RouteSpec| {
+            let mut spec = spec.clone();
+            if let Some(targets) = targets_mut(&mut spec) {
+                targets.retain(|target| kept(&target.virtual_node));
+                for target in targets {
+                    target.weight = 0;
+                }
+            }
+            spec
+        };
+        let (was, is) = (without_weights(before), without_weights(now));
+        (was != is).then(|| format!("rule 5: route {path} was {was:?} and is {is:?}"))
+    }
 }
 
 fn route<'a>(world: &'a World, path: &str) -> Option<&'a RouteSpec> {
@@ -115,23 +133,6 @@ fn route<'a>(world: &'a World, path: &str) -> Option<&'a RouteSpec> {
 
 fn weights(spec: &RouteSpec) -> BTreeMap<&str, i32> {
     targets(spec).unwrap_or_default().iter().map(|target| (target.virtual_node.as_str(), target.weight)).collect()
-}
-
-/// Rule 5: everything in a route but the weights, and the canary's own target, is as it was.
-fn only_the_weights_differ(path: &str, before: &RouteSpec, now: &RouteSpec) -> Option<String> {
-    let nodes: Vec<String> = targets(before).unwrap_or_default().iter().map(|target| target.virtual_node.clone()).collect();
-    let without_weights = |spec: &RouteSpec| {
-        let mut spec = spec.clone();
-        if let Some(targets) = targets_mut(&mut spec) {
-            targets.retain(|target| nodes.contains(&target.virtual_node));
-            for target in targets {
-                target.weight = 0;
-            }
-        }
-        spec
-    };
-    let (was, is) = (without_weights(before), without_weights(now));
-    (was != is).then(|| format!("rule 5: route {path} was {was:?} and is {is:?}"))
 }
 
 /// Watches an account: checks the rules after every call, and remembers what was broken.

@@ -16,11 +16,12 @@ pub struct Stage {
     pub account: Account,
     /// The adapters over the account.
     pub aws: Adapters,
+    execution: ExecutionArn,
 }
 
 /// When the curtain rises; metrics of the hours before exist.
 const START: &str = "2026-11-21T12:00:00Z";
-/// The execution that every step of the stage belongs to.
+/// The execution that the steps of a stage belong to at first.
 const EXECUTION: &str = "arn:aws:states:eu-west-1:123456789012:execution:serin:first";
 /// How long the service has run before the curtain rises, in seconds.
 const BEFORE: u64 = 3600;
@@ -39,12 +40,19 @@ impl Stage {
         world::checkout_with(&account, options);
         account.clock().advance(BEFORE);
         let aws = Adapters::new(account.clients(), world::LEDGER_TABLE);
-        Self { account, aws }
+        Self { account, aws, execution: ExecutionArn::new(EXECUTION) }
+    }
+
+    /// The same world in another execution, whose name is `name`.
+    #[must_use]
+    pub fn in_execution(&self, name: &str) -> Self {
+        let machine = EXECUTION.trim_end_matches("first");
+        Self { execution: ExecutionArn::new(format!("{machine}{name}")), ..self.clone() }
     }
 
     /// The execution that every step of the stage belongs to.
     pub fn execution(&self) -> ExecutionArn {
-        ExecutionArn::new(EXECUTION)
+        self.execution.clone()
     }
 
     /// What the state machine gives a step now.

@@ -232,3 +232,6 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
         self.ledger.enter(&state.deployment.execution, phase).await?.map_err(|_| CleanupError::DeploymentFenced)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,3 +147,6 @@ fn refuse_lateness(deployment: &Deployment, now: Timestamp, lacking: String) -> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,10 +137,7 @@ async fn the_second_deployment_of_a_service_is_told_which_one_runs() {
     let stage = Stage::default();
     plan(&stage, json!({})).await.unwrap();
     let before = stage.account.snapshot();
-    let aws = &stage.aws;
-    let mut input = stage.input(RawRequest(stage.request(json!({}))));
-    input.execution = serin::ExecutionArn::new("arn:aws:states:eu-west-1:123456789012:execution:serin:second");
-    let refused = plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input).await.map(|state| state.deployment);
+    let refused = plan(&stage.in_execution("second"), json!({})).await;
     assert_refused(&stage, &before, refused, "AnotherDeploymentInProgress", &["prod/checkout", "execution:serin:first"]);
 }
 

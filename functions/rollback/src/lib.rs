@@ -106,7 +106,7 @@ pub async fn rollback(
         Phase::Promoting if step.stable_is_as_it_was(&state.deployment).await? => step.put_everything_back(state).await?,
         Phase::Promoting => leave_stable_to_a_person(state),
         Phase::CleaningUp => step.finish_cleaning_up(state).await?,
-        Phase::Ended => already_over(state, record.ending),
+        Phase::Ended => step.close_again(state, record.ending).await?,
     };
     Ok(Undone::Planned(Box::new(state)))
 }
@@ -196,6 +196,17 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         let why = format!("the new version is the stable one and nothing is left, but its clean-up first failed: {}", why(&state));
         let report = Report { error: error_of(&state), ..Report::of(&state.progress, Ending::NeedsAttention, why) };
         Ok(state.ended(report))
+    }
+
+    /// The end was recorded, but its answer was lost, perhaps before the lock was given back.
+    async fn close_again(&self, state: State, ending: Option<Ending>) -> Result<State, RollbackError> {
+        let deployment = &state.deployment;
+        if let Some(ending) = ending {
+            let replaced = ending == Ending::Promoted && deployment.finish.mode == FinishMode::Replace;
+            let bearer = replaced.then(|| deployment.canary.service.clone());
+            self.ledger.close(deployment, ending, bearer.as_ref(), self.now).await?;
+        }
+        Ok(already_over(state, ending))
     }
 
     async fn remove(&self, deployment: &Deployment, side: Side) -> Result<Removal, RollbackError> {
@@ -290,3 +301,6 @@ fn already_over(state: State, ending: Option<Ending>) -> State {
     let report = Report { error: error_of(&state), ..Report::of(&state.progress, ending, what) };
     state.ended(report)
 }
+
+#[cfg(test)]
+mod tests;

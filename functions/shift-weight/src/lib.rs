@@ -120,3 +120,6 @@ async fn has_tasks(
     }
     Ok(router.healthy_targets(deployment, &canary.attachment).await? >= tasks)
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ impl AppMeshRouter {
         id: &DeploymentId,
     ) -> Result<AppMeshRecord, DiscoveryError> {
         let proxy = identity::proxy(definition, wish.and_then(|wish| wish.proxy_container.as_deref()))?;
-        let name = identity::parse(&proxy)?;
+        let name = identity::parse(&proxy, identity::account_of(&service.arn))?;
         let node = self.describe_node(&name.mesh, name.mesh_owner.as_deref(), &name.node).await?;
         let Some(node) = node else {
             return Err(DiscoveryError::Unsupported(format!(

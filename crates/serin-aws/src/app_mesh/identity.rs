@@ -10,7 +10,7 @@ const VARIABLES: [&str; 2] = ["APPMESH_RESOURCE_ARN", "APPMESH_VIRTUAL_NODE_NAME
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NodeName {
     pub(super) mesh: String,
-    /// The account that owns the mesh, where the value says so (`mesh/name@account`).
+    /// The account that owns the mesh, where it is another one than `home`: `mesh/NAME@ACCOUNT`, or the ARN's own account.
     pub(super) mesh_owner: Option<String>,
     pub(super) node: String,
 }
@@ -55,23 +55,32 @@ fn identity(container: &ContainerDescription) -> Option<ProxyIdentity> {
 
 /// Reads `arn:aws:appmesh:REGION:ACCOUNT:mesh/MESH/virtualNode/NODE`, or its last part alone, as both variables take it.
 ///
-/// The part `mesh/` may be missing: AWS's own documentation of `CreateVirtualNode` leaves it out.
-pub(super) fn parse(proxy: &ProxyIdentity) -> Result<NodeName, DiscoveryError> {
+/// The part `mesh/` may be missing: AWS's own documentation of `CreateVirtualNode` leaves it out. `home` is the account in
+/// which the tasks run.
+pub(super) fn parse(proxy: &ProxyIdentity, home: &str) -> Result<NodeName, DiscoveryError> {
     let value = &proxy.stable_value;
     let unsupported = |why: &str| {
         DiscoveryError::Unsupported(format!("{} of container {} is {value}, {why}", proxy.variable, proxy.container))
     };
-    let path = if value.starts_with("arn:") { value.splitn(6, ':').nth(5).unwrap_or_default() } else { value };
+    let arn = value.starts_with("arn:");
+    let path = if arn { value.splitn(6, ':').nth(5).unwrap_or_default() } else { value };
+    let account = if arn { account_of(value) } else { home };
     let path = path.strip_prefix("mesh/").unwrap_or(path);
     let parts: Vec<_> = path.split('/').collect();
     match parts.as_slice() {
         [mesh, "virtualNode", node] if !mesh.is_empty() && !node.is_empty() => {
-            let (mesh, owner) = mesh.split_once('@').map_or((*mesh, None), |(mesh, owner)| (mesh, Some(owner.to_owned())));
-            Ok(NodeName { mesh: mesh.to_owned(), mesh_owner: owner, node: (*node).to_owned() })
+            let (mesh, owner) = mesh.split_once('@').unwrap_or((mesh, account));
+            let mesh_owner = (owner != home).then(|| owner.to_owned());
+            Ok(NodeName { mesh: mesh.to_owned(), mesh_owner, node: (*node).to_owned() })
         }
         [_, "virtualGateway", _] => Err(unsupported("a virtual gateway: its traffic is not split by routes that name it")),
         _ => Err(unsupported("which names no virtual node (mesh/MESH/virtualNode/NODE or the ARN)")),
     }
+}
+
+/// The account in an ARN.
+pub(super) fn account_of(arn: &str) -> &str {
+    arn.split(':').nth(4).unwrap_or_default()
 }
 
 /// The canary's value of the variable, in the form that stable's has: an ARN (the one that the API returned) or a path.
@@ -121,18 +130,25 @@ mod tests {
         for value in [
             "arn:aws:appmesh:eu-west-1:1234:mesh/prod/virtualNode/checkout",
             "arn:aws-cn:appmesh:cn-north-1:1234:mesh/prod/virtualNode/checkout",
+            "arn:aws:appmesh:eu-west-1:1234:mesh/prod@1234/virtualNode/checkout",
             "arn:aws:appmesh:eu-west-1:1234:prod/virtualNode/checkout",
             "mesh/prod/virtualNode/checkout",
         ] {
-            assert_eq!(parse(&of(value)).unwrap(), node, "{value}");
+            assert_eq!(parse(&of(value), "1234").unwrap(), node, "{value}");
         }
-        let shared = parse(&of("arn:aws:appmesh:eu-west-1:1234:mesh/prod@9876/virtualNode/checkout")).unwrap();
-        assert_eq!((shared.mesh.as_str(), shared.mesh_owner.as_deref()), ("prod", Some("9876")));
+        for value in [
+            "arn:aws:appmesh:eu-west-1:1234:mesh/prod@9876/virtualNode/checkout",
+            "arn:aws:appmesh:eu-west-1:9876:mesh/prod/virtualNode/checkout",
+            "mesh/prod@9876/virtualNode/checkout",
+        ] {
+            let shared = parse(&of(value), "1234").unwrap();
+            assert_eq!((shared.mesh.as_str(), shared.mesh_owner.as_deref()), ("prod", Some("9876")), "{value}");
+        }
     }
 
     #[test]
     fn a_virtual_gateway_or_a_bare_name_is_refused_with_the_reason() {
-        let sentence = |value| parse(&of(value)).unwrap_err().to_string();
+        let sentence = |value| parse(&of(value), "1234").unwrap_err().to_string();
         assert!(sentence("mesh/prod/virtualGateway/ingress").contains("a virtual gateway"));
         assert!(sentence("checkout").contains("names no virtual node"));
         assert!(sentence("arn:aws:appmesh:eu-west-1:1234:mesh/prod/virtualNode/").contains("names no virtual node"));

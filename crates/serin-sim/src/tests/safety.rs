@@ -86,6 +86,7 @@ async fn all_variations_of_the_users_world_are_steady() {
         Options { strategy: "BLUE_GREEN", ..plain() },
         Options { requests_per_second: 0.0, ..plain() },
         Options { proxy_variable: "APPMESH_VIRTUAL_NODE_NAME", second_app: true, second_router: true, ..plain() },
+        Options { http_namespace: true, ..plain() },
         Options { mesh_owner: Some("210987654321"), ..plain() },
     ];
     for options in variations {

@@ -1,0 +1,237 @@
+//! From start to each of the endings.
+
+use serde_json::json;
+use serin_sim::{Fault, FaultKind, Which, world};
+
+use super::{Simulation, arn, path_of, request, shortened};
+
+const HAPPY_PATH: [&str; 3] = ["Is this a new deployment?", "Plan the deployment", "Create the canary"];
+const STEP: [&str; 4] =
+    ["Shift traffic to the next weight", "Has the traffic shifted?", "Check the canary's health", "What does the verdict call for?"];
+const ROLLED_BACK: [&str; 4] = ["Roll back to stable", "Is the rollback finished?", "Is a trace left?", "Rolled back"];
+
+#[tokio::test]
+async fn a_good_version_is_promoted_and_no_request_is_lost() {
+    let simulation = Simulation::new();
+    let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
+    deployed.assert_promoted().assert_stable_has_all_traffic().assert_no_request_was_lost();
+    let traces = simulation.traces();
+    assert!(traces.iter().all(|trace| trace.contains("checkout:") || trace.contains("prod/checkout")), "{traces:#?}");
+    assert_eq!(deployed.report().verdicts.len(), 3, "one verdict for each step");
+}
+
+#[tokio::test]
+async fn the_path_of_a_promotion() {
+    let end = ["Clean up behind the new version", "Is the clean-up finished?", "Promoted"];
+    let expected = [&HAPPY_PATH[..], &["Is the canary ready?"], &STEP, &STEP, &end].concat();
+    assert_eq!(path_of("2.0.0", json!({})).await, expected);
+}
+
+#[tokio::test]
+async fn the_path_of_a_bad_version() {
+    let expected = [&HAPPY_PATH[..], &["Is the canary ready?"], &STEP, &ROLLED_BACK].concat();
+    assert_eq!(path_of("2.0.0-bad", json!({})).await, expected);
+}
+
+#[tokio::test]
+async fn the_path_of_a_version_that_does_not_start() {
+    let expected = [&HAPPY_PATH[..], &["Is the canary ready?", "Create the canary"], &ROLLED_BACK].concat();
+    assert_eq!(path_of("2.0.0-crash", json!({})).await, expected);
+}
+
+#[tokio::test]
+async fn the_canary_takes_the_place_of_the_old_version_and_can_be_replaced_in_its_turn() {
+    let simulation = Simulation::new();
+    let replace = json!({ "finish": { "mode": "replace" } });
+    let deployed = simulation.deploy(request("2.0.0", replace.clone())).await;
+    deployed.assert_promoted().assert_no_request_was_lost();
+    let second = bearer(&simulation);
+
+    // The same request with the next image: the ledger knows which service bears the name now.
+    simulation.account.clock().advance(3600);
+    let nodes = simulation.account.look(|world| world.weights(world::ROUTER, world::ROUTE));
+    let simulation = simulation.before_the_next(&second, nodes.keys().next().unwrap());
+    let deployed = simulation.finish(simulation.start("second", request("3.0.0", replace))).await;
+    deployed.assert_promoted().assert_no_request_was_lost();
+    assert_ne!(bearer(&simulation), second);
+}
+
+#[tokio::test]
+async fn a_bad_version_is_rolled_back_and_leaves_no_trace() {
+    let simulation = Simulation::new();
+    let deployed = simulation.deploy(request("2.0.0-bad", json!({}))).await;
+    deployed.assert_rolled_back("percent").assert_stable_has_all_traffic().assert_no_request_was_lost();
+    let report = deployed.report();
+    let verdict = report.verdict.expect("the verdict that led here");
+    assert_eq!(verdict.outcome, serin::Outcome::Unhealthy);
+    assert!(verdict.findings.iter().any(|finding| finding.value.is_some() && finding.limit.is_some()), "with numbers");
+}
+
+#[tokio::test]
+async fn a_version_that_crashes_is_rolled_back_with_its_exit_code_long_before_any_time_is_over() {
+    let simulation = Simulation::new();
+    let deployed = simulation.deploy(request("2.0.0-crash", json!({}))).await;
+    deployed.assert_rolled_back("exited with code").assert_no_request_was_lost();
+    assert_eq!(deployed.report().error.as_deref(), Some("CanaryNotStarting"));
+    let seconds = simulation.account.look(serin_sim::World::now) - serin_seconds("2026-11-21T13:00:00Z");
+    assert!(seconds < 300, "{seconds} seconds");
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_pulled_is_rolled_back() {
+    let simulation = Simulation::new();
+    simulation.deploy(request("2.0.0-unpullable", json!({}))).await.assert_rolled_back("the canary does not start");
+}
+
+#[tokio::test]
+async fn a_version_that_never_becomes_healthy_is_rolled_back_when_its_time_to_be_ready_is_over() {
+    let simulation = Simulation::new();
+    let deployed = simulation.deploy(request("2.0.0-never-healthy", json!({ "readyWithinSeconds": 300 }))).await;
+    deployed.assert_rolled_back("was not ready within 300 seconds");
+}
+
+#[tokio::test]
+async fn without_data_a_deployment_waits_until_its_deadline_and_is_never_called_healthy() {
+    let simulation = Simulation::new();
+    let mut execution = simulation.start("first", request("2.0.0", json!({ "deadlineSeconds": 3600 })));
+    simulation.run_until(&mut execution, "Create the canary").await;
+    simulation.account.settings(|settings| settings.metrics_silent = true);
+    let deployed = simulation.finish(execution).await;
+    deployed.assert_rolled_back("the deployment's deadline has passed");
+    assert!(deployed.report().verdicts.iter().all(|verdict| verdict.outcome == serin::Outcome::Inconclusive));
+}
+
+#[tokio::test]
+async fn without_data_a_deployment_may_also_be_rolled_back_at_once() {
+    let simulation = Simulation::new();
+    let checks = json!({ "checks": { "errorRatePercent": { "max": 1.0 }, "onTooLittleData": "rollBack" } });
+    let mut execution = simulation.start("first", request("2.0.0", checks));
+    simulation.run_until(&mut execution, "Create the canary").await;
+    simulation.account.settings(|settings| settings.metrics_silent = true);
+    let deployed = simulation.finish(execution).await;
+    deployed.assert_rolled_back("");
+    assert_eq!(deployed.report().verdict.unwrap().outcome, serin::Outcome::Inconclusive);
+}
+
+#[tokio::test]
+async fn a_call_that_is_denied_on_the_way_forward_rolls_back() {
+    let simulation = Simulation::new();
+    simulation.account.inject(Fault { operation: "ECS CreateService", which: Which::Always, kind: FaultKind::Denied });
+    let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
+    deployed.assert_rolled_back("ECS CreateService is not allowed");
+    assert_eq!(deployed.report().error.as_deref(), Some("AwsDenied"));
+}
+
+#[tokio::test]
+async fn throttling_that_passes_changes_nothing() {
+    let simulation = Simulation::new();
+    for operation in ["UpdateRoute", "DescribeServices", "GetMetricData"] {
+        simulation.account.inject(Fault { operation, which: Which::Next(4), kind: FaultKind::Throttled });
+    }
+    simulation.deploy(request("2.0.0", json!({}))).await.assert_promoted().assert_no_request_was_lost();
+}
+
+#[tokio::test]
+async fn a_request_with_faults_is_refused_with_all_of_them() {
+    let simulation = Simulation::new();
+    let faults = json!({ "plan": { "steps": [{ "weightPercent": 101, "holdSeconds": 60 }] }, "chekcs": {} });
+    let deployed = simulation.deploy(request("2.0.0", faults)).await;
+    deployed.assert_refused("InvalidRequest", "101").assert_refused("InvalidRequest", "chekcs");
+    assert_eq!(simulation.traces(), Vec::<String>::new());
+    assert_eq!(shortened(&deployed.execution.path), ["Is this a new deployment?", "Plan the deployment", "Refused"]);
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_there_is_refused_and_its_lock_given_back() {
+    let simulation = Simulation::new();
+    let deployed = simulation.deploy(request("2.0.0", json!({ "service": "chekcout" }))).await;
+    deployed.assert_refused("ServiceNotFound", "chekcout");
+    assert_eq!(simulation.traces(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_second_deployment_of_the_same_service_is_told_which_one_is_running() {
+    let simulation = Simulation::new();
+    let mut first = simulation.start("first", request("2.0.0", json!({})));
+    simulation.run_until(&mut first, "Wait before the next check").await;
+    let second = simulation.start("second", request("3.0.0", json!({})));
+    simulation.finish(second).await.assert_refused("AnotherDeploymentInProgress", &arn("first"));
+    simulation.finish(first).await.assert_promoted();
+}
+
+#[tokio::test]
+async fn a_planning_that_breaks_off_gives_the_lock_back() {
+    let simulation = Simulation::new();
+    simulation.account.inject(Fault { operation: "GetMetricData", which: Which::Always, kind: FaultKind::Denied });
+    simulation.deploy(request("2.0.0", json!({}))).await.assert_rolled_back("nothing had been created");
+}
+
+#[tokio::test]
+async fn a_promotion_that_somebody_crosses_leaves_the_traffic_on_the_canary_and_calls_a_person() {
+    let simulation = Simulation::new();
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation.run_until(&mut execution, "Wait for the clean-up").await;
+    simulation.account.deploy_by_hand(world::CLUSTER, world::SERVICE, "checkout:1");
+    let deployed = simulation.finish(execution).await;
+    deployed.assert_needs_attention("stable could not be updated to the new version").assert_no_request_was_lost();
+    let percent = simulation.account.look(|world| world.percent(world::ROUTER, world::ROUTE, world::NODE));
+    assert!(percent.abs() < f64::EPSILON, "stable has {percent} percent although nobody knows whether it works");
+}
+
+#[tokio::test]
+async fn a_rollback_that_may_not_remove_the_canary_says_what_is_left() {
+    let simulation = Simulation::new();
+    simulation.account.inject(Fault { operation: "DeleteVirtualNode", which: Which::Always, kind: FaultKind::Denied });
+    let deployed = simulation.deploy(request("2.0.0-bad", json!({}))).await;
+    deployed.assert_needs_attention("DeleteVirtualNode is not allowed").assert_stable_has_all_traffic();
+    let path = &deployed.execution.path;
+    assert_eq!(path[path.len() - 3..], ["Say what is left", "Write it into the cause", "Needs attention"]);
+    assert!(!simulation.traces().is_empty());
+}
+
+#[tokio::test]
+async fn a_person_can_finish_a_rollback_that_failed() {
+    let simulation = Simulation::new();
+    simulation.account.inject(Fault { operation: "DeleteVirtualNode", which: Which::Always, kind: FaultKind::Denied });
+    simulation.deploy(request("2.0.0-bad", json!({}))).await.assert_needs_attention("");
+    simulation.account.heal();
+    let by_hand = simulation.start("by-hand", json!({ "rollBack": arn("first") }));
+    let deployed = simulation.finish(by_hand).await;
+    deployed.assert_rolled_back("a person asked for it").assert_stable_has_all_traffic();
+    let expected = [&["Is this a new deployment?"], &ROLLED_BACK[..]].concat();
+    assert_eq!(shortened(&deployed.execution.path), expected);
+}
+
+#[tokio::test]
+async fn a_deployment_that_was_stopped_can_be_rolled_back() {
+    let simulation = Simulation::new();
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation.run_until(&mut execution, "Wait before the next check").await;
+    execution.abort();
+    let by_hand = simulation.start("by-hand", json!({ "rollBack": arn("first") }));
+    simulation.finish(by_hand).await.assert_rolled_back("a person asked for it").assert_no_request_was_lost();
+}
+
+#[tokio::test]
+async fn an_unhealthy_canary_can_be_frozen_for_a_person_to_look_at() {
+    let simulation = Simulation::new();
+    let deployed = simulation.deploy(request("2.0.0-bad", json!({ "onUnhealthy": "freeze" }))).await;
+    deployed.assert_needs_attention("frozen on an unhealthy verdict");
+    let by_hand = simulation.start("by-hand", json!({ "rollBack": arn("first") }));
+    simulation.finish(by_hand).await.assert_rolled_back("");
+}
+
+/// The one service that is left of those that were named `checkout`.
+#[track_caller]
+fn bearer(simulation: &Simulation) -> String {
+    let services = simulation.account.look(|world| world.services(world::CLUSTER));
+    let mut ours = services.into_iter().filter(|name| name.starts_with(world::SERVICE));
+    let bearer = ours.next().expect("somebody bears the name");
+    assert_eq!(ours.next(), None, "beside {bearer}");
+    assert!(bearer.starts_with("checkout-canary-"), "{bearer}");
+    bearer
+}
+
+fn serin_seconds(time: &str) -> i64 {
+    time.parse::<jiff::Timestamp>().unwrap().as_second()
+}

@@ -1,0 +1,112 @@
+//! The steps behind the names that the state machine calls, as Lambdas are.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use serin::State;
+use serin_aws::{Adapters, Diagnostic, Failed};
+use serin_sim::safety::Watch;
+use serin_sim::state_machine::{Functions, TaskError};
+use serin_sim::{Account, world};
+
+use crate::contracts::{STEPS, permissions};
+
+/// The functions of an installation.
+pub(crate) struct Lambdas {
+    account: Account,
+    watch: Watch,
+    /// The calls that a function's role would not have allowed.
+    forbidden: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Lambdas {
+    /// The functions, in this account.
+    pub(crate) fn new(account: Account, watch: Watch) -> Self {
+        Self { account, watch, forbidden: Arc::default() }
+    }
+
+    /// Fails the test if a function made a call that its role in the template does not allow.
+    #[track_caller]
+    pub(crate) fn assert_allowed(&self) {
+        assert_eq!(*self.forbidden.lock().unwrap(), BTreeSet::new());
+    }
+
+    /// Tells the watch what the plan allows from this call on.
+    fn tell_the_watch(&self, function: &str, state: &Value) {
+        match function {
+            "shift-weight" => {
+                let state: State = serde_json::from_value(state.clone()).expect("the state that the step before returned");
+                let next = state.progress.step.map_or(0, |step| step + 1);
+                if let Some(step) = state.deployment.plan.step(next) {
+                    self.watch.allow_percent(f64::from(step.weight_percent.tenths()) / 10.0);
+                }
+            }
+            "cleanup" => {
+                self.watch.promotion_begins();
+                self.watch.allow_percent(100.0);
+            }
+            _ => {}
+        }
+    }
+
+    fn note_forbidden(&self, function: &str, calls_before: usize) {
+        let step = STEPS.iter().find(|step| step.name == function).expect("the function of a step");
+        let allowed = permissions::granted_actions(step);
+        let made = self.account.calls().split_off(calls_before);
+        let actions = made.iter().map(|call| permissions::action(&call.service.to_string(), call.operation));
+        let forbidden = actions.filter(|action| !allowed.contains(action)).map(|action| format!("{function} called {action}"));
+        self.forbidden.lock().unwrap().extend(forbidden);
+    }
+
+    async fn invoke(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
+        // New adapters for every call: a Lambda may be a new process each time.
+        let aws = Adapters::new(self.account.clients(), world::LEDGER_TABLE);
+        let Adapters { fleet, router, signals, ledger } = &aws;
+        match function {
+            "plan-deployment" => {
+                answer(payload, async |input| plan_deployment::plan_deployment(fleet, router, signals, ledger, input).await).await
+            }
+            "create-canary" => answer(payload, async |input| create_canary::create_canary(fleet, router, ledger, input).await).await,
+            "shift-weight" => answer(payload, async |input| shift_weight::shift_weight(fleet, router, ledger, input).await).await,
+            "health-check" => answer(payload, async |input| health_check::health_check(fleet, router, signals, input).await).await,
+            "cleanup" => answer(payload, async |input| cleanup::cleanup(fleet, router, ledger, input).await).await,
+            "rollback" => answer(payload, async |input| rollback::rollback(fleet, router, ledger, input).await).await,
+            unknown => panic!("the state machine calls {unknown}"),
+        }
+    }
+}
+
+impl Functions for Lambdas {
+    async fn call(&self, resource: &str, payload: Value) -> Result<Value, TaskError> {
+        self.tell_the_watch(resource, &payload["state"]);
+        let calls_before = self.account.calls().len();
+        let answer = self.invoke(resource, payload).await;
+        self.note_forbidden(resource, calls_before);
+        answer
+    }
+}
+
+/// What `run_step` does around a step, from JSON to JSON.
+pub(crate) async fn answer<I, O, E>(payload: Value, step: impl AsyncFnOnce(I) -> Result<O, E>) -> Result<Value, TaskError>
+where
+    I: DeserializeOwned,
+    O: Serialize,
+    E: std::error::Error + Into<&'static str>,
+{
+    let input = serde_json::from_value(payload).map_err(|error| task_error(Failed::<E>::MalformedInput(error)))?;
+    let output = step(input).await.map_err(|error| task_error(Failed::Step(error)))?;
+    Ok(serde_json::to_value(output).unwrap())
+}
+
+/// As the Lambda runtime reports it and Step Functions shows it.
+pub(crate) fn task_error<E>(failed: Failed<E>) -> TaskError
+where
+    E: std::error::Error + Into<&'static str>,
+{
+    let Diagnostic { error_type, error_message } = failed.into();
+    let cause = json!({ "errorType": error_type, "errorMessage": error_message }).to_string();
+    TaskError { error: error_type, cause }
+}

@@ -1,0 +1,41 @@
+//! The path of an execution through the states, in a form in which two worlds can be compared.
+
+use serde_json::{Value, json};
+
+use super::{Simulation, request};
+
+/// The plan of the scenarios that are run in both worlds: two steps.
+pub(crate) const PLAN: &str = r#"{"steps": [{"weightPercent": 20, "holdSeconds": 20}, {"weightPercent": 100, "holdSeconds": 20}]}"#;
+
+/// The path without what depends on how long things take: how often something is waited for and asked again.
+pub(crate) fn shortened(path: &[String]) -> Vec<String> {
+    let mut short: Vec<String> = Vec::new();
+    for state in path.iter().filter(|state| !state.starts_with("Wait ")) {
+        short.push(state.clone());
+        if let [.., a, b, c, d] = short.as_slice()
+            && (a, b) == (c, d)
+        {
+            short.truncate(short.len() - 2);
+        }
+    }
+    short
+}
+
+/// The shortened path of a scenario in the simulation: an image by its tag, and what the request says more.
+pub(crate) async fn path_of(tag: &str, more: Value) -> Vec<String> {
+    let simulation = Simulation::new();
+    simulation.account.settings(|settings| settings.metric_period = 10);
+    let mut whole = json!({
+        "plan": serde_json::from_str::<Value>(PLAN).unwrap(),
+        "checks": { "intervalSeconds": 10, "settleSeconds": 5, "errorRatePercent": { "max": 1.0 } },
+    });
+    whole.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    shortened(&simulation.deploy(request(tag, whole)).await.execution.path)
+}
+
+#[test]
+fn how_often_something_is_asked_again_is_no_part_of_the_shortened_path() {
+    let path = ["Plan", "Create", "Ready?", "Wait for it", "Create", "Ready?", "Wait for it", "Create", "Ready?", "Shift", "Shifted?"];
+    let short = shortened(&path.map(str::to_owned));
+    assert_eq!(short, ["Plan", "Create", "Ready?", "Shift", "Shifted?"]);
+}
