@@ -1,4 +1,4 @@
-//! Reads CloudFormation's YAML.
+//! Reads the YAML of templates.
 
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value};

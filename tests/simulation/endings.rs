@@ -1,6 +1,6 @@
 //! From start to each of the endings.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use serin_sim::{Fault, FaultKind, Which, world};
 
 use super::{Simulation, arn, path_of, request, shortened};
@@ -15,28 +15,39 @@ async fn a_good_version_is_promoted_and_no_request_is_lost() {
     let simulation = Simulation::new();
     let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
     deployed.assert_promoted().assert_stable_has_all_traffic().assert_no_request_was_lost();
-    let traces = simulation.traces();
-    assert!(traces.iter().all(|trace| trace.contains("checkout:") || trace.contains("prod/checkout")), "{traces:#?}");
+    let mut expected = simulation.before.clone();
+    let stable = expected.services.get_mut("prod/checkout").unwrap();
+    stable.task_definition = stable.task_definition.replace("checkout:1", "checkout:2");
+    expected.task_definitions.push("checkout:2".to_owned());
+    assert_eq!(expected.differences(&simulation.account.snapshot()), Vec::<String>::new(), "only stable's definition is another");
     assert_eq!(deployed.report().verdicts.len(), 3, "one verdict for each step");
+}
+
+/// The plan and the checks of the demo: two quick steps.
+fn quick() -> Value {
+    json!({
+        "plan": { "steps": [{ "weightPercent": 20, "holdSeconds": 20 }, { "weightPercent": 100, "holdSeconds": 20 }] },
+        "checks": { "intervalSeconds": 10, "periodSeconds": 10, "settleSeconds": 5, "errorRatePercent": { "max": 1.0 } },
+    })
 }
 
 #[tokio::test]
 async fn the_path_of_a_promotion() {
     let end = ["Clean up behind the new version", "Is the clean-up finished?", "Promoted"];
     let expected = [&HAPPY_PATH[..], &["Is the canary ready?"], &STEP, &STEP, &end].concat();
-    assert_eq!(path_of("2.0.0", json!({})).await, expected);
+    assert_eq!(path_of("2.0.0", quick()).await, expected);
 }
 
 #[tokio::test]
 async fn the_path_of_a_bad_version() {
     let expected = [&HAPPY_PATH[..], &["Is the canary ready?"], &STEP, &ROLLED_BACK].concat();
-    assert_eq!(path_of("2.0.0-bad", json!({})).await, expected);
+    assert_eq!(path_of("2.0.0-bad", quick()).await, expected);
 }
 
 #[tokio::test]
 async fn the_path_of_a_version_that_does_not_start() {
     let expected = [&HAPPY_PATH[..], &["Is the canary ready?", "Create the canary"], &ROLLED_BACK].concat();
-    assert_eq!(path_of("2.0.0-crash", json!({})).await, expected);
+    assert_eq!(path_of("2.0.0-crash", quick()).await, expected);
 }
 
 #[tokio::test]
@@ -126,9 +137,42 @@ async fn a_call_that_is_denied_on_the_way_forward_rolls_back() {
 async fn throttling_that_passes_changes_nothing() {
     let simulation = Simulation::new();
     for operation in ["UpdateRoute", "DescribeServices", "GetMetricData"] {
-        simulation.account.inject(Fault { operation, which: Which::Next(4), kind: FaultKind::Throttled });
+        simulation.account.inject(Fault { operation, which: Which::Next(3), kind: FaultKind::Throttled });
     }
     simulation.deploy(request("2.0.0", json!({}))).await.assert_promoted().assert_no_request_was_lost();
+}
+
+#[tokio::test]
+async fn every_function_may_run_twice() {
+    for finish in ["promote", "replace"] {
+        let simulation = Simulation::new();
+        simulation.lambdas.lose_every_first_answer();
+        let more = json!({ "finish": { "mode": finish } });
+        simulation.deploy(request("2.0.0", more.clone())).await.assert_promoted().assert_no_request_was_lost();
+        let simulation = Simulation::new();
+        simulation.lambdas.lose_every_first_answer();
+        simulation.deploy(request("2.0.0-bad", more)).await.assert_rolled_back("").assert_no_request_was_lost();
+    }
+}
+
+#[tokio::test]
+async fn as_many_checks_as_a_request_may_ask_for_do_not_fill_the_history() {
+    // One second more would be refused.
+    const LONGEST: u32 = 24_449;
+    let simulation = Simulation::new();
+    simulation.account.settings(|settings| settings.metric_period = 10);
+    simulation.account.clock().advance(600);
+    let more = |deadline| {
+        let checks = json!({ "errorRatePercent": { "max": 1.0 }, "intervalSeconds": 10, "periodSeconds": 10 });
+        json!({ "deadlineSeconds": deadline, "checks": checks })
+    };
+    simulation.deploy(request("2.0.0", more(LONGEST + 1))).await.assert_refused("InvalidRequest", "at least 11 is needed");
+    let mut execution = simulation.start("second", request("2.0.0", more(LONGEST)));
+    simulation.run_until(&mut execution, "Create the canary").await;
+    simulation.account.settings(|settings| settings.metrics_silent = true);
+    let deployed = simulation.finish(execution).await;
+    deployed.assert_rolled_back("the deployment's deadline has passed");
+    assert!((20_000..25_000).contains(&deployed.execution.events), "{}", deployed.execution.events);
 }
 
 #[tokio::test]

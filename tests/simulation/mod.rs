@@ -15,19 +15,21 @@ use serde_json::{Value, json};
 use serin::Report;
 use serin_sim::safety::{Subject, Watch};
 use serin_sim::state_machine::{Execution, StateMachine, Status};
-use serin_sim::{Account, Clock, Snapshot, world};
+use serin_sim::{Account, Clock, Snapshot, World, world};
 
 use crate::contracts::{STEPS, definition_text};
 use lambdas::Lambdas;
-pub(crate) use path::{PLAN, path_of, shortened};
+pub(crate) use path::{path_of, shortened};
 
 /// A user's account with the service `checkout`, in which Serin is installed.
 pub(crate) struct Simulation {
     pub(crate) account: Account,
     pub(crate) before: Snapshot,
     pub(crate) watch: Watch,
-    lambdas: Lambdas,
+    pub(crate) lambdas: Lambdas,
     machine: StateMachine,
+    /// The requests that were lost while the world was being built.
+    lost_before: f64,
 }
 
 /// A deployment that has ended.
@@ -52,7 +54,8 @@ impl Simulation {
         let watch = Watch::new(&account, Subject::new(before.clone(), &service, world::NODE));
         let functions = STEPS.iter().map(|step| (step.substitution(), step.name.to_owned())).collect::<BTreeMap<_, _>>();
         let machine = StateMachine::parse(&definition_text(), &functions).unwrap();
-        Self { lambdas: Lambdas::new(account.clone(), watch.clone()), account, before, watch, machine }
+        let lost_before = account.look(World::lost_requests);
+        Self { lambdas: Lambdas::new(&account, watch.clone()), account, before, watch, machine, lost_before }
     }
 
     /// An execution that goes on when it is told to.
@@ -72,7 +75,7 @@ impl Simulation {
 
     /// Goes on for one state.
     pub(crate) async fn step(&self, execution: &mut Execution) {
-        execution.step(&self.lambdas).await;
+        Box::pin(execution.step(&self.lambdas)).await;
     }
 
     /// Goes on to the end.
@@ -92,7 +95,7 @@ impl Simulation {
     pub(crate) fn before_the_next(self, service: &str, node: &str) -> Self {
         let before = self.account.snapshot();
         let watch = Watch::new(&self.account, Subject::new(before.clone(), &format!("{}/{service}", world::CLUSTER), node));
-        Self { lambdas: Lambdas::new(self.account.clone(), watch.clone()), before, watch, ..self }
+        Self { lambdas: Lambdas::new(&self.account, watch.clone()), before, watch, ..self }
     }
 
     /// What is different from the world before the first deployment.
@@ -140,7 +143,7 @@ impl Deployed<'_> {
             Status::Succeeded => "Promoted",
             Status::Running | Status::TimedOut | Status::Aborted => "neither",
         };
-        assert_eq!(found, status, "{:?}\n{:#?}", self.execution.status, self.execution.path);
+        assert_eq!(found, status, "{:?}\n{:#?}", self.execution.status, shortened(&self.execution.path));
         assert_eq!(self.execution.path.last().map(String::as_str), Some(path_end));
         let broken = self.simulation.watch.broken();
         assert!(broken.is_empty(), "{} times, first {:#?}", broken.len(), &broken[..broken.len().min(3)]);
@@ -200,7 +203,7 @@ impl Deployed<'_> {
     /// No request was lost.
     #[track_caller]
     pub(crate) fn assert_no_request_was_lost(&self) -> &Self {
-        let lost = self.simulation.account.look(serin_sim::World::lost_requests);
+        let lost = self.simulation.account.look(World::lost_requests) - self.simulation.lost_before;
         assert!(lost.abs() < f64::EPSILON, "{lost} requests had no healthy task");
         self
     }

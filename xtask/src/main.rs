@@ -25,9 +25,9 @@ struct Xtask {
 enum Task {
     /// Deploy a good version and a bad one in a local cloud, and watch
     Demo {
-        /// Run one scenario: good, bad, replace, crash-loop, no-data or second
+        /// Run this scenario: good, bad, replace, crash-loop, no-data or second; may be given several times
         #[arg(long)]
-        scenario: Option<String>,
+        scenario: Vec<String>,
         /// Write what came of it into a file
         #[arg(long)]
         json: Option<PathBuf>,
@@ -86,7 +86,7 @@ fn run(task: Task) -> Result<(), Failure> {
     match task {
         Task::Demo { scenario, json } => {
             let mut arguments = vec![OsString::from("demo")];
-            if let Some(scenario) = scenario {
+            for scenario in scenario {
                 arguments.extend(["--scenario".into(), scenario.into()]);
             }
             if let Some(json) = json {

@@ -47,7 +47,11 @@ where
     F: AsyncFn(&Adapters, I) -> Result<O, E>,
 {
     tracing::init_default_subscriber();
-    let adapters = Adapters::from_environment(name).await?;
+    let adapters = Adapters::from_environment(name).await.map_err(|error| {
+        tracing::error!(step = name, %error, "cannot start");
+        // As text, because the error that `main` returns is printed in its debug form.
+        error.to_string()
+    })?;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
         let execution = event.payload.get("execution").and_then(Value::as_str).unwrap_or_default();
         let span = tracing::info_span!("step", step = name, execution);

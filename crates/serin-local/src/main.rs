@@ -19,9 +19,9 @@ struct Arguments {
 enum Command {
     /// Deploy a good version and a bad one in a local cloud, and watch
     Demo {
-        /// Run one scenario only
+        /// Run this scenario, or several, one after the other in one cloud, when given several times
         #[arg(long)]
-        scenario: Option<Scenario>,
+        scenario: Vec<Scenario>,
         /// Write what came of it into a file
         #[arg(long)]
         json: Option<PathBuf>,
@@ -35,6 +35,9 @@ enum Command {
     },
 }
 
+/// What the demo shows when nothing else is asked for.
+const DEMO: [Scenario; 2] = [Scenario::Good, Scenario::Bad];
+
 /// The exit code of a program that a signal ended, as shells give it.
 const STOPPED: u8 = 130;
 
@@ -42,7 +45,7 @@ const STOPPED: u8 = 130;
 async fn main() -> ExitCode {
     let result: Result<(), Box<dyn Error>> = match Arguments::parse().command {
         Command::Demo { scenario, json } => {
-            let scenarios = scenario.map_or_else(|| vec![Scenario::Good, Scenario::Bad], |one| vec![one]);
+            let scenarios = if scenario.is_empty() { DEMO.to_vec() } else { scenario };
             tokio::select! {
                 result = demo::run(&scenarios, json.as_deref()) => result.map_err(Into::into),
                 // What runs is dropped, and with it every process that was started.

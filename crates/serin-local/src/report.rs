@@ -130,7 +130,7 @@ impl ScenarioReport {
             line("back on stable", &format!("{seconds} s after the first bad datapoint"));
         }
         let calls: u64 = self.aws_calls.values().sum();
-        line("AWS calls", &format!("{calls} ({})", most_frequent(&self.aws_calls)));
+        line("AWS calls", &format!("{calls}{}", most_frequent(&self.aws_calls)));
         line("state transitions", &self.state_transitions.to_string());
         if let Some(longest) = &self.longest_lambda {
             line("longest Lambda", &format!("{} s ({})", longest.seconds, longest.function));
@@ -172,6 +172,9 @@ fn unexpected(happened: &Happened) -> Vec<String> {
 /// The operations that were called most, for one line.
 fn most_frequent(calls: &BTreeMap<String, u64>) -> String {
     const SHOWN: usize = 4;
+    if calls.is_empty() {
+        return String::new();
+    }
     let mut calls: Vec<(&String, &u64)> = calls.iter().collect();
     calls.sort_by(|(_, left), (_, right)| right.cmp(left));
     let shown: Vec<String> = calls
@@ -180,7 +183,7 @@ fn most_frequent(calls: &BTreeMap<String, u64>) -> String {
         .map(|(operation, count)| format!("{count} {operation}"))
         .collect();
     let more = if calls.len() > SHOWN { ", ..." } else { "" };
-    shown.join(", ") + more
+    format!(" ({}{more})", shown.join(", "))
 }
 
 fn tenths(value: f64) -> f64 {

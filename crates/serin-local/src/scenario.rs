@@ -196,9 +196,8 @@ async fn conclude(
 ) -> Result<Happened, ScenarioError> {
     let after = cloud.world_snapshot().await?;
     let trace_left = match (scenario, outcome.ending()) {
-        // What replaces the old version is meant to be there.
-        (Scenario::Replace, Ending::Promoted) => Vec::new(),
-        (_, Ending::Promoted) => before.world.but_for_the_version().differences(&after.but_for_the_version()),
+        (Scenario::Replace, Ending::Promoted) => before.world.differences_after_replacement(&after),
+        (_, Ending::Promoted) => before.world.differences_after_promotion(&after),
         _ => before.world.differences(&after),
     };
     let record = cloud.calls().since(&before.mark);
@@ -285,6 +284,8 @@ fn since(now: Vec<VersionStats>, before: &[VersionStats]) -> Vec<VersionStats> {
             version.errors = version.errors.saturating_sub(earlier.errors);
         }
     }
+    // What an earlier deployment left in the counters is not looked at.
+    now.retain(|version| version.tasks_running > 0 || version.requests > 0);
     now
 }
 

@@ -251,15 +251,56 @@ impl WorldSnapshot {
         gone.chain(left).collect()
     }
 
-    /// The same world but for the task definition of the user's service, which a promotion changes.
-    #[must_use]
-    pub fn but_for_the_version(&self) -> Self {
+    /// What is different in `later` beyond what a promotion is meant to change: the task definition of a service.
+    pub fn differences_after_promotion(&self, later: &Self) -> Vec<String> {
+        let families: Vec<String> = self.families().collect();
+        self.but_for_versions(&families)
+            .differences(&later.but_for_versions(&families))
+    }
+
+    /// What is different in `later` beyond what a replacement is meant to change: there may be other things than
+    /// before, but of each kind as many.
+    pub fn differences_after_replacement(&self, later: &Self) -> Vec<String> {
+        let (before, after) = (self.kinds(), later.kinds());
+        let mut kinds: Vec<&&str> = before.keys().chain(after.keys()).collect();
+        kinds.sort();
+        kinds.dedup();
+        let count = |of: &BTreeMap<&str, usize>, kind: &str| of.get(kind).copied().unwrap_or(0);
+        kinds
+            .into_iter()
+            .map(|kind| (kind, count(&before, kind), count(&after, kind)))
+            .filter(|(_, before, after)| before != after)
+            .map(|(kind, before, after)| format!("of {kind} there was {before} and is {after}"))
+            .collect()
+    }
+
+    /// The task-definition families of the services.
+    fn families(&self) -> impl Iterator<Item = String> {
+        self.things
+            .values()
+            .filter_map(|thing| family(thing["taskDefinition"].as_str()?).map(ToOwned::to_owned))
+    }
+
+    /// The same world without the task definitions of these families and without their mention.
+    fn but_for_versions(&self, families: &[String]) -> Self {
         let mut things = self.things.clone();
-        things.retain(|name, _| !name.starts_with(&format!("task definition {SERVICE}:")));
-        if let Some(Value::Object(service)) = things.get_mut(&format!("ECS service {CLUSTER}/{SERVICE}")) {
-            service.remove("taskDefinition");
+        things.retain(|name, _| {
+            let definition = name.strip_prefix(TASK_DEFINITION).and_then(family);
+            !definition.is_some_and(|family| families.iter().any(|known| known == family))
+        });
+        for thing in things.values_mut().filter_map(Value::as_object_mut) {
+            thing.remove("taskDefinition");
         }
         Self { things }
+    }
+
+    /// How many things there are of each kind; a thing's kind is its name without the last word.
+    fn kinds(&self) -> BTreeMap<&str, usize> {
+        let mut kinds = BTreeMap::new();
+        for (kind, _) in self.things.keys().filter_map(|name| name.rsplit_once(' ')) {
+            *kinds.entry(kind).or_default() += 1;
+        }
+        kinds
     }
 
     /// One thing by its name, such as `route demo/checkout/checkout`.
@@ -271,6 +312,15 @@ impl WorldSnapshot {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.things.keys().map(String::as_str)
     }
+}
+
+/// How the names of task definitions begin.
+const TASK_DEFINITION: &str = "task definition ";
+
+/// The family of `checkout:3`, or of the ARN that ends so.
+fn family(task_definition: &str) -> Option<&str> {
+    let name = task_definition.rsplit('/').next()?;
+    Some(name.rsplit_once(':')?.0)
 }
 
 async fn look_at_meshes(moto: &Moto, things: &mut BTreeMap<String, Value>) -> Result<(), MotoError> {
@@ -320,7 +370,7 @@ async fn look_at_services(moto: &Moto, things: &mut BTreeMap<String, Value>) -> 
     let listed = moto.call(Service::Ecs, "ListTaskDefinitions", &json!({"status": "ACTIVE"})).await?;
     for arn in listed["taskDefinitionArns"].as_array().into_iter().flatten() {
         let name = arn.as_str().and_then(|arn| arn.rsplit('/').next()).unwrap_or_default();
-        things.insert(format!("task definition {name}"), Value::Null);
+        things.insert(format!("{TASK_DEFINITION}{name}"), Value::Null);
     }
     Ok(())
 }
@@ -380,17 +430,29 @@ mod tests {
         assert!(before.differences(&before).is_empty());
     }
 
+    fn version(family: &str, revision: u32) -> WorldSnapshot {
+        let service = json!({
+            "taskDefinition": format!("arn:aws:ecs:us-east-1:1:task-definition/{family}:{revision}"), "desiredCount": 2,
+        });
+        world(&[
+            (&format!("task definition {family}:{revision}"), Value::Null),
+            (&format!("ECS service demo/{family}"), service),
+        ])
+    }
+
     #[test]
     fn a_promotion_may_change_the_version_and_nothing_else() {
-        let before = world(&[
-            ("task definition checkout:1", Value::Null),
-            ("ECS service demo/checkout", json!({"taskDefinition": "checkout:1", "desiredCount": 2})),
-        ]);
-        let after = world(&[
-            ("task definition checkout:2", Value::Null),
-            ("ECS service demo/checkout", json!({"taskDefinition": "checkout:2", "desiredCount": 2})),
-        ]);
-        let (before, after) = (before.but_for_the_version(), after.but_for_the_version());
-        assert!(before.differences(&after).is_empty());
+        let (before, mut after) = (version("checkout", 1), version("checkout", 2));
+        assert_eq!(before.differences_after_promotion(&after), Vec::<String>::new());
+        after.things.insert("task definition checkout-canary:1".to_owned(), Value::Null);
+        assert_eq!(before.differences_after_promotion(&after), ["task definition checkout-canary:1 is left"]);
+    }
+
+    #[test]
+    fn a_replacement_leaves_as_many_things_as_there_were() {
+        let (before, mut after) = (version("checkout", 1), version("checkout-canary", 1));
+        assert_eq!(before.differences_after_replacement(&after), Vec::<String>::new());
+        after.things.insert("task definition checkout:1".to_owned(), Value::Null);
+        assert_eq!(before.differences_after_replacement(&after), ["of task definition there was 1 and is 2"]);
     }
 }

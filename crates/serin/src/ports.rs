@@ -264,7 +264,9 @@ pub fn crash_loop(stopped: &[StoppedTask]) -> Option<String> {
 impl std::fmt::Display for StoppedTask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.reason)?;
-        for container in &self.containers {
+        // The container that failed comes first: the others only ended with it.
+        let (with_it, failed): (Vec<_>, Vec<_>) = self.containers.iter().partition(|container| container.exit_code == Some(0));
+        for container in failed.into_iter().chain(with_it) {
             write!(f, "; container {}", container.name)?;
             if let Some(code) = container.exit_code {
                 write!(f, " exited with code {code}")?;
@@ -585,6 +587,21 @@ pub trait Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_container_that_failed_is_named_before_those_that_ended_with_it() {
+        let container = |name: &str, code| StoppedContainer { name: name.into(), exit_code: Some(code), reason: String::new() };
+        let task = StoppedTask {
+            stop_code: "EssentialContainerExited".into(),
+            reason: "Essential container in task exited".into(),
+            containers: vec![container("envoy", 0), container("app", 137)],
+            stopped_at: None,
+        };
+        let sentence = "Essential container in task exited; container app exited with code 137; container envoy exited with code 0";
+        assert_eq!(task.to_string(), sentence);
+        assert_eq!(crash_loop(std::slice::from_ref(&task)), None, "one may be an accident");
+        assert_eq!(crash_loop(&[task.clone(), task]), Some(format!("2 tasks failed; the first: {sentence}")));
+    }
 
     #[test]
     fn once_the_traffic_is_where_it_stays_there_is_no_way_back() {

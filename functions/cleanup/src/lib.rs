@@ -214,6 +214,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
 
     async fn settle(&self, state: &mut State, on: Side) -> Result<(), CleanupError> {
         let edited = self.router.settle(&state.deployment, on).await?;
+        tracing::info!(%on, edited = edited.len(), "traffic settled");
         self.enter(state, Phase::CleaningUp).await?;
         state.progress.note(self.now, format!("gave all the traffic to the {on} side, for good"));
         for sentence in edited {

@@ -85,6 +85,7 @@ pub async fn create_canary(
         }
     };
     state.progress.canary = Some(canary);
+    tracing::info!(lacking, "canary observed");
     match lacking {
         None => {
             state.progress.note(now, "the canary is ready: all tasks run and can be reached");

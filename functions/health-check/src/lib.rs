@@ -58,6 +58,7 @@ pub async fn health_check(
         state.progress.unhealthy_checks += 1;
     }
     let next = decide(&state.deployment, &state.progress, &verdict, measurable.covers_hold, index);
+    tracing::info!(step = index + 1, outcome = %verdict.outcome, %next, why = verdict.sentence, "verdict");
     if next != Next::Wait {
         state.progress.note(now, format!("step {}: {}, {}", index + 1, verdict.outcome, verdict.sentence));
     }

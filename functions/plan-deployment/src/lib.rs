@@ -121,6 +121,7 @@ pub async fn plan_deployment(
     match planner.resolve(&execution, started_at, key.clone(), bearer).await {
         Ok(deployment) => {
             ledger.record(&deployment).await?;
+            tracing::info!(service = %key, canary = %deployment.canary.service, steps = deployment.plan.steps().len(), "planned");
             Ok(State::planned(deployment))
         }
         Err(refusal) => {

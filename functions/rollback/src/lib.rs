@@ -131,6 +131,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         // call before the traffic. A phase that forbids it has been dealt with by the caller.
         let _ = self.ledger.enter(&state.deployment.execution, Phase::RollingBack).await?;
         let edited = self.router.settle(&state.deployment, Side::Stable).await?;
+        tracing::info!(edited = edited.len(), "traffic returned to stable");
 
         state.progress.note(self.now, "gave all the traffic back to stable");
         for sentence in edited {

@@ -85,6 +85,7 @@ pub async fn shift_weight(
     }
     router.shift(deployment, state.progress.weight_percent, step.weight_percent).await?;
 
+    tracing::info!(from = %state.progress.weight_percent, to = %step.weight_percent, "weight shifted");
     let times = StepTimes { shifted_at: now, hold_seconds: step.hold_seconds };
     let seconds = times.next_check_in(&deployment.checks, now);
     state.progress.step = Some(index);

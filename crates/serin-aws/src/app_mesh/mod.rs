@@ -83,16 +83,21 @@ impl TrafficRouter for AppMeshRouter {
     async fn tear_down(&self, deployment: &Deployment, side: Side) -> Result<Removal, PortError> {
         let record = record(deployment);
         // The node first: while it is there, Envoys look into its Cloud Map service.
+        let node = match side {
+            Side::Canary => &record.canary_node,
+            Side::Stable => &record.stable_node,
+        };
+        if let going @ Removal::Going(_) = self.delete_node(record, node).await? {
+            return Ok(going);
+        }
         match side {
             Side::Canary => {
-                self.delete_node(record, &record.canary_node).await?;
                 match self.find_canary_registry(record).await? {
                     Some(id) => self.delete_registry(&id, &record.canary_registry_name).await,
                     None => Ok(Removal::Gone),
                 }
             }
             Side::Stable => {
-                self.delete_node(record, &record.stable_node).await?;
                 self.delete_registry(&record.stable_registry.id, &record.stable_registry.name).await
             }
         }

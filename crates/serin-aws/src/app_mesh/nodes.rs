@@ -2,6 +2,7 @@
 
 use aws_sdk_appmesh::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_appmesh::types::{ServiceDiscovery, TagRef, VirtualNodeData, VirtualNodeSpec, VirtualNodeStatusCode};
+use serin::ports::Removal;
 use serin::routing::AppMeshRecord;
 use serin::{Deployment, Leftover, PortError};
 
@@ -87,16 +88,16 @@ impl AppMeshRouter {
     }
 
     /// Deletes a node; one that is not there is deleted.
-    pub(super) async fn delete_node(&self, record: &AppMeshRecord, node: &str) -> Result<(), PortError> {
+    pub(super) async fn delete_node(&self, record: &AppMeshRecord, node: &str) -> Result<Removal, PortError> {
         const CALL: &str = "App Mesh DeleteVirtualNode";
         let request = self.app_mesh.delete_virtual_node().mesh_name(&record.mesh).virtual_node_name(node);
         match request.set_mesh_owner(record.mesh_owner.clone()).send().await {
-            Err(error) if is_not_found(&error) => Ok(()),
+            Err(error) if is_not_found(&error) => Ok(Removal::Gone),
+            // A route that has just been written may still seem to name it; one that somebody else wrote really does.
             Err(error) if has_code(&error, "ResourceInUseException") => {
-                let message = error.message().unwrap_or("something still names it");
-                Err(refused(CALL, format!("virtual node {node} is still in use: {message}")))
+                Ok(Removal::Going(format!("the last route to stop naming virtual node {node}")))
             }
-            answer => answer.map(drop).map_err(failed(CALL)),
+            answer => answer.map(|_| Removal::Gone).map_err(failed(CALL)),
         }
     }
 }

@@ -137,6 +137,8 @@ impl AppMeshRouter {
     }
 
     /// Gives all the traffic of both sides to one, in every route.
+    ///
+    /// A route that cannot be written keeps none of the others from it: each one less is traffic that is where it belongs.
     pub(super) async fn settle_routes(
         &self,
         deployment: &Deployment,
@@ -144,25 +146,38 @@ impl AppMeshRouter {
         on: Side,
     ) -> Result<Vec<String>, PortError> {
         let mut sentences = Vec::new();
+        let mut first_error = None;
         for route in &record.routes {
-            let Some(live) = self.describe_route(record, &route.virtual_router, &route.route).await? else {
-                sentences.push(format!("{} no longer exists; somebody else removed it", name(route)));
-                continue;
-            };
-            let settled = settle(deployment, record, route, &live, on);
-            sentences.extend(settled.sentence);
-            if same(&settled.targets, &live.targets) {
-                continue;
-            }
-            self.update_route(deployment, record, route, &live, &settled.targets, &on.to_string()).await?;
-            let read = self.describe_route(record, &route.virtual_router, &route.route).await?;
-            if !read.as_ref().is_some_and(|read| same(&read.targets, &settled.targets)) {
-                // Worth trying again: the read may have come too early.
-                let message = not_read_back(route, &settled.targets, read.as_ref());
-                return Err(PortError::Unavailable { call: "App Mesh UpdateRoute".to_owned(), message });
+            match self.settle_route(deployment, record, route, on).await {
+                Ok(sentence) => sentences.extend(sentence),
+                Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        Ok(sentences)
+        first_error.map_or(Ok(sentences), Err)
+    }
+
+    async fn settle_route(
+        &self,
+        deployment: &Deployment,
+        record: &AppMeshRecord,
+        route: &RouteRecord,
+        on: Side,
+    ) -> Result<Option<String>, PortError> {
+        let Some(live) = self.describe_route(record, &route.virtual_router, &route.route).await? else {
+            return Ok(Some(format!("{} no longer exists; somebody else removed it", name(route))));
+        };
+        let Settled { targets, sentence } = settle(deployment, record, route, &live, on);
+        if same(&targets, &live.targets) {
+            return Ok(sentence);
+        }
+        self.update_route(deployment, record, route, &live, &targets, &on.to_string()).await?;
+        let read = self.describe_route(record, &route.virtual_router, &route.route).await?;
+        if read.as_ref().is_some_and(|read| same(&read.targets, &targets)) {
+            return Ok(sentence);
+        }
+        // Worth trying again: the read may have come too early.
+        let message = not_read_back(route, &targets, read.as_ref());
+        Err(PortError::Unavailable { call: "App Mesh DescribeRoute".to_owned(), message })
     }
 
     /// The routes that still name the canary. What others have changed is not a trace of the deployment.

@@ -133,18 +133,18 @@ async fn traffic_moves_by_the_weights_alone_and_comes_back_exactly() {
     let scene = Scene::with(&Options { routes, ..Options::default() }).await;
     let before = scene.account.snapshot();
     scene.created(4).await;
-    let (router, deployment) = (&scene.aws.router, &scene.deployment);
-    router.shift(deployment, Weight::ZERO, percent(5.0)).await.unwrap();
+    let (adapter, deployment) = (&scene.aws.router, &scene.deployment);
+    adapter.shift(deployment, Weight::ZERO, percent(5.0)).await.unwrap();
     assert_eq!(scene.targets(), "checkout-node 95, canary 5");
-    router.shift(deployment, percent(5.0), percent(100.0)).await.unwrap();
+    adapter.shift(deployment, percent(5.0), percent(100.0)).await.unwrap();
     assert_eq!(scene.targets(), "checkout-node 0, canary 100");
-    router.verify(deployment, percent(100.0)).await.unwrap();
-    assert_eq!(router.settle(deployment, Side::Stable).await, Ok(vec![]));
+    adapter.verify(deployment, percent(100.0)).await.unwrap();
+    assert_eq!(adapter.settle(deployment, Side::Stable).await, Ok(vec![]));
     assert_eq!(scene.targets(), "checkout-node 1");
     assert_eq!(scene.account.differences_since(&before).iter().filter(|difference| difference.starts_with("route")).count(), 0);
     let writes = scene.account.count_calls("UpdateRoute");
     assert_eq!(writes, 12);
-    assert_eq!(router.settle(deployment, Side::Stable).await, Ok(vec![]));
+    assert_eq!(adapter.settle(deployment, Side::Stable).await, Ok(vec![]));
     assert_eq!(scene.account.count_calls("UpdateRoute"), writes);
 }
 
@@ -168,6 +168,30 @@ async fn a_shift_that_was_done_is_not_done_again() {
     assert!(matches!(error, ShiftError::Port(PortError::Unavailable { .. })), "{error:?}");
     router.shift(deployment, Weight::ZERO, percent(5.0)).await.unwrap();
     assert_eq!(scene.account.count_calls("UpdateRoute"), 1);
+}
+
+#[tokio::test]
+async fn a_write_that_does_not_show_is_not_taken_for_done_and_is_not_done_again() {
+    let scene = Scene::new().await;
+    scene.created(1).await;
+    let (router, deployment) = (&scene.aws.router, &scene.deployment);
+    let stale = || scene.account.inject(Fault {
+        operation: "DescribeRoute",
+        which: Which::Nth(2),
+        kind: FaultKind::Refused("NotFoundException", "not yet"),
+    });
+    stale();
+    let error = router.shift(deployment, Weight::ZERO, percent(5.0)).await.unwrap_err();
+    assert!(matches!(&error, ShiftError::NotReadBack(sentence) if sentence.ends_with("then showed nothing")), "{error:?}");
+    router.shift(deployment, Weight::ZERO, percent(5.0)).await.unwrap();
+    assert_eq!(scene.account.count_calls("UpdateRoute"), 1);
+
+    scene.account.heal();
+    stale();
+    let error = router.settle(deployment, Side::Stable).await.unwrap_err();
+    assert!(matches!(error, PortError::Unavailable { .. }), "{error:?}");
+    assert_eq!(router.settle(deployment, Side::Stable).await, Ok(vec![]));
+    assert_eq!(scene.account.count_calls("UpdateRoute"), 2);
 }
 
 #[tokio::test]
@@ -211,6 +235,21 @@ async fn an_edit_of_the_match_alone_is_noticed_too() {
     scene.account.edit_route_by_hand(world::ROUTER, world::ROUTE, |spec| spec.priority = Some(3));
     let error = scene.aws.router.shift(&scene.deployment, Weight::ZERO, percent(5.0)).await.unwrap_err();
     assert!(error.to_string().ends_with("its retries, timeouts or priority differ too"), "{error}");
+}
+
+#[tokio::test]
+async fn a_route_that_cannot_be_written_keeps_no_other_from_going_back() {
+    let scene = Scene::with(&Options { routes: vec![RouteKind::Http, RouteKind::Grpc], ..Options::default() }).await;
+    scene.created(1).await;
+    let (router, deployment) = (&scene.aws.router, &scene.deployment);
+    router.shift(deployment, Weight::ZERO, percent(5.0)).await.unwrap();
+    scene.account.inject(Fault { operation: "UpdateRoute", which: Which::Nth(1), kind: FaultKind::Throttled });
+    let error = router.settle(deployment, Side::Stable).await.unwrap_err();
+    assert!(matches!(error, PortError::Throttled { .. }), "{error:?}");
+    assert_eq!(scene.targets(), "checkout-node 95, canary 5");
+    assert_eq!(scene.targets_of(world::ROUTER, "checkout-route-2"), "checkout-node 1");
+    assert_eq!(router.settle(deployment, Side::Stable).await, Ok(vec![]));
+    assert_eq!(scene.targets(), "checkout-node 1");
 }
 
 #[tokio::test]
