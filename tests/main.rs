@@ -1,9 +1,11 @@
 //! What holds between the files of the project, and what the whole does. One module for each kind of test:
 //!
 //! - `contracts`: names, errors, permissions and limits agree in all the files that repeat them;
-//! - `simulation`: the real state machine and the real steps, on AWS in memory, in virtual time.
+//! - `simulation`: the real state machine and the real steps, on AWS in memory, in virtual time;
+//! - `end_to_end`: the same in the local cloud, in real time and with real traffic.
 #![recursion_limit = "256"] // a whole deployment is one deep future
-#![expect(clippy::unwrap_used, reason = "all of this is test")]
+#![expect(clippy::unwrap_used, clippy::large_futures, reason = "all of this is test, and a test may take some memory")]
 
 mod contracts;
+mod end_to_end;
 mod simulation;

@@ -40,7 +40,7 @@ fn crate_binary_function_and_error_bear_the_name_of_the_step() {
         let library = read(format!("functions/{}/src/lib.rs", step.name));
         assert!(library.contains(&format!("pub async fn {}(", step.snake())), "{}: the step's function", step.name);
         assert!(library.contains(&format!("pub enum {}Error ", step.pascal())), "{}: the step's errors", step.name);
-        let main = read(format!("functions/{}/src/main.rs", step.name));
+        let main: String = read(format!("functions/{}/src/main.rs", step.name)).split_whitespace().collect();
         assert!(main.contains(&format!("run_step(\"{}\",", step.name)), "{}: the name in its logs", step.name);
         assert!(main.contains(&format!("{0}::{0}(", step.snake())), "{}: the Lambda runs its own step", step.name);
     }

@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use serin::name::canary_name;
+use serin::{DeploymentId, ExecutionArn};
 
 use super::template::{one_or_many, resources_of, statements};
 use super::{STEPS, Step, product_sources, read};
@@ -181,6 +183,18 @@ fn every_function_may_do_what_its_step_does_and_nothing_else() {
         let granted = granted_actions(step);
         let needed: BTreeSet<_> = needed(step).into_iter().map(str::to_owned).collect();
         assert_eq!(granted, needed, "{}: granted on the left, needed on the right", step.name);
+    }
+}
+
+#[test]
+fn what_the_canary_is_made_of_bears_its_name_and_nothing_else_may_be_made() {
+    let id = DeploymentId::of(&ExecutionArn::new("arn:aws:states:eu-west-1:1:execution:serin:one"));
+    assert!(["checkout", &"x".repeat(300)].iter().all(|stable| canary_name(stable, &id, 255).contains("-canary-")));
+    let made = [("ecs:CreateService", "service/*-canary-*"), ("appmesh:CreateVirtualNode", "virtualNode/*-canary-*")];
+    for (action, pattern) in made {
+        let statement = granted(&STEPS[1]).into_iter().find(|statement| actions(statement).contains(&action.to_owned())).unwrap();
+        let first = one_or_many(&statement["Resource"])[0]["!Sub"].as_str().unwrap().to_owned();
+        assert!(first.ends_with(pattern), "{action}: {first}");
     }
 }
 

@@ -1,14 +1,14 @@
 //! From start to each of the endings.
 
 use serde_json::{Value, json};
-use serin_sim::{Fault, FaultKind, Which, world};
+use serin_sim::{Fault, FaultKind, Which};
 
 use super::{Simulation, arn, path_of, request, shortened};
 
 const HAPPY_PATH: [&str; 3] = ["Is this a new deployment?", "Plan the deployment", "Create the canary"];
 const STEP: [&str; 4] =
     ["Shift traffic to the next weight", "Has the traffic shifted?", "Check the canary's health", "What does the verdict call for?"];
-const ROLLED_BACK: [&str; 4] = ["Roll back to stable", "Is the rollback finished?", "Is a trace left?", "Rolled back"];
+pub(crate) const ROLLED_BACK: [&str; 4] = ["Roll back to stable", "Is the rollback finished?", "Is a trace left?", "Rolled back"];
 
 #[tokio::test]
 async fn a_good_version_is_promoted_and_no_request_is_lost() {
@@ -48,23 +48,6 @@ async fn the_path_of_a_bad_version() {
 async fn the_path_of_a_version_that_does_not_start() {
     let expected = [&HAPPY_PATH[..], &["Is the canary ready?", "Create the canary"], &ROLLED_BACK].concat();
     assert_eq!(path_of("2.0.0-crash", quick()).await, expected);
-}
-
-#[tokio::test]
-async fn the_canary_takes_the_place_of_the_old_version_and_can_be_replaced_in_its_turn() {
-    let simulation = Simulation::new();
-    let replace = json!({ "finish": { "mode": "replace" } });
-    let deployed = simulation.deploy(request("2.0.0", replace.clone())).await;
-    deployed.assert_promoted().assert_no_request_was_lost();
-    let second = bearer(&simulation);
-
-    // The same request with the next image: the ledger knows which service bears the name now.
-    simulation.account.clock().advance(3600);
-    let nodes = simulation.account.look(|world| world.weights(world::ROUTER, world::ROUTE));
-    let simulation = simulation.before_the_next(&second, nodes.keys().next().unwrap());
-    let deployed = simulation.finish(simulation.start("second", request("3.0.0", replace))).await;
-    deployed.assert_promoted().assert_no_request_was_lost();
-    assert_ne!(bearer(&simulation), second);
 }
 
 #[tokio::test]
@@ -211,18 +194,6 @@ async fn a_planning_that_breaks_off_gives_the_lock_back() {
 }
 
 #[tokio::test]
-async fn a_promotion_that_somebody_crosses_leaves_the_traffic_on_the_canary_and_calls_a_person() {
-    let simulation = Simulation::new();
-    let mut execution = simulation.start("first", request("2.0.0", json!({})));
-    simulation.run_until(&mut execution, "Wait for the clean-up").await;
-    simulation.account.deploy_by_hand(world::CLUSTER, world::SERVICE, "checkout:1");
-    let deployed = simulation.finish(execution).await;
-    deployed.assert_needs_attention("stable could not be updated to the new version").assert_no_request_was_lost();
-    let percent = simulation.account.look(|world| world.percent(world::ROUTER, world::ROUTE, world::NODE));
-    assert!(percent.abs() < f64::EPSILON, "stable has {percent} percent although nobody knows whether it works");
-}
-
-#[tokio::test]
 async fn a_rollback_that_may_not_remove_the_canary_says_what_is_left() {
     let simulation = Simulation::new();
     simulation.account.inject(Fault { operation: "DeleteVirtualNode", which: Which::Always, kind: FaultKind::Denied });
@@ -231,49 +202,6 @@ async fn a_rollback_that_may_not_remove_the_canary_says_what_is_left() {
     let path = &deployed.execution.path;
     assert_eq!(path[path.len() - 3..], ["Say what is left", "Write it into the cause", "Needs attention"]);
     assert!(!simulation.traces().is_empty());
-}
-
-#[tokio::test]
-async fn a_person_can_finish_a_rollback_that_failed() {
-    let simulation = Simulation::new();
-    simulation.account.inject(Fault { operation: "DeleteVirtualNode", which: Which::Always, kind: FaultKind::Denied });
-    simulation.deploy(request("2.0.0-bad", json!({}))).await.assert_needs_attention("");
-    simulation.account.heal();
-    let by_hand = simulation.start("by-hand", json!({ "rollBack": arn("first") }));
-    let deployed = simulation.finish(by_hand).await;
-    deployed.assert_rolled_back("a person asked for it").assert_stable_has_all_traffic();
-    let expected = [&["Is this a new deployment?"], &ROLLED_BACK[..]].concat();
-    assert_eq!(shortened(&deployed.execution.path), expected);
-}
-
-#[tokio::test]
-async fn a_deployment_that_was_stopped_can_be_rolled_back() {
-    let simulation = Simulation::new();
-    let mut execution = simulation.start("first", request("2.0.0", json!({})));
-    simulation.run_until(&mut execution, "Wait before the next check").await;
-    execution.abort();
-    let by_hand = simulation.start("by-hand", json!({ "rollBack": arn("first") }));
-    simulation.finish(by_hand).await.assert_rolled_back("a person asked for it").assert_no_request_was_lost();
-}
-
-#[tokio::test]
-async fn an_unhealthy_canary_can_be_frozen_for_a_person_to_look_at() {
-    let simulation = Simulation::new();
-    let deployed = simulation.deploy(request("2.0.0-bad", json!({ "onUnhealthy": "freeze" }))).await;
-    deployed.assert_needs_attention("frozen on an unhealthy verdict");
-    let by_hand = simulation.start("by-hand", json!({ "rollBack": arn("first") }));
-    simulation.finish(by_hand).await.assert_rolled_back("");
-}
-
-/// The one service that is left of those that were named `checkout`.
-#[track_caller]
-fn bearer(simulation: &Simulation) -> String {
-    let services = simulation.account.look(|world| world.services(world::CLUSTER));
-    let mut ours = services.into_iter().filter(|name| name.starts_with(world::SERVICE));
-    let bearer = ours.next().expect("somebody bears the name");
-    assert_eq!(ours.next(), None, "beside {bearer}");
-    assert!(bearer.starts_with("checkout-canary-"), "{bearer}");
-    bearer
 }
 
 fn serin_seconds(time: &str) -> i64 {

@@ -107,7 +107,7 @@ impl Functions for Lambdas {
         self.tell_the_watch(resource, &payload["state"]);
         let answer = self.invoke(resource, payload).await;
         self.note_forbidden(resource);
-        let is_first = self.calls.fetch_add(1, Relaxed) % 2 == 0;
+        let is_first = self.calls.fetch_add(1, Relaxed).is_multiple_of(2);
         if is_first && self.loses_answers.load(Relaxed) {
             return Err(TaskError { error: "Lambda.Unknown".to_owned(), cause: "the answer was lost".to_owned() });
         }

@@ -3,11 +3,13 @@
 //!
 //! After every single call of AWS's API the safety rules are checked, and that the function's role allows the call.
 
+mod by_hand;
 mod endings;
 mod errors;
 mod lambdas;
 mod others;
 mod path;
+mod promotion;
 
 use std::collections::BTreeMap;
 
@@ -110,6 +112,7 @@ pub(crate) fn arn(name: &str) -> String {
 }
 
 /// A request for an image of `checkout` with a short plan and limits, and with whatever `more` has.
+#[expect(clippy::needless_pass_by_value, reason = "a test hands over what it has just written down")]
 pub(crate) fn request(tag: &str, more: Value) -> Value {
     let mut request = json!({
         "cluster": world::CLUSTER,

@@ -5,7 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The Python programs that are tried, the one that was tested first.
-const PYTHONS: [&str; 5] = ["python3.11", "python3.12", "python3.13", "python3.14", "python3"];
+const PYTHONS: [&str; 5] = [
+    "python3.11",
+    "python3.12",
+    "python3.13",
+    "python3.14",
+    "python3",
+];
 
 /// Makes sure that `.local/venv` holds exactly what `requirements.txt` says.
 ///
@@ -21,12 +27,25 @@ pub(crate) fn programs(checkout: &Path) -> Result<(), String> {
         return Ok(());
     }
     let python = python()?;
-    eprintln!("Installing moto, cargo-lambda and Envoy into {} (once)", venv.display());
-    run(Command::new(python).args(["-m", "venv", "--clear"]).arg(&venv))?;
+    eprintln!(
+        "Installing moto, cargo-lambda and Envoy into {} (once)",
+        venv.display()
+    );
+    run(Command::new(python)
+        .args(["-m", "venv", "--clear"])
+        .arg(&venv))?;
     run(Command::new(venv.join("bin/python"))
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--requirement",
+        ])
         .arg(&requirements))?;
-    fs::write(&installed, wanted).map_err(|error| format!("cannot write {}: {error}", installed.display()))
+    fs::write(&installed, wanted)
+        .map_err(|error| format!("cannot write {}: {error}", installed.display()))
 }
 
 /// Finds a Python that is new enough and can make virtual environments.

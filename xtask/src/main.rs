@@ -112,7 +112,14 @@ fn run(task: Task) -> Result<(), Failure> {
         Task::Lint => {
             cargo(&["fmt", "--all", "--check"], &[])?;
             cargo(
-                &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"],
+                &[
+                    "clippy",
+                    "--workspace",
+                    "--all-targets",
+                    "--",
+                    "--deny",
+                    "warnings",
+                ],
                 &[],
             )
         }
@@ -144,7 +151,9 @@ fn cargo(arguments: &[&str], more: &[OsString]) -> Result<(), Failure> {
         .map_err(|error| format!("cannot run cargo: {error}"))?;
     match status.code() {
         Some(0) => Ok(()),
-        code => Err(Failure::Program(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))),
+        code => Err(Failure::Program(
+            code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1),
+        )),
     }
 }
 

@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::checkout::Checkout;
-use crate::data_plane::{DataPlane, DataPlaneConfig, DataPlaneError, LoadGenerator, LoadStats, VersionStats};
+use crate::data_plane::{
+    DataPlane, DataPlaneConfig, DataPlaneError, LoadGenerator, LoadStats, VersionStats,
+};
 use crate::executions::{self, Execution, Look, Outcome, Progress};
 use crate::functions::{FunctionProcesses, FunctionsConfig, FunctionsError};
 use crate::gateway::{Fault, Gateway, Record};
@@ -23,10 +25,10 @@ use crate::world::WorldSnapshot;
 use crate::{stack, world};
 
 /// How long moto may take to answer.
-const MOTO_UP_WITHIN: Duration = Duration::from_secs(60);
+const MOTO_UP_WITHIN: Duration = Duration::from_mins(1);
 
 /// How long the user's service may take to serve.
-const SERVING_WITHIN: Duration = Duration::from_secs(60);
+const SERVING_WITHIN: Duration = Duration::from_mins(1);
 
 /// How long a process may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(2);
@@ -134,7 +136,9 @@ impl LocalCloud {
             // It writes local time into answers.
             .env("TZ", "UTC");
         let moto_log = logs.join("moto.log");
-        let moto_process = undertaker.spawn(command, &moto_log).map_err(starting("moto"))?;
+        let moto_process = undertaker
+            .spawn(command, &moto_log)
+            .map_err(starting("moto"))?;
         let moto = Moto::new(&moto_url, REGION).map_err(|source| CloudError::Start {
             what: "an HTTP client",
             source: std::io::Error::other(source),
@@ -223,7 +227,11 @@ impl LocalCloud {
     /// # Errors
     ///
     /// When moto does not answer.
-    pub async fn follow(&self, execution: &Execution, observe: impl FnMut(&Progress)) -> Result<Outcome, MotoError> {
+    pub async fn follow(
+        &self,
+        execution: &Execution,
+        observe: impl FnMut(&Progress),
+    ) -> Result<Outcome, MotoError> {
         executions::follow(&self.moto, execution, observe).await
     }
 
@@ -294,7 +302,10 @@ impl LocalCloud {
 
     /// What the load has got so far; nothing when the cloud has no load.
     pub fn load(&self) -> LoadStats {
-        self.load.as_ref().map(LoadGenerator::stats).unwrap_or_default()
+        self.load
+            .as_ref()
+            .map(LoadGenerator::stats)
+            .unwrap_or_default()
     }
 
     /// The versions that run or ran, with their requests and errors.
@@ -312,9 +323,17 @@ impl LocalCloud {
     /// # Errors
     ///
     /// When moto does not answer.
-    pub async fn first_bad_datapoint(&self, family: &str, since: Timestamp) -> Result<Option<Timestamp>, MotoError> {
+    pub async fn first_bad_datapoint(
+        &self,
+        family: &str,
+        since: Timestamp,
+    ) -> Result<Option<Timestamp>, MotoError> {
         let answers = self.answers(family, "5", since).await?;
-        Ok(answers.into_iter().filter(|(_, count)| *count > 0.0).map(|(at, _)| at).min())
+        Ok(answers
+            .into_iter()
+            .filter(|(_, count)| *count > 0.0)
+            .map(|(at, _)| at)
+            .min())
     }
 
     /// Stops everything and waits until nothing is left.
@@ -348,7 +367,12 @@ impl LocalCloud {
     }
 
     /// The datapoints of a family's answers of one class of codes.
-    async fn answers(&self, family: &str, class: &str, since: Timestamp) -> Result<Vec<(Timestamp, f64)>, MotoError> {
+    async fn answers(
+        &self,
+        family: &str,
+        class: &str,
+        since: Timestamp,
+    ) -> Result<Vec<(Timestamp, f64)>, MotoError> {
         let dimension = |name: &str, value: &str| json!({"Name": name, "Value": value});
         let period = i64::try_from(self.options.metric_period.as_secs().max(1)).unwrap_or(60);
         // Datapoints are stamped with the beginning of their period, which moto counts from the beginning of the window.
@@ -371,7 +395,10 @@ impl LocalCloud {
                 },
             }}],
         });
-        let answer = self.moto.call(Service::CloudWatch, "GetMetricData", &request).await?;
+        let answer = self
+            .moto
+            .call(Service::CloudWatch, "GetMetricData", &request)
+            .await?;
         let result = &answer["MetricDataResults"][0];
         let moments = result["Timestamps"].as_array().into_iter().flatten();
         let values = result["Values"].as_array().into_iter().flatten();
@@ -393,7 +420,11 @@ impl Programs {
     fn find(checkout: &Checkout) -> Result<Self, CloudError> {
         let installed = |name: &str| {
             let path = checkout.program(name);
-            if path.exists() { Ok(path) } else { Err(CloudError::NotInstalled(path)) }
+            if path.exists() {
+                Ok(path)
+            } else {
+                Err(CloudError::NotInstalled(path))
+            }
         };
         Ok(Self {
             moto: installed("moto_server")?,
@@ -431,7 +462,11 @@ async fn wait_for_moto(moto: &Moto, log: &Path) -> Result<(), CloudError> {
 fn new_run(runs: &Path) -> std::io::Result<PathBuf> {
     static COUNT: AtomicU32 = AtomicU32::new(1);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let run = runs.join(format!("{}-{}-{count}", Timestamp::now().as_second(), std::process::id()));
+    let run = runs.join(format!(
+        "{}-{}-{count}",
+        Timestamp::now().as_second(),
+        std::process::id()
+    ));
     std::fs::create_dir_all(&run)?;
     Ok(run)
 }

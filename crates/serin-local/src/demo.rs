@@ -31,6 +31,9 @@ pub enum DemoError {
         #[source]
         source: std::io::Error,
     },
+    /// A person stopped it.
+    #[error("stopped")]
+    Stopped,
     /// Everything ran, but something was not as it has to be.
     #[error("not as it has to be: {0}")]
     Unexpected(String),
@@ -38,25 +41,38 @@ pub enum DemoError {
 
 /// Runs scenarios one after the other in one cloud and reports what came of them.
 ///
-/// The cloud is stopped whatever happens; dropping the future, as on Ctrl-C, kills what it has started.
+/// The cloud is stopped whatever happens, also when `ended` comes about first, as on Ctrl-C.
 ///
 /// # Errors
 ///
 /// A [`DemoError`] when something did not run, or did not end as it has to.
-pub async fn run(scenarios: &[Scenario], json: Option<&Path>) -> Result<(), DemoError> {
+pub async fn run(
+    scenarios: &[Scenario],
+    json: Option<&Path>,
+    ended: impl Future<Output = ()>,
+) -> Result<(), DemoError> {
+    tokio::pin!(ended);
     let mut screen = Screen::of_this_output();
     screen.say("Starting a local cloud: moto, the functions, a service behind Envoy, and its load (less than a minute)");
-    let cloud = LocalCloud::start(CloudOptions::default()).await?;
-    let logs = cloud.logs().display().to_string();
-    let result = run_in(&cloud, scenarios, &mut screen).await;
+    let cloud = tokio::select! {
+        started = LocalCloud::start(CloudOptions::default()) => started?,
+        () = &mut ended => return Err(DemoError::Stopped),
+    };
+    let logs = cloud.logs().to_owned();
+    let result = tokio::select! {
+        result = run_in(&cloud, scenarios, &mut screen) => result,
+        () = &mut ended => Err(DemoError::Stopped),
+    };
     cloud.stop().await;
     // Gives the terminal back before anything is printed that should stay.
     drop(screen);
     let report = result?;
     print(&report);
     if let Some(path) = json {
-        let text = serde_json::to_string_pretty(&report).expect("a report has only keys that are text");
-        std::fs::write(path, text + "\n").map_err(|source| DemoError::Report {
+        let written = serde_json::to_string_pretty(&report)
+            .map_err(std::io::Error::from)
+            .and_then(|text| std::fs::write(path, text + "\n"));
+        written.map_err(|source| DemoError::Report {
             path: path.display().to_string(),
             source,
         })?;
@@ -67,13 +83,25 @@ pub async fn run(scenarios: &[Scenario], json: Option<&Path>) -> Result<(), Demo
         .flat_map(|scenario| scenario.unexpected.iter().map(String::as_str))
         .collect();
     if unexpected.is_empty() {
+        // Nobody asks for the logs of what went well.
+        let _ = std::fs::remove_dir_all(logs);
         return Ok(());
     }
-    Err(DemoError::Unexpected(format!("{}; the logs are in {logs}", unexpected.join("; "))))
+    Err(DemoError::Unexpected(format!(
+        "{}; the logs are in {}",
+        unexpected.join("; "),
+        logs.display()
+    )))
 }
 
-async fn run_in(cloud: &LocalCloud, scenarios: &[Scenario], screen: &mut Screen) -> Result<Report, DemoError> {
-    let mut report = Report { scenarios: Vec::new() };
+async fn run_in(
+    cloud: &LocalCloud,
+    scenarios: &[Scenario],
+    screen: &mut Screen,
+) -> Result<Report, DemoError> {
+    let mut report = Report {
+        scenarios: Vec::new(),
+    };
     for &scenario in scenarios {
         screen.say(&format!("\n{}: {}", scenario.name(), scenario.sentence()));
         let happened = scenario::run(cloud, scenario, |view| screen.show(view))

@@ -115,7 +115,9 @@ impl Outcome {
     /// Why it ended so, as one sentence.
     pub fn why(&self) -> String {
         let report = self.report().unwrap_or_default();
-        let said = ["why", "errorMessage"].iter().find_map(|member| report[*member].as_str());
+        let said = ["why", "errorMessage"]
+            .iter()
+            .find_map(|member| report[*member].as_str());
         match (said, &self.cause) {
             (Some(said), _) => said.to_owned(),
             (None, Some(cause)) => cause.clone(),
@@ -136,7 +138,10 @@ impl Outcome {
 
     /// The names of the states entered, oldest first.
     pub fn path(&self) -> Vec<&str> {
-        self.states.iter().map(|state| state.name.as_str()).collect()
+        self.states
+            .iter()
+            .map(|state| state.name.as_str())
+            .collect()
     }
 
     fn last_state(&self) -> Option<&str> {
@@ -154,24 +159,42 @@ pub struct Look {
 }
 
 /// Starts an execution with the input.
-pub(crate) async fn start(moto: &Moto, state_machine: &str, input: &Value) -> Result<Execution, MotoError> {
+pub(crate) async fn start(
+    moto: &Moto,
+    state_machine: &str,
+    input: &Value,
+) -> Result<Execution, MotoError> {
     let service = input["service"].as_str().unwrap_or("deployment");
     // Names of executions may be used once in ninety days.
     let name: String = format!("{service}-{}", Timestamp::now().as_millisecond())
         .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '-' })
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() || "-_".contains(letter) {
+                letter
+            } else {
+                '-'
+            }
+        })
         .collect();
-    let request = json!({"stateMachineArn": state_machine, "name": name, "input": input.to_string()});
-    let started = moto.call(Service::StepFunctions, "StartExecution", &request).await?;
+    let request =
+        json!({"stateMachineArn": state_machine, "name": name, "input": input.to_string()});
+    let started = moto
+        .call(Service::StepFunctions, "StartExecution", &request)
+        .await?;
     Ok(Execution {
-        arn: started["executionArn"].as_str().unwrap_or_default().to_owned(),
+        arn: started["executionArn"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
     })
 }
 
 /// Stops an execution. No Catch runs, as on AWS.
 pub(crate) async fn stop(moto: &Moto, execution: &Execution) -> Result<(), MotoError> {
-    let request = json!({"executionArn": execution.arn, "error": "Stopped", "cause": "stopped by a person"});
-    moto.call(Service::StepFunctions, "StopExecution", &request).await?;
+    let request =
+        json!({"executionArn": execution.arn, "error": "Stopped", "cause": "stopped by a person"});
+    moto.call(Service::StepFunctions, "StopExecution", &request)
+        .await?;
     Ok(())
 }
 
@@ -213,13 +236,16 @@ pub(crate) async fn look(moto: &Moto, execution: &Execution) -> Result<Look, Mot
 
 async fn describe(moto: &Moto, execution: &Execution) -> Result<Value, MotoError> {
     let request = json!({"executionArn": execution.arn});
-    moto.call(Service::StepFunctions, "DescribeExecution", &request).await
+    moto.call(Service::StepFunctions, "DescribeExecution", &request)
+        .await
 }
 
 /// Reads how far an execution has come.
 async fn progress(moto: &Moto, execution: &Execution) -> Result<Progress, MotoError> {
     let request = json!({"executionArn": execution.arn, "maxResults": 1000});
-    let history = moto.call(Service::StepFunctions, "GetExecutionHistory", &request).await?;
+    let history = moto
+        .call(Service::StepFunctions, "GetExecutionHistory", &request)
+        .await?;
     let mut progress = Progress::default();
     for event in history["events"].as_array().into_iter().flatten() {
         if let Some(name) = event["stateEnteredEventDetails"]["name"].as_str() {
@@ -246,7 +272,10 @@ fn newest_verdict(output: &str) -> Option<Value> {
 /// A moment as moto writes it: seconds, or text.
 pub(crate) fn moment(value: &Value) -> Timestamp {
     let parsed = match value {
-        #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970 fit")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "milliseconds since 1970 fit"
+        )]
         Value::Number(number) => number
             .as_f64()
             .and_then(|seconds| Timestamp::from_millisecond((seconds * 1000.0) as i64).ok()),
@@ -264,11 +293,14 @@ mod tests {
 
     fn outcome(status: &str, error: Option<&str>, cause: Option<&str>) -> Outcome {
         Outcome {
-            execution: Execution { arn: "arn".to_owned() },
+            execution: Execution {
+                arn: "arn".to_owned(),
+            },
             status: status.to_owned(),
             error: error.map(ToOwned::to_owned),
             cause: cause.map(ToOwned::to_owned),
-            output: (status == "SUCCEEDED").then(|| json!({"report": {"why": "all steps were healthy", "verdicts": [1]}})),
+            output: (status == "SUCCEEDED")
+                .then(|| json!({"report": {"why": "all steps were healthy", "verdicts": [1]}})),
             states: vec![StateEntered {
                 name: "Refused".to_owned(),
                 at: Timestamp::UNIX_EPOCH,
@@ -281,12 +313,32 @@ mod tests {
     #[test]
     fn an_outcome_is_read_from_output_and_from_cause() {
         let promoted = outcome("SUCCEEDED", None, None);
-        assert_eq!((promoted.ending(), promoted.why().as_str()), (Ending::Promoted, "all steps were healthy"));
+        assert_eq!(
+            (promoted.ending(), promoted.why().as_str()),
+            (Ending::Promoted, "all steps were healthy")
+        );
         assert_eq!(promoted.verdicts(), [json!(1)]);
-        let rolled_back = outcome("FAILED", Some("CanaryRolledBack"), Some(r#"{"why": "too many errors"}"#));
-        assert_eq!((rolled_back.ending(), rolled_back.why().as_str()), (Ending::RolledBack, "too many errors"));
-        let refused = outcome("FAILED", Some("InvalidRequest"), Some(r#"{"errorType": "InvalidRequest", "errorMessage": "no"}"#));
-        assert_eq!((refused.ending(), refused.why().as_str()), (Ending::Refused, "no"));
-        assert_eq!(outcome("ABORTED", None, None).ending(), Ending::NeedsAttention);
+        let rolled_back = outcome(
+            "FAILED",
+            Some("CanaryRolledBack"),
+            Some(r#"{"why": "too many errors"}"#),
+        );
+        assert_eq!(
+            (rolled_back.ending(), rolled_back.why().as_str()),
+            (Ending::RolledBack, "too many errors")
+        );
+        let refused = outcome(
+            "FAILED",
+            Some("InvalidRequest"),
+            Some(r#"{"errorType": "InvalidRequest", "errorMessage": "no"}"#),
+        );
+        assert_eq!(
+            (refused.ending(), refused.why().as_str()),
+            (Ending::Refused, "no")
+        );
+        assert_eq!(
+            outcome("ABORTED", None, None).ending(),
+            Ending::NeedsAttention
+        );
     }
 }

@@ -26,7 +26,7 @@ pub const FUNCTIONS: [&str; 6] = [
 ];
 
 /// How long an invocation may take, as the template says.
-pub const FUNCTION_TIME_OUT: Duration = Duration::from_secs(60);
+pub const FUNCTION_TIME_OUT: Duration = Duration::from_mins(1);
 
 /// How long the emulator may take to listen.
 const EMULATOR_UP_WITHIN: Duration = Duration::from_secs(30);
@@ -82,7 +82,10 @@ pub(crate) struct FunctionProcesses {
 
 impl FunctionProcesses {
     /// Starts the emulator and then every function.
-    pub(crate) async fn start(undertaker: &Arc<Undertaker>, config: FunctionsConfig<'_>) -> Result<Self, FunctionsError> {
+    pub(crate) async fn start(
+        undertaker: &Arc<Undertaker>,
+        config: FunctionsConfig<'_>,
+    ) -> Result<Self, FunctionsError> {
         if let Some(missing) = FUNCTIONS
             .iter()
             .map(|name| config.binaries.join(name))
@@ -97,21 +100,31 @@ impl FunctionProcesses {
         let port = free_port().map_err(program(config.cargo_lambda))?;
         let mut emulator = Command::new(config.cargo_lambda);
         emulator
-            .args(["lambda", "watch", "--only-lambda-apis", "--invoke-address", "127.0.0.1"])
+            .args([
+                "lambda",
+                "watch",
+                "--only-lambda-apis",
+                "--invoke-address",
+                "127.0.0.1",
+            ])
             .args(["--invoke-port", &port.to_string()])
             .current_dir(config.workspace);
         let log = config.logs.join("cargo-lambda.log");
         let emulator = undertaker
             .spawn(emulator, &log)
             .map_err(program(config.cargo_lambda))?;
-        wait_until_up(port).await.map_err(|()| FunctionsError::EmulatorDown(log))?;
+        wait_until_up(port)
+            .await
+            .map_err(|()| FunctionsError::EmulatorDown(log))?;
 
         let (halt, halted) = watch::channel(false);
         let mut functions = BTreeMap::new();
         let mut supervisors = vec![tokio::spawn(keep(emulator, halted.clone()))];
         for name in FUNCTIONS {
             let function = FunctionProcess {
-                invocation_url: format!("http://127.0.0.1:{port}/2015-03-31/functions/{name}/invocations"),
+                invocation_url: format!(
+                    "http://127.0.0.1:{port}/2015-03-31/functions/{name}/invocations"
+                ),
                 ends: watch::Sender::new(0),
                 replace: Arc::new(Notify::new()),
             };
@@ -122,7 +135,12 @@ impl FunctionProcesses {
                 log: config.logs.join(format!("{name}.log")),
             };
             let process = start.process().map_err(program(&start.program))?;
-            supervisors.push(tokio::spawn(supervise(process, start, function.clone(), halted.clone())));
+            supervisors.push(tokio::spawn(supervise(
+                process,
+                start,
+                function.clone(),
+                halted.clone(),
+            )));
             functions.insert(name.to_owned(), function);
         }
         Ok(Self {
@@ -210,7 +228,12 @@ impl Start {
 }
 
 /// Keeps a function running, as Lambda does: a process that ended is replaced.
-async fn supervise(mut process: Process, start: Start, function: FunctionProcess, mut halted: watch::Receiver<bool>) {
+async fn supervise(
+    mut process: Process,
+    start: Start,
+    function: FunctionProcess,
+    mut halted: watch::Receiver<bool>,
+) {
     loop {
         tokio::select! {
             () = until_halted(&mut halted) => {
@@ -245,10 +268,17 @@ async fn keep(mut process: Process, mut halted: watch::Receiver<bool>) {
 }
 
 /// What Lambda sets for a function, and what the template sets.
-fn environment(name: &str, port: u16, given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn environment(
+    name: &str,
+    port: u16,
+    given: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let mut environment = given.clone();
     let lambda = [
-        ("AWS_LAMBDA_RUNTIME_API", format!("http://127.0.0.1:{port}/.rt/{name}")),
+        (
+            "AWS_LAMBDA_RUNTIME_API",
+            format!("http://127.0.0.1:{port}/.rt/{name}"),
+        ),
         ("AWS_LAMBDA_FUNCTION_NAME", name.to_owned()),
         ("AWS_LAMBDA_FUNCTION_VERSION", "1".to_owned()),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256".to_owned()),
@@ -264,5 +294,7 @@ async fn wait_until_up(port: u16) -> Result<(), ()> {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(EMULATOR_UP_WITHIN, up).await.map_err(drop)
+    tokio::time::timeout(EMULATOR_UP_WITHIN, up)
+        .await
+        .map_err(drop)
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use serin_local::{Scenario, demo, running};
+use serin_local::demo::{self, DemoError};
+use serin_local::{Scenario, running};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The local cloud of Serin.
@@ -45,11 +46,14 @@ const STOPPED: u8 = 130;
 async fn main() -> ExitCode {
     let result: Result<(), Box<dyn Error>> = match Arguments::parse().command {
         Command::Demo { scenario, json } => {
-            let scenarios = if scenario.is_empty() { DEMO.to_vec() } else { scenario };
-            tokio::select! {
-                result = demo::run(&scenarios, json.as_deref()) => result.map_err(Into::into),
-                // What runs is dropped, and with it every process that was started.
-                () = told_to_end() => return ExitCode::from(STOPPED),
+            let scenarios = if scenario.is_empty() {
+                DEMO.to_vec()
+            } else {
+                scenario
+            };
+            match demo::run(&scenarios, json.as_deref(), told_to_end()).await {
+                Err(DemoError::Stopped) => return ExitCode::from(STOPPED),
+                result => result.map_err(Into::into),
             }
         }
         Command::Local => running::keep_up(told_to_end()).await.map_err(Into::into),

@@ -98,17 +98,28 @@ impl Moto {
         Ok(Self {
             base: base.trim_end_matches('/').to_owned(),
             region: region.to_owned(),
-            http: reqwest::Client::builder().no_proxy().timeout(TIME_OUT).build()?,
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .timeout(TIME_OUT)
+                .build()?,
         })
     }
 
     /// Calls an operation of a service that speaks JSON with a target header.
-    pub(crate) async fn call(&self, service: Service, operation: &str, request: &Value) -> Result<Value, MotoError> {
+    pub(crate) async fn call(
+        &self,
+        service: Service,
+        operation: &str,
+        request: &Value,
+    ) -> Result<Value, MotoError> {
         let built = self
             .http
             .post(format!("{}/", self.base))
             .header("content-type", service.content_type())
-            .header("x-amz-target", format!("{}.{operation}", service.target_prefix()))
+            .header(
+                "x-amz-target",
+                format!("{}.{operation}", service.target_prefix()),
+            )
             .header("authorization", self.authorization(service.scope()))
             .body(request.to_string());
         Self::send(operation, built).await
@@ -124,7 +135,11 @@ impl Moto {
     }
 
     /// Creates something in App Mesh, or updates it where the path names it.
-    pub(crate) async fn app_mesh_put(&self, path: &str, request: &Value) -> Result<Value, MotoError> {
+    pub(crate) async fn app_mesh_put(
+        &self,
+        path: &str,
+        request: &Value,
+    ) -> Result<Value, MotoError> {
         let built = self
             .http
             .put(format!("{}/v20190125{path}", self.base))
@@ -135,7 +150,11 @@ impl Moto {
     }
 
     /// Asks EC2, which speaks an older protocol, for the ids of all things of a kind: `DescribeSubnets` and `subnetId`.
-    pub(crate) async fn ec2_ids(&self, action: &str, element: &str) -> Result<Vec<String>, MotoError> {
+    pub(crate) async fn ec2_ids(
+        &self,
+        action: &str,
+        element: &str,
+    ) -> Result<Vec<String>, MotoError> {
         let request = self
             .http
             .post(format!("{}/", self.base))
@@ -168,7 +187,10 @@ impl Moto {
         Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
-    async fn exchange(operation: &str, request: reqwest::RequestBuilder) -> Result<String, MotoError> {
+    async fn exchange(
+        operation: &str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<String, MotoError> {
         let unreachable = |source| MotoError::Unreachable {
             operation: operation.to_owned(),
             source,

@@ -16,7 +16,8 @@ static NEXT: AtomicU16 = AtomicU16::new(0);
 /// Processes begin their searches at different places, so that two data planes that start together do not meet.
 pub(crate) fn free_port() -> std::io::Result<u16> {
     let length = RANGE.end - RANGE.start;
-    let begin = u16::try_from(std::process::id().wrapping_mul(7919) % u32::from(length)).unwrap_or_default();
+    let begin = u16::try_from(std::process::id().wrapping_mul(7919) % u32::from(length))
+        .unwrap_or_default();
     for _ in 0..length {
         let step = NEXT.fetch_add(1, Ordering::Relaxed) % length;
         let port = RANGE.start + (begin + step) % length;

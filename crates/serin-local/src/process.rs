@@ -53,10 +53,17 @@ impl Undertaker {
 
     /// Starts a program in a process group of its own, so that Ctrl-C in the terminal reaches us and not it, and writes
     /// what it prints into a file.
-    pub(crate) fn spawn(self: &Arc<Self>, command: std::process::Command, log: &Path) -> std::io::Result<Process> {
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        command: std::process::Command,
+        log: &Path,
+    ) -> std::io::Result<Process> {
         let mut command = tokio::process::Command::from(command);
         // A process that is started again goes on in the same file.
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)?;
         let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -64,7 +71,9 @@ impl Undertaker {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let id = child.id().expect("a process that was not waited for has an id");
+        let id = child
+            .id()
+            .expect("a process that was not waited for has an id");
         self.tell("add", id);
         Ok(Process {
             id,

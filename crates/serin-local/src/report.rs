@@ -32,13 +32,14 @@ pub struct ScenarioReport {
     pub requests: u64,
     /// How many of them failed.
     pub failed_requests: FailedRequests,
-    /// How often the functions called each operation of AWS.
+    /// How often the functions called each operation of AWS, such as `ecs:UpdateService`.
     pub aws_calls: BTreeMap<String, u64>,
     /// How many states were entered.
     pub state_transitions: usize,
     /// How often a function was invoked.
     pub lambda_invocations: usize,
-    /// How long the longest invocation took, and of which function.
+    /// How long the longest invocation took, and of which function. Only for a person.
+    #[serde(skip)]
     pub longest_lambda: Option<LongestLambda>,
     /// How long the deployment took.
     pub seconds: f64,
@@ -48,7 +49,8 @@ pub struct ScenarioReport {
     pub trace_left: Vec<String>,
     /// Every verdict, as the execution reports it.
     pub verdicts: Vec<Value>,
-    /// What is not as this scenario has to be; empty when all is well.
+    /// What is not as this scenario has to be; empty when all is well. Only for a person: a program judges by the rest.
+    #[serde(skip)]
     pub unexpected: Vec<String>,
     #[serde(skip)]
     scenario: Scenario,
@@ -65,8 +67,7 @@ pub struct FailedRequests {
 }
 
 /// The longest invocation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LongestLambda {
     /// The function.
     pub function: String,
@@ -91,10 +92,13 @@ impl ScenarioReport {
             aws_calls: happened.record.calls_by_operation(),
             state_transitions: outcome.transitions(),
             lambda_invocations: happened.record.invocations.len(),
-            longest_lambda: happened.record.longest_invocation().map(|longest| LongestLambda {
-                function: longest.function.clone(),
-                seconds: (longest.duration.as_secs_f64() * 1000.0).round() / 1000.0,
-            }),
+            longest_lambda: happened
+                .record
+                .longest_invocation()
+                .map(|longest| LongestLambda {
+                    function: longest.function.clone(),
+                    seconds: (longest.duration.as_secs_f64() * 1000.0).round() / 1000.0,
+                }),
             seconds: tenths(outcome.ended.duration_since(outcome.started).as_secs_f64()),
             seconds_from_first_bad_datapoint_to_stable: happened.seconds_to_stable.map(tenths),
             trace_left: happened.trace_left.clone(),
@@ -127,16 +131,37 @@ impl ScenarioReport {
             ),
         );
         if let Some(seconds) = self.seconds_from_first_bad_datapoint_to_stable {
-            line("back on stable", &format!("{seconds} s after the first bad datapoint"));
+            line(
+                "back on stable",
+                &format!("{seconds} s after the first bad datapoint"),
+            );
         }
         let calls: u64 = self.aws_calls.values().sum();
-        line("AWS calls", &format!("{calls}{}", most_frequent(&self.aws_calls)));
+        line(
+            "AWS calls",
+            &format!("{calls}{}", most_frequent(&self.aws_calls)),
+        );
         line("state transitions", &self.state_transitions.to_string());
         if let Some(longest) = &self.longest_lambda {
-            line("longest Lambda", &format!("{} s ({})", longest.seconds, longest.function));
+            line(
+                "longest Lambda",
+                &format!("{} s ({})", longest.seconds, longest.function),
+            );
         }
-        line("trace left", if self.trace_left.is_empty() { "none" } else { "" });
-        for (trace, mark) in self.trace_left.iter().map(|trace| (trace, "-")).chain(self.unexpected.iter().map(|fault| (fault, "!"))) {
+        line(
+            "trace left",
+            if self.trace_left.is_empty() {
+                "none"
+            } else {
+                ""
+            },
+        );
+        for (trace, mark) in self
+            .trace_left
+            .iter()
+            .map(|trace| (trace, "-"))
+            .chain(self.unexpected.iter().map(|fault| (fault, "!")))
+        {
             let _ = writeln!(text, "    {mark} {trace}");
         }
         text
@@ -148,7 +173,9 @@ fn unexpected(happened: &Happened) -> Vec<String> {
     let mut faults = Vec::new();
     let (ending, expected) = (happened.outcome.ending(), happened.scenario.expected());
     if ending != expected {
-        faults.push(format!("the deployment ended as {ending:?} and not as {expected:?}"));
+        faults.push(format!(
+            "the deployment ended as {ending:?} and not as {expected:?}"
+        ));
     }
     if happened.load.failed_by_deployment > 0 {
         faults.push(format!(
@@ -161,9 +188,15 @@ fn unexpected(happened: &Happened) -> Vec<String> {
         faults.push("the world is not as it has to be".to_owned());
     }
     if happened.scenario == Scenario::Second {
-        let error = happened.second.as_ref().and_then(|second| second.error.as_deref());
+        let error = happened
+            .second
+            .as_ref()
+            .and_then(|second| second.error.as_deref());
         if error != Some("AnotherDeploymentInProgress") {
-            faults.push(format!("the second deployment ended with {}", error.unwrap_or("no error")));
+            faults.push(format!(
+                "the second deployment ended with {}",
+                error.unwrap_or("no error")
+            ));
         }
     }
     faults

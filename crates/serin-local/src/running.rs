@@ -74,7 +74,9 @@ impl Drop for Announcement {
 /// A [`RunningError`] when it does not start.
 pub async fn keep_up(ended: impl Future<Output = ()>) -> Result<(), RunningError> {
     tokio::pin!(ended);
-    say("Starting a local cloud: moto, the functions, a service behind Envoy, and its load (less than a minute)");
+    say(
+        "Starting a local cloud: moto, the functions, a service behind Envoy, and its load (less than a minute)",
+    );
     let cloud = tokio::select! {
         started = LocalCloud::start(CloudOptions::default()) => started?,
         () = &mut ended => return Ok(()),
@@ -110,7 +112,7 @@ Deploy from another terminal, in any of these ways:
 
   cargo xtask local deploy crates/serin-local/scenarios/good.json
 
-  export AWS_ENDPOINT_URL={endpoint} AWS_REGION={REGION} AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local
+  export AWS_ENDPOINT_URL={endpoint} AWS_DEFAULT_REGION={REGION} AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local
   aws stepfunctions start-execution --state-machine-arn {machine} \
     --input file://crates/serin-local/scenarios/good.json
 
@@ -149,12 +151,19 @@ pub async fn deploy(file: &Path) -> Result<(), RunningError> {
     let (mut told, mut verdict) = (0, None);
     let outcome = executions::follow(&gateway, &execution, |progress| {
         for state in progress.states.iter().skip(told) {
-            say(&format!("{}  {}", state.at.strftime("%H:%M:%S"), state.name));
+            say(&format!(
+                "{}  {}",
+                state.at.strftime("%H:%M:%S"),
+                state.name
+            ));
         }
         told = progress.states.len();
         let sentence = progress.verdict_sentence().map(ToOwned::to_owned);
         if sentence != verdict {
-            say(&format!("            {}", sentence.as_deref().unwrap_or_default()));
+            say(&format!(
+                "            {}",
+                sentence.as_deref().unwrap_or_default()
+            ));
             verdict = sentence;
         }
     })

@@ -50,7 +50,9 @@ impl FromStr for Scenario {
         Self::ALL
             .into_iter()
             .find(|scenario| scenario.name() == name)
-            .ok_or_else(|| UnknownScenario { name: name.to_owned() })
+            .ok_or_else(|| UnknownScenario {
+                name: name.to_owned(),
+            })
     }
 }
 
@@ -201,13 +203,21 @@ async fn conclude(
         _ => before.world.differences(&after),
     };
     let record = cloud.calls().since(&before.mark);
-    let bad = cloud.first_bad_datapoint("checkout-canary", outcome.started).await?;
+    let bad = cloud
+        .first_bad_datapoint("checkout-canary", outcome.started)
+        .await?;
     let stable = record
         .calls
         .iter()
-        .find(|call| call.function.as_deref() == Some("rollback") && call.operation == "UpdateRoute" && call.succeeded())
+        .find(|call| {
+            call.function.as_deref() == Some("rollback")
+                && call.operation == "UpdateRoute"
+                && call.succeeded()
+        })
         .map(|call| call.at);
-    let seconds_to_stable = bad.zip(stable).map(|(bad, stable)| stable.duration_since(bad).as_secs_f64());
+    let seconds_to_stable = bad
+        .zip(stable)
+        .map(|(bad, stable)| stable.duration_since(bad).as_secs_f64());
     Ok(Happened {
         scenario,
         outcome,
@@ -224,7 +234,9 @@ async fn conclude(
 enum Meanwhile {
     Nothing,
     /// The metrics fall silent as soon as the canary is ready.
-    Silence { silent: bool },
+    Silence {
+        silent: bool,
+    },
     /// A second deployment is started as soon as the first has been planned.
     Second(Option<Execution>),
 }
@@ -234,11 +246,18 @@ impl Meanwhile {
         match scenario {
             Scenario::NoData => Self::Silence { silent: false },
             Scenario::Second => Self::Second(None),
-            Scenario::Good | Scenario::Bad | Scenario::Replace | Scenario::CrashLoop => Self::Nothing,
+            Scenario::Good | Scenario::Bad | Scenario::Replace | Scenario::CrashLoop => {
+                Self::Nothing
+            }
         }
     }
 
-    async fn act(&mut self, cloud: &LocalCloud, request: &Value, progress: &Progress) -> Result<(), MotoError> {
+    async fn act(
+        &mut self,
+        cloud: &LocalCloud,
+        request: &Value,
+        progress: &Progress,
+    ) -> Result<(), MotoError> {
         match self {
             Self::Silence { silent } if !*silent && progress.has_entered(SHIFT) => {
                 cloud.pause_metrics(true);
@@ -276,9 +295,9 @@ impl Meanwhile {
 fn since(now: Vec<VersionStats>, before: &[VersionStats]) -> Vec<VersionStats> {
     let mut now = now;
     for version in &mut now {
-        let earlier = before
-            .iter()
-            .find(|earlier| earlier.mesh == version.mesh && earlier.virtual_node == version.virtual_node);
+        let earlier = before.iter().find(|earlier| {
+            earlier.mesh == version.mesh && earlier.virtual_node == version.virtual_node
+        });
         if let Some(earlier) = earlier {
             version.requests = version.requests.saturating_sub(earlier.requests);
             version.errors = version.errors.saturating_sub(earlier.errors);

@@ -65,8 +65,15 @@ impl Screen {
         // A terminal that is gone is no reason to stop a deployment.
         let _ = match self {
             Self::Terminal => {
-                let _ = execute!(out, MoveTo(0, 0), Clear(ClearType::All));
-                write!(out, "{}", frame(view))
+                // Drawn over the last frame line by line, so that nothing flickers.
+                let frame =
+                    frame(view).replace('\n', &format!("{}\n", Clear(ClearType::UntilNewLine)));
+                write!(
+                    out,
+                    "{}{frame}{}",
+                    MoveTo(0, 0),
+                    Clear(ClearType::FromCursorDown)
+                )
             }
             Self::Lines(last) => write!(out, "{}", last.changes(view)),
         };
@@ -105,7 +112,11 @@ impl LastLine {
         }
         self.states = states.len();
         if self.split != view.split {
-            let _ = writeln!(lines, "{elapsed}    traffic: {}", shares(&view.split).join(", "));
+            let _ = writeln!(
+                lines,
+                "{elapsed}    traffic: {}",
+                shares(&view.split).join(", ")
+            );
             self.split.clone_from(&view.split);
         }
         let verdict = view.progress.verdict_sentence().map(ToOwned::to_owned);
@@ -126,12 +137,19 @@ impl LastLine {
 fn frame(view: &View<'_>) -> String {
     let mut text = String::new();
     let mut line = |line: &str| {
-        let _ = writeln!(text, "{line}\r");
+        let _ = writeln!(text, "{line}");
     };
-    line(&format!("Serin · {} · {}", view.scenario.name(), clock(view.elapsed)));
+    line(&format!(
+        "Serin · {} · {}",
+        view.scenario.name(),
+        clock(view.elapsed)
+    ));
     line(&format!("        {}", view.scenario.sentence()));
     line("");
-    line(&format!("  {}", view.progress.state().unwrap_or("Starting")));
+    line(&format!(
+        "  {}",
+        view.progress.state().unwrap_or("Starting")
+    ));
     line("");
     line(&format!("  {}", bar(&view.split)));
     line(&format!("  {}", shares(&view.split).join("   ")));
@@ -169,7 +187,12 @@ fn shares(split: &[(String, u32)]) -> Vec<String> {
     let whole: u32 = split.iter().map(|(_, weight)| weight).sum();
     split
         .iter()
-        .map(|(node, weight)| format!("{node} {} %", f64::from(weight * 1000 / whole.max(1)) / 10.0))
+        .map(|(node, weight)| {
+            format!(
+                "{node} {} %",
+                f64::from(weight * 1000 / whole.max(1)) / 10.0
+            )
+        })
         .collect()
 }
 
@@ -220,7 +243,10 @@ mod tests {
         View {
             scenario: Scenario::Bad,
             progress,
-            split: vec![("checkout".to_owned(), 90), ("checkout-canary".to_owned(), 10)],
+            split: vec![
+                ("checkout".to_owned(), 90),
+                ("checkout-canary".to_owned(), 10),
+            ],
             versions: vec![VersionStats {
                 mesh: "demo".to_owned(),
                 virtual_node: "checkout-canary".to_owned(),
@@ -238,7 +264,14 @@ mod tests {
     fn the_screen_shows_state_split_versions_verdict_and_time() {
         let progress = progress(&["Wait before the next check"], Some("too many errors"));
         let frame = frame(&view(&progress));
-        for part in ["1:23", "Wait before the next check", "checkout 90 %", "checkout-canary 10 %", "10.0 %", "too many errors"] {
+        for part in [
+            "1:23",
+            "Wait before the next check",
+            "checkout 90 %",
+            "checkout-canary 10 %",
+            "10.0 %",
+            "too many errors",
+        ] {
             assert!(frame.contains(part), "{part} is missing in\n{frame}");
         }
         assert_eq!(frame.matches('█').count(), 45);
@@ -251,8 +284,14 @@ mod tests {
         let early = progress(&["Plan the deployment"], None);
         assert_eq!(last.changes(&view(&early)).lines().count(), 2);
         assert_eq!(last.changes(&view(&early)), "");
-        let later = progress(&["Plan the deployment", "Create the canary"], Some("healthy"));
+        let later = progress(
+            &["Plan the deployment", "Create the canary"],
+            Some("healthy"),
+        );
         let lines = last.changes(&view(&later));
-        assert!(lines.contains("Create the canary") && lines.contains("verdict: healthy"), "{lines}");
+        assert!(
+            lines.contains("Create the canary") && lines.contains("verdict: healthy"),
+            "{lines}"
+        );
     }
 }

@@ -48,8 +48,11 @@ pub enum StackError {
 
 /// Makes the stack and returns the state machine's ARN.
 pub(crate) async fn create(moto: &Moto, definition: &Path) -> Result<String, StackError> {
-    moto.configure("/moto-api/config", &json!({"stepfunctions": {"execute_state_machine": true}}))
-        .await?;
+    moto.configure(
+        "/moto-api/config",
+        &json!({"stepfunctions": {"execute_state_machine": true}}),
+    )
+    .await?;
     create_ledger(moto).await?;
     let text = std::fs::read_to_string(definition).map_err(|source| StackError::Unreadable {
         path: definition.to_owned(),
@@ -64,8 +67,13 @@ pub(crate) async fn create(moto: &Moto, definition: &Path) -> Result<String, Sta
         "definition": text,
         "roleArn": format!("arn:aws:iam::{ACCOUNT}:role/serin-state-machine"),
     });
-    let created = moto.call(Service::StepFunctions, "CreateStateMachine", &request).await?;
-    Ok(created["stateMachineArn"].as_str().unwrap_or_default().to_owned())
+    let created = moto
+        .call(Service::StepFunctions, "CreateStateMachine", &request)
+        .await?;
+    Ok(created["stateMachineArn"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned())
 }
 
 async fn create_ledger(moto: &Moto) -> Result<(), MotoError> {
@@ -80,7 +88,8 @@ async fn create_ledger(moto: &Moto) -> Result<(), MotoError> {
         "TableName": LEDGER_TABLE,
         "TimeToLiveSpecification": {"AttributeName": "expiresAt", "Enabled": true},
     });
-    moto.call(Service::DynamoDb, "UpdateTimeToLive", &expiry).await?;
+    moto.call(Service::DynamoDb, "UpdateTimeToLive", &expiry)
+        .await?;
     Ok(())
 }
 

@@ -45,7 +45,12 @@ pub(crate) async fn create(moto: &Moto) -> Result<(), MotoError> {
 }
 
 async fn create_images(moto: &Moto) -> Result<(), MotoError> {
-    moto.call(Service::Ecr, "CreateRepository", &json!({"repositoryName": REPOSITORY})).await?;
+    moto.call(
+        Service::Ecr,
+        "CreateRepository",
+        &json!({"repositoryName": REPOSITORY}),
+    )
+    .await?;
     for tag in TAGS {
         let manifest = json!({
             "schemaVersion": 2,
@@ -69,15 +74,21 @@ async fn create_images(moto: &Moto) -> Result<(), MotoError> {
 
 /// A digest that no other tag has: the tag itself, in hexadecimal digits.
 fn digest(tag: &str) -> String {
-    let digits: String = tag.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let digits = tag
+        .bytes()
+        .fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"));
     format!("sha256:{digits:0>64}")
 }
 
 /// Makes the namespace and the service in Cloud Map; returns the service's ARN.
 async fn create_discovery(moto: &Moto) -> Result<String, MotoError> {
-    let namespace = json!({"Name": "demo.local", "CreatorRequestId": "demo.local", "Vpc": "vpc-0a1b2c3d"});
-    moto.call(Service::CloudMap, "CreatePrivateDnsNamespace", &namespace).await?;
-    let listed = moto.call(Service::CloudMap, "ListNamespaces", &json!({})).await?;
+    let namespace =
+        json!({"Name": "demo.local", "CreatorRequestId": "demo.local", "Vpc": "vpc-0a1b2c3d"});
+    moto.call(Service::CloudMap, "CreatePrivateDnsNamespace", &namespace)
+        .await?;
+    let listed = moto
+        .call(Service::CloudMap, "ListNamespaces", &json!({}))
+        .await?;
     let namespace = listed["Namespaces"][0]["Id"].clone();
     let service = json!({
         "Name": SERVICE,
@@ -87,13 +98,21 @@ async fn create_discovery(moto: &Moto) -> Result<String, MotoError> {
         "DnsConfig": {"NamespaceId": namespace, "RoutingPolicy": "MULTIVALUE", "DnsRecords": [{"Type": "A", "TTL": 10}]},
         "HealthCheckCustomConfig": {"FailureThreshold": 1},
     });
-    let created = moto.call(Service::CloudMap, "CreateService", &service).await?;
-    Ok(created["Service"]["Arn"].as_str().unwrap_or_default().to_owned())
+    let created = moto
+        .call(Service::CloudMap, "CreateService", &service)
+        .await?;
+    Ok(created["Service"]["Arn"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned())
 }
 
 async fn create_mesh(moto: &Moto) -> Result<(), MotoError> {
-    moto.app_mesh_put("/meshes", &json!({"meshName": MESH, "spec": {"egressFilter": {"type": "DROP_ALL"}}, "tags": []}))
-        .await?;
+    moto.app_mesh_put(
+        "/meshes",
+        &json!({"meshName": MESH, "spec": {"egressFilter": {"type": "DROP_ALL"}}, "tags": []}),
+    )
+    .await?;
     let node = json!({
         "virtualNodeName": SERVICE,
         "spec": {
@@ -110,13 +129,15 @@ async fn create_mesh(moto: &Moto) -> Result<(), MotoError> {
         },
         "tags": [{"key": "team", "value": "payments"}],
     });
-    moto.app_mesh_put(&format!("/meshes/{MESH}/virtualNodes"), &node).await?;
+    moto.app_mesh_put(&format!("/meshes/{MESH}/virtualNodes"), &node)
+        .await?;
     let router = json!({
         "virtualRouterName": SERVICE,
         "spec": {"listeners": [{"portMapping": {"port": 8080, "protocol": "http"}}]},
         "tags": [],
     });
-    moto.app_mesh_put(&format!("/meshes/{MESH}/virtualRouters"), &router).await?;
+    moto.app_mesh_put(&format!("/meshes/{MESH}/virtualRouters"), &router)
+        .await?;
     let route = json!({
         "routeName": SERVICE,
         "spec": {
@@ -135,14 +156,23 @@ async fn create_mesh(moto: &Moto) -> Result<(), MotoError> {
         },
         "tags": [{"key": "team", "value": "payments"}],
     });
-    moto.app_mesh_put(&format!("/meshes/{MESH}/virtualRouter/{SERVICE}/routes"), &route)
-        .await?;
+    moto.app_mesh_put(
+        &format!("/meshes/{MESH}/virtualRouter/{SERVICE}/routes"),
+        &route,
+    )
+    .await?;
     Ok(())
 }
 
 async fn create_service(moto: &Moto, registry: &str) -> Result<(), MotoError> {
-    moto.call(Service::Ecs, "CreateCluster", &json!({"clusterName": CLUSTER})).await?;
-    moto.call(Service::Ecs, "RegisterTaskDefinition", &task_definition()).await?;
+    moto.call(
+        Service::Ecs,
+        "CreateCluster",
+        &json!({"clusterName": CLUSTER}),
+    )
+    .await?;
+    moto.call(Service::Ecs, "RegisterTaskDefinition", &task_definition())
+        .await?;
     // Moto has a default network, and refuses one that does not exist.
     let subnets = moto.ec2_ids("DescribeSubnets", "subnetId").await?;
     let security_groups = moto.ec2_ids("DescribeSecurityGroups", "groupId").await?;
@@ -167,7 +197,8 @@ async fn create_service(moto: &Moto, registry: &str) -> Result<(), MotoError> {
 }
 
 fn task_definition() -> Value {
-    let envoy_image = "840364872350.dkr.ecr.us-east-1.amazonaws.com/aws-appmesh-envoy:v1.29.12.1-prod";
+    let envoy_image =
+        "840364872350.dkr.ecr.us-east-1.amazonaws.com/aws-appmesh-envoy:v1.29.12.1-prod";
     json!({
         "family": SERVICE,
         "networkMode": "awsvpc",
@@ -238,11 +269,16 @@ impl WorldSnapshot {
 
     /// What is different in `later`, one sentence for each thing; empty when nothing is.
     pub fn differences(&self, later: &Self) -> Vec<String> {
-        let gone = self.things.iter().filter_map(|(name, before)| match later.things.get(name) {
-            None => Some(format!("{name} is gone")),
-            Some(after) if after != before => Some(format!("{name} was {before} and is {after}")),
-            Some(_) => None,
-        });
+        let gone = self
+            .things
+            .iter()
+            .filter_map(|(name, before)| match later.things.get(name) {
+                None => Some(format!("{name} is gone")),
+                Some(after) if after != before => {
+                    Some(format!("{name} was {before} and is {after}"))
+                }
+                Some(_) => None,
+            });
         let left = later
             .things
             .keys()
@@ -323,53 +359,112 @@ fn family(task_definition: &str) -> Option<&str> {
     Some(name.rsplit_once(':')?.0)
 }
 
-async fn look_at_meshes(moto: &Moto, things: &mut BTreeMap<String, Value>) -> Result<(), MotoError> {
-    let nodes = moto.app_mesh(&format!("/meshes/{MESH}/virtualNodes")).await?;
+async fn look_at_meshes(
+    moto: &Moto,
+    things: &mut BTreeMap<String, Value>,
+) -> Result<(), MotoError> {
+    let nodes = moto
+        .app_mesh(&format!("/meshes/{MESH}/virtualNodes"))
+        .await?;
     for node in names(&nodes["virtualNodes"], "virtualNodeName") {
         let path = format!("/meshes/{MESH}/virtualNodes/{}", percent_encode(&node));
         let described = moto.app_mesh(&path).await?;
-        things.insert(format!("virtual node {MESH}/{node}"), described["spec"].clone());
+        things.insert(
+            format!("virtual node {MESH}/{node}"),
+            described["spec"].clone(),
+        );
     }
-    let routers = moto.app_mesh(&format!("/meshes/{MESH}/virtualRouters")).await?;
+    let routers = moto
+        .app_mesh(&format!("/meshes/{MESH}/virtualRouters"))
+        .await?;
     for router in names(&routers["virtualRouters"], "virtualRouterName") {
-        let path = format!("/meshes/{MESH}/virtualRouter/{}/routes", percent_encode(&router));
+        let path = format!(
+            "/meshes/{MESH}/virtualRouter/{}/routes",
+            percent_encode(&router)
+        );
         for route in names(&moto.app_mesh(&path).await?["routes"], "routeName") {
-            let described = moto.app_mesh(&format!("{path}/{}", percent_encode(&route))).await?;
-            things.insert(format!("route {MESH}/{router}/{route}"), described["spec"].clone());
+            let described = moto
+                .app_mesh(&format!("{path}/{}", percent_encode(&route)))
+                .await?;
+            things.insert(
+                format!("route {MESH}/{router}/{route}"),
+                described["spec"].clone(),
+            );
         }
     }
     Ok(())
 }
 
-async fn look_at_discovery(moto: &Moto, things: &mut BTreeMap<String, Value>) -> Result<(), MotoError> {
-    let listed = moto.call(Service::CloudMap, "ListServices", &json!({})).await?;
+async fn look_at_discovery(
+    moto: &Moto,
+    things: &mut BTreeMap<String, Value>,
+) -> Result<(), MotoError> {
+    let listed = moto
+        .call(Service::CloudMap, "ListServices", &json!({}))
+        .await?;
     for service in listed["Services"].as_array().into_iter().flatten() {
         let name = service["Name"].as_str().unwrap_or_default();
-        let kept = members(service, &["Id", "DnsConfig", "HealthCheckConfig", "HealthCheckCustomConfig", "Description"]);
+        let kept = members(
+            service,
+            &[
+                "Id",
+                "DnsConfig",
+                "HealthCheckConfig",
+                "HealthCheckCustomConfig",
+                "Description",
+            ],
+        );
         things.insert(format!("Cloud Map service {name}"), kept);
     }
     Ok(())
 }
 
-async fn look_at_services(moto: &Moto, things: &mut BTreeMap<String, Value>) -> Result<(), MotoError> {
-    let listed = moto.call(Service::Ecs, "ListServices", &json!({"cluster": CLUSTER})).await?;
+async fn look_at_services(
+    moto: &Moto,
+    things: &mut BTreeMap<String, Value>,
+) -> Result<(), MotoError> {
+    let listed = moto
+        .call(Service::Ecs, "ListServices", &json!({"cluster": CLUSTER}))
+        .await?;
     let arns = listed["serviceArns"].clone();
     if arns.as_array().is_some_and(|arns| !arns.is_empty()) {
         let question = json!({"cluster": CLUSTER, "services": arns, "include": ["TAGS"]});
-        let described = moto.call(Service::Ecs, "DescribeServices", &question).await?;
+        let described = moto
+            .call(Service::Ecs, "DescribeServices", &question)
+            .await?;
         let services = described["services"].as_array().into_iter().flatten();
         for service in services.filter(|service| service["status"] != "INACTIVE") {
             let name = service["serviceName"].as_str().unwrap_or_default();
             let kept = members(
                 service,
-                &["taskDefinition", "desiredCount", "serviceRegistries", "loadBalancers", "networkConfiguration", "tags"],
+                &[
+                    "taskDefinition",
+                    "desiredCount",
+                    "serviceRegistries",
+                    "loadBalancers",
+                    "networkConfiguration",
+                    "tags",
+                ],
             );
             things.insert(format!("ECS service {CLUSTER}/{name}"), kept);
         }
     }
-    let listed = moto.call(Service::Ecs, "ListTaskDefinitions", &json!({"status": "ACTIVE"})).await?;
-    for arn in listed["taskDefinitionArns"].as_array().into_iter().flatten() {
-        let name = arn.as_str().and_then(|arn| arn.rsplit('/').next()).unwrap_or_default();
+    let listed = moto
+        .call(
+            Service::Ecs,
+            "ListTaskDefinitions",
+            &json!({"status": "ACTIVE"}),
+        )
+        .await?;
+    for arn in listed["taskDefinitionArns"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        let name = arn
+            .as_str()
+            .and_then(|arn| arn.rsplit('/').next())
+            .unwrap_or_default();
         things.insert(format!("{TASK_DEFINITION}{name}"), Value::Null);
     }
     Ok(())
@@ -377,7 +472,8 @@ async fn look_at_services(moto: &Moto, things: &mut BTreeMap<String, Value>) -> 
 
 fn names(list: &Value, member: &str) -> Vec<String> {
     let list = list.as_array().into_iter().flatten();
-    list.filter_map(|entry| entry[member].as_str().map(ToOwned::to_owned)).collect()
+    list.filter_map(|entry| entry[member].as_str().map(ToOwned::to_owned))
+        .collect()
 }
 
 fn members(of: &Value, names: &[&str]) -> Value {
@@ -393,10 +489,15 @@ fn members(of: &Value, names: &[&str]) -> Value {
 pub(crate) async fn split(moto: &Moto) -> Result<Vec<(String, u32)>, MotoError> {
     let path = format!("/meshes/{MESH}/virtualRouter/{SERVICE}/routes/{SERVICE}");
     let route = moto.app_mesh(&path).await?;
-    let targets = route["spec"]["httpRoute"]["action"]["weightedTargets"].as_array().into_iter().flatten();
+    let targets = route["spec"]["httpRoute"]["action"]["weightedTargets"]
+        .as_array()
+        .into_iter()
+        .flatten();
     Ok(targets
         .filter_map(|target| {
-            let weight = target["weight"].as_u64().and_then(|weight| u32::try_from(weight).ok());
+            let weight = target["weight"]
+                .as_u64()
+                .and_then(|weight| u32::try_from(weight).ok());
             Some((target["virtualNode"].as_str()?.to_owned(), weight?))
         })
         .collect())
@@ -443,16 +544,32 @@ mod tests {
     #[test]
     fn a_promotion_may_change_the_version_and_nothing_else() {
         let (before, mut after) = (version("checkout", 1), version("checkout", 2));
-        assert_eq!(before.differences_after_promotion(&after), Vec::<String>::new());
-        after.things.insert("task definition checkout-canary:1".to_owned(), Value::Null);
-        assert_eq!(before.differences_after_promotion(&after), ["task definition checkout-canary:1 is left"]);
+        assert_eq!(
+            before.differences_after_promotion(&after),
+            Vec::<String>::new()
+        );
+        after
+            .things
+            .insert("task definition checkout-canary:1".to_owned(), Value::Null);
+        assert_eq!(
+            before.differences_after_promotion(&after),
+            ["task definition checkout-canary:1 is left"]
+        );
     }
 
     #[test]
     fn a_replacement_leaves_as_many_things_as_there_were() {
         let (before, mut after) = (version("checkout", 1), version("checkout-canary", 1));
-        assert_eq!(before.differences_after_replacement(&after), Vec::<String>::new());
-        after.things.insert("task definition checkout:1".to_owned(), Value::Null);
-        assert_eq!(before.differences_after_replacement(&after), ["of task definition there was 1 and is 2"]);
+        assert_eq!(
+            before.differences_after_replacement(&after),
+            Vec::<String>::new()
+        );
+        after
+            .things
+            .insert("task definition checkout:1".to_owned(), Value::Null);
+        assert_eq!(
+            before.differences_after_replacement(&after),
+            ["of task definition there was 1 and is 2"]
+        );
     }
 }

@@ -273,8 +273,9 @@ async fn a_node_that_a_route_still_names_is_not_deleted() {
     let scene = Scene::new().await;
     scene.created(1).await;
     scene.aws.router.shift(&scene.deployment, Weight::ZERO, percent(5.0)).await.unwrap();
-    let sentence = refusal(scene.aws.router.tear_down(&scene.deployment, Side::Canary).await);
-    assert!(sentence.contains(&scene.record().canary_node) && sentence.contains("still in use"), "{sentence}");
+    let removal = scene.aws.router.tear_down(&scene.deployment, Side::Canary).await.unwrap();
+    let Removal::Going(what) = removal else { panic!("it is gone") };
+    assert!(what.contains(&scene.record().canary_node) && what.contains("stop naming"), "{what}");
     let traces = scene.aws.router.traces(&scene.deployment).await.unwrap();
     assert_eq!(traces.len(), 3);
     assert!(traces[0].command.starts_with("aws appmesh update-route"));

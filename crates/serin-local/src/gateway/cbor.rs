@@ -68,7 +68,8 @@ pub(crate) fn to_json(body: &[u8]) -> Result<Json, CborError> {
 pub(crate) fn from_json(body: &[u8]) -> Vec<u8> {
     let json: Json = serde_json::from_slice(body).unwrap_or_else(|_| Json::Object(Map::new()));
     let mut bytes = Vec::new();
-    ciborium::into_writer(&cbor_of(&json, Kind::Plain), &mut bytes).expect("writing to memory does not fail");
+    ciborium::into_writer(&cbor_of(&json, Kind::Plain), &mut bytes)
+        .expect("writing to memory does not fail");
     bytes
 }
 
@@ -109,12 +110,16 @@ fn json_of(value: Cbor) -> Result<Json, CborError> {
             .map(Json::Number)
             .ok_or_else(|| CborError::Untranslatable(value.to_string()))?,
         Cbor::Tag(MOMENT, moment) => json_of(*moment)?,
-        Cbor::Array(values) => Json::Array(values.into_iter().map(json_of).collect::<Result<_, _>>()?),
+        Cbor::Array(values) => {
+            Json::Array(values.into_iter().map(json_of).collect::<Result<_, _>>()?)
+        }
         Cbor::Map(members) => {
             let mut object = Map::with_capacity(members.len());
             for (name, value) in members {
                 let Cbor::Text(name) = name else {
-                    return Err(CborError::Untranslatable(format!("a member named {name:?}")));
+                    return Err(CborError::Untranslatable(format!(
+                        "a member named {name:?}"
+                    )));
                 };
                 object.insert(name, json_of(value)?);
             }
@@ -128,7 +133,9 @@ fn cbor_of(value: &Json, kind: Kind) -> Cbor {
     match value {
         Json::Null => Cbor::Null,
         Json::Bool(value) => Cbor::Bool(*value),
-        Json::Array(values) => Cbor::Array(values.iter().map(|value| cbor_of(value, kind)).collect()),
+        Json::Array(values) => {
+            Cbor::Array(values.iter().map(|value| cbor_of(value, kind)).collect())
+        }
         Json::Object(members) => Cbor::Map(
             members
                 .iter()
@@ -174,7 +181,10 @@ mod tests {
     #[test]
     fn a_request_becomes_json_and_its_moments_become_numbers() {
         let request = Cbor::Map(vec![
-            (text("StartTime"), Cbor::Tag(1, Box::new(Cbor::Float(1_700_000_000.5)))),
+            (
+                text("StartTime"),
+                Cbor::Tag(1, Box::new(Cbor::Float(1_700_000_000.5))),
+            ),
             (text("MaxDatapoints"), Cbor::Integer(5.into())),
         ]);
         let mut body = Vec::new();
@@ -189,14 +199,21 @@ mod tests {
     #[test]
     fn an_answers_moments_and_floats_are_what_the_sdk_reads() {
         let answer = json!({"MetricDataResults": [{"Id": "m1", "Timestamps": [1_700_000_000, "2023-11-14T22:13:20Z"], "Values": [0, 2.5]}]});
-        let value: Cbor = ciborium::from_reader(&from_json(answer.to_string().as_bytes())[..]).unwrap();
+        let value: Cbor =
+            ciborium::from_reader(&from_json(answer.to_string().as_bytes())[..]).unwrap();
         let moment = Cbor::Tag(1, Box::new(Cbor::Float(1_700_000_000.0)));
         let expected = Cbor::Map(vec![(
             text("MetricDataResults"),
             Cbor::Array(vec![Cbor::Map(vec![
                 (text("Id"), text("m1")),
-                (text("Timestamps"), Cbor::Array(vec![moment.clone(), moment])),
-                (text("Values"), Cbor::Array(vec![Cbor::Float(0.0), Cbor::Float(2.5)])),
+                (
+                    text("Timestamps"),
+                    Cbor::Array(vec![moment.clone(), moment]),
+                ),
+                (
+                    text("Values"),
+                    Cbor::Array(vec![Cbor::Float(0.0), Cbor::Float(2.5)]),
+                ),
             ])]),
         )]);
         assert_eq!(value, expected);

@@ -89,7 +89,8 @@ impl Fault {
     }
 
     fn meets(&self, operation: &str, function: Option<&str>) -> bool {
-        self.operation == operation && (self.function.is_none() || self.function.as_deref() == function)
+        self.operation == operation
+            && (self.function.is_none() || self.function.as_deref() == function)
     }
 }
 
@@ -117,7 +118,9 @@ impl Faults {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Fault>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -128,7 +131,12 @@ mod tests {
     #[test]
     fn a_fault_meets_the_call_it_was_made_for_and_no_other() {
         let faults = Faults::default();
-        faults.add(Fault::on("UpdateRoute").by("shift-weight").nth(2).with(Effect::LoseAnswer));
+        faults.add(
+            Fault::on("UpdateRoute")
+                .by("shift-weight")
+                .nth(2)
+                .with(Effect::LoseAnswer),
+        );
         assert!(faults.meet("UpdateRoute", Some("rollback")).is_none());
         assert!(faults.meet("UpdateRoute", Some("shift-weight")).is_none());
         assert!(faults.meet("DescribeRoute", Some("shift-weight")).is_none());

@@ -20,7 +20,9 @@ impl FunctionError {
     pub(super) fn named(name: &str, message: &str) -> Self {
         Self {
             name: name.to_owned(),
-            body: json!({"errorType": name, "errorMessage": message}).to_string().into(),
+            body: json!({"errorType": name, "errorMessage": message})
+                .to_string()
+                .into(),
         }
     }
 
@@ -80,16 +82,26 @@ pub(super) async fn run(
         return Ok(body);
     }
     let text = String::from_utf8_lossy(&body).into_owned();
-    Err(FunctionError::reported(body).unwrap_or_else(|| FunctionError::named("Lambda.Unknown", &text)))
+    Err(FunctionError::reported(body)
+        .unwrap_or_else(|| FunctionError::named("Lambda.Unknown", &text)))
 }
 
 /// The answer of Lambda's API: a function's error is a 200 with a header that says so.
 pub(super) fn answer(result: Result<Bytes, FunctionError>) -> ApiResponse {
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        "x-amz-executed-version",
+        HeaderValue::from_static("$LATEST"),
+    );
     let body = result.unwrap_or_else(|error| {
-        headers.insert("x-amz-function-error", HeaderValue::from_static("Unhandled"));
+        headers.insert(
+            "x-amz-function-error",
+            HeaderValue::from_static("Unhandled"),
+        );
         error.body
     });
     ApiResponse {
@@ -108,8 +120,14 @@ mod tests {
     fn a_function_is_found_by_name_and_by_arn() {
         let cases = [
             ("rollback", "rollback"),
-            ("arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Ashift-weight", "shift-weight"),
-            ("arn:aws:lambda:us-east-1:123456789012:function:cleanup:live", "cleanup"),
+            (
+                "arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Ashift-weight",
+                "shift-weight",
+            ),
+            (
+                "arn:aws:lambda:us-east-1:123456789012:function:cleanup:live",
+                "cleanup",
+            ),
         ];
         for (name, expected) in cases {
             let path = format!("/2015-03-31/functions/{name}/invocations");

@@ -10,6 +10,8 @@ mod invocation;
 mod operation;
 mod record;
 mod repair;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -80,7 +82,9 @@ impl Gateway {
             ecs: OnceLock::new(),
             functions: OnceLock::new(),
         });
-        let app = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        let app = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&shared));
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(async move {
             tokio::select! {
@@ -150,6 +154,17 @@ struct ApiRequest {
     body: Bytes,
 }
 
+impl ApiRequest {
+    /// The same request with its body repaired, if it is JSON.
+    fn repaired_by(mut self, repair: fn(&mut Value)) -> Self {
+        if let Ok(mut body) = serde_json::from_slice::<Value>(&self.body) {
+            repair(&mut body);
+            self.body = body.to_string().into();
+        }
+        self
+    }
+}
+
 /// What is answered to it.
 struct ApiResponse {
     status: StatusCode,
@@ -163,7 +178,10 @@ impl ApiResponse {
     fn error(status: u16, name: &str, message: &str) -> Self {
         let body = json!({"__type": name, "message": message}).to_string();
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/x-amz-json-1.1"),
+        );
         if let Ok(name) = HeaderValue::from_str(name) {
             headers.insert("x-amzn-errortype", name);
         }
@@ -200,18 +218,20 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     }
     let request = ApiRequest {
         method: parts.method,
-        path_and_query: parts.uri.path_and_query().map_or(path.clone(), ToString::to_string),
+        path_and_query: parts
+            .uri
+            .path_and_query()
+            .map_or(path.clone(), ToString::to_string),
         headers: parts.headers,
         body,
     };
-    match cbor::target(&path) {
-        Some(target) => shared.call_in_cbor(&target, request).await,
-        None => {
-            let operation = Operation::of(&request.method, &path, &request.headers);
-            shared.call(&operation, request).await
-        }
-    }
-    .into_response()
+    let response = if let Some(target) = cbor::target(&path) {
+        shared.call_in_cbor(&target, request).await
+    } else {
+        let operation = Operation::of(&request.method, &path, &request.headers);
+        shared.call(&operation, request).await
+    };
+    response.into_response()
 }
 
 impl Shared {
@@ -220,7 +240,7 @@ impl Shared {
         let operation = Operation::from_target(target);
         let mut response = match cbor::to_json(&request.body) {
             Ok(json) => {
-                request.path_and_query = "/".to_owned();
+                "/".clone_into(&mut request.path_and_query);
                 request.headers.remove(header::ACCEPT);
                 request.headers.remove(cbor::PROTOCOL.0);
                 request.headers.insert(
@@ -236,9 +256,10 @@ impl Shared {
             Err(error) => ApiResponse::error(400, "SerializationException", &error.to_string()),
         };
         response.body = cbor::from_json(&response.body).into();
-        response
-            .headers
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/cbor"));
+        response.headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/cbor"),
+        );
         response
             .headers
             .insert(cbor::PROTOCOL.0, HeaderValue::from_static(cbor::PROTOCOL.1));
@@ -250,9 +271,11 @@ impl Shared {
         let (at, started) = (Timestamp::now(), Instant::now());
         let function = operation::caller(&request.headers);
         let response = match self.faults.meet(&operation.name, function.as_deref()) {
-            Some(Effect::Refuse { status, error, message }) => {
-                ApiResponse::error(status, &error, &message).injected()
-            }
+            Some(Effect::Refuse {
+                status,
+                error,
+                message,
+            }) => ApiResponse::error(status, &error, &message).injected(),
             Some(Effect::LoseAnswer) => {
                 self.perform(operation, request).await;
                 ApiResponse::error(503, "ServiceUnavailable", "the answer was lost").injected()
@@ -280,19 +303,23 @@ impl Shared {
         match (operation.service.as_str(), self.ecs.get()) {
             ("ecs", Some(ecs)) => self.ask_ecs(ecs, operation, request).await,
             ("appmesh", _) => self.ask_app_mesh(request).await,
+            ("states", _) if operation.name == "StartExecution" => {
+                let request = request.repaired_by(repair::start_execution_request);
+                self.pass_on(request).await
+            }
             _ => self.pass_on(request).await,
         }
     }
 
-    async fn ask_app_mesh(&self, mut request: ApiRequest) -> ApiResponse {
-        if let Ok(mut question) = serde_json::from_slice::<Value>(&request.body) {
-            repair::app_mesh_request(&mut question);
-            request.body = question.to_string().into();
-        }
+    async fn ask_app_mesh(&self, request: ApiRequest) -> ApiResponse {
+        let request = request.repaired_by(repair::app_mesh_request);
         let mut response = self.pass_on(request).await;
         if let Ok(mut answer) = serde_json::from_slice::<Value>(&response.body) {
             response.status = repair::app_mesh_answer(response.status, &mut answer);
-            if let Some(name) = answer["__type"].as_str().and_then(|name| HeaderValue::from_str(name).ok()) {
+            if let Some(name) = answer["__type"]
+                .as_str()
+                .and_then(|name| HeaderValue::from_str(name).ok())
+            {
                 response.headers.insert("x-amzn-errortype", name);
             }
             response.body = answer.to_string().into();
@@ -300,11 +327,19 @@ impl Shared {
         response
     }
 
-    async fn ask_ecs(&self, ecs: &EcsRuntime, operation: &Operation, request: ApiRequest) -> ApiResponse {
+    async fn ask_ecs(
+        &self,
+        ecs: &EcsRuntime,
+        operation: &Operation,
+        request: ApiRequest,
+    ) -> ApiResponse {
         let question: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
         if let Some(answer) = ecs.answer(&operation.name, &question) {
             let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/x-amz-json-1.1"),
+            );
             return ApiResponse {
                 status: StatusCode::OK,
                 headers,
@@ -330,14 +365,22 @@ impl Shared {
         }
         let sent = self
             .http
-            .request(request.method, format!("{}{}", self.moto, request.path_and_query))
+            .request(
+                request.method,
+                format!("{}{}", self.moto, request.path_and_query),
+            )
             .headers(headers)
-            .timeout(Duration::from_secs(60))
+            .timeout(Duration::from_mins(1))
             .body(request.body)
             .send()
             .await;
-        let unavailable =
-            |error: reqwest::Error| ApiResponse::error(503, "ServiceUnavailable", &format!("moto did not answer: {error}"));
+        let unavailable = |error: reqwest::Error| {
+            ApiResponse::error(
+                503,
+                "ServiceUnavailable",
+                &format!("moto did not answer: {error}"),
+            )
+        };
         let response = match sent {
             Ok(response) => response,
             Err(error) => return unavailable(error),
@@ -362,10 +405,15 @@ impl Shared {
     async fn invoke(&self, function: &str, body: Bytes) -> ApiResponse {
         let (at, started) = (Timestamp::now(), Instant::now());
         let result = match self.faults.meet("Invoke", Some(function)) {
-            Some(Effect::Refuse { error, message, .. }) => Err(invocation::FunctionError::named(&error, &message)),
+            Some(Effect::Refuse { error, message, .. }) => {
+                Err(invocation::FunctionError::named(&error, &message))
+            }
             Some(Effect::LoseAnswer) => {
                 let _ = self.run(function, body).await;
-                Err(invocation::FunctionError::named("Lambda.Unknown", "the answer was lost"))
+                Err(invocation::FunctionError::named(
+                    "Lambda.Unknown",
+                    "the answer was lost",
+                ))
             }
             Some(Effect::Delay(duration)) => {
                 tokio::time::sleep(duration).await;

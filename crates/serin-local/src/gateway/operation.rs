@@ -77,7 +77,11 @@ fn app_mesh_operation(method: &Method, path: &str) -> &'static str {
         ),
         ["meshes", _, "virtualRouters", ..] => (
             ["ListVirtualRouters", "CreateVirtualRouter"],
-            ["DescribeVirtualRouter", "UpdateVirtualRouter", "DeleteVirtualRouter"],
+            [
+                "DescribeVirtualRouter",
+                "UpdateVirtualRouter",
+                "DeleteVirtualRouter",
+            ],
         ),
         ["meshes", _, "virtualRouter", _, "routes", ..] => (
             ["ListRoutes", "CreateRoute"],
@@ -85,12 +89,16 @@ fn app_mesh_operation(method: &Method, path: &str) -> &'static str {
         ),
         ["meshes", _, "virtualNodes", ..] => (
             ["ListVirtualNodes", "CreateVirtualNode"],
-            ["DescribeVirtualNode", "UpdateVirtualNode", "DeleteVirtualNode"],
+            [
+                "DescribeVirtualNode",
+                "UpdateVirtualNode",
+                "DeleteVirtualNode",
+            ],
         ),
         _ => return "unknown",
     };
     // A path names one thing when it ends with a name: meshes/{name}, meshes/{mesh}/virtualNodes/{name}, ...
-    let names_one = parts.len() % 2 == 0;
+    let names_one = parts.len().is_multiple_of(2);
     match (names_one, method.as_str()) {
         (false, "GET") => many[0],
         (false, "PUT") => many[1],
@@ -125,17 +133,42 @@ mod tests {
     #[test]
     fn app_mesh_paths_are_named_as_its_operations() {
         let cases = [
-            (Method::GET, "meshes/demo/virtualRouters", "ListVirtualRouters"),
-            (Method::GET, "meshes/demo/virtualRouter/checkout/routes", "ListRoutes"),
-            (Method::GET, "meshes/demo/virtualRouter/checkout/routes/checkout", "DescribeRoute"),
-            (Method::PUT, "meshes/demo/virtualRouter/checkout/routes/checkout", "UpdateRoute"),
+            (
+                Method::GET,
+                "meshes/demo/virtualRouters",
+                "ListVirtualRouters",
+            ),
+            (
+                Method::GET,
+                "meshes/demo/virtualRouter/checkout/routes",
+                "ListRoutes",
+            ),
+            (
+                Method::GET,
+                "meshes/demo/virtualRouter/checkout/routes/checkout",
+                "DescribeRoute",
+            ),
+            (
+                Method::PUT,
+                "meshes/demo/virtualRouter/checkout/routes/checkout",
+                "UpdateRoute",
+            ),
             (Method::PUT, "meshes/demo/virtualNodes", "CreateVirtualNode"),
-            (Method::DELETE, "meshes/demo/virtualNodes/checkout-canary", "DeleteVirtualNode"),
+            (
+                Method::DELETE,
+                "meshes/demo/virtualNodes/checkout-canary",
+                "DeleteVirtualNode",
+            ),
             (Method::GET, "tags", "ListTagsForResource"),
         ];
         for (method, path, expected) in cases {
-            let operation = Operation::of(&method, &format!("/v20190125/{path}"), &HeaderMap::new());
-            assert_eq!(operation, Operation::new("appmesh", expected), "{method} {path}");
+            let operation =
+                Operation::of(&method, &format!("/v20190125/{path}"), &HeaderMap::new());
+            assert_eq!(
+                operation,
+                Operation::new("appmesh", expected),
+                "{method} {path}"
+            );
         }
     }
 

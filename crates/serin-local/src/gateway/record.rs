@@ -55,18 +55,21 @@ pub struct Record {
 }
 
 impl Record {
-    /// How often the functions called each operation.
+    /// How often the functions called each operation, under the name that IAM gives it: `ecs:CreateService`.
     pub fn calls_by_operation(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
         for call in self.calls.iter().filter(|call| call.function.is_some()) {
-            *counts.entry(call.operation.clone()).or_default() += 1;
+            let operation = format!("{}:{}", call.service, call.operation);
+            *counts.entry(operation).or_default() += 1;
         }
         counts
     }
 
     /// The invocation that took longest.
     pub fn longest_invocation(&self) -> Option<&Invocation> {
-        self.invocations.iter().max_by_key(|invocation| invocation.duration)
+        self.invocations
+            .iter()
+            .max_by_key(|invocation| invocation.duration)
     }
 
     /// What came after an earlier look at the same record.
@@ -116,7 +119,10 @@ impl Recorder {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Record) -> T) -> T {
-        let mut record = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut record = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         act(&mut record)
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Only forms are repaired: what was asked and what moto says stay what they are.
 
+use std::hash::{BuildHasher, RandomState};
+
 use axum::http::StatusCode;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -10,8 +12,21 @@ use serde_json::{Value, json};
 /// Repairs a request to App Mesh in place: moto insists on the attributes of a Cloud Map discovery, which AWS does not
 /// and the SDK leaves out when there are none.
 pub(super) fn app_mesh_request(request: &mut Value) {
-    if let Some(Value::Object(discovery)) = request.pointer_mut("/spec/serviceDiscovery/awsCloudMap") {
+    if let Some(Value::Object(discovery)) =
+        request.pointer_mut("/spec/serviceDiscovery/awsCloudMap")
+    {
         discovery.entry("attributes").or_insert_with(|| json!([]));
+    }
+}
+
+/// Repairs a request to start an execution in place: AWS makes up a name for one that has none, moto calls it `None`.
+pub(super) fn start_execution_request(request: &mut Value) {
+    if let Value::Object(members) = request {
+        members.entry("name").or_insert_with(|| {
+            // Each of these states is random.
+            let [first, second] = [(), ()].map(|()| RandomState::new().hash_one(()));
+            json!(format!("{first:016x}-{second:016x}"))
+        });
     }
 }
 
@@ -65,21 +80,36 @@ mod tests {
     use axum::http::StatusCode;
     use serde_json::json;
 
-    use super::{app_mesh_answer, app_mesh_request};
+    use super::{app_mesh_answer, app_mesh_request, start_execution_request};
 
     #[test]
     fn moments_become_seconds() {
-        let mut answer = json!({"metadata": {"createdAt": "21/11/2026, 03:23:28", "version": 1}, "spec": {}});
+        let mut answer =
+            json!({"metadata": {"createdAt": "21/11/2026, 03:23:28", "version": 1}, "spec": {}});
         assert_eq!(app_mesh_answer(StatusCode::OK, &mut answer), StatusCode::OK);
-        assert_eq!(answer, json!({"metadata": {"createdAt": 1_795_231_408, "version": 1}, "spec": {}}));
+        assert_eq!(
+            answer,
+            json!({"metadata": {"createdAt": 1_795_231_408, "version": 1}, "spec": {}})
+        );
     }
 
     #[test]
     fn a_discovery_without_attributes_gets_none() {
-        let mut request = json!({"spec": {"serviceDiscovery": {"awsCloudMap": {"serviceName": "a"}}}});
+        let mut request =
+            json!({"spec": {"serviceDiscovery": {"awsCloudMap": {"serviceName": "a"}}}});
         app_mesh_request(&mut request);
         let discovery = &request["spec"]["serviceDiscovery"]["awsCloudMap"];
         assert_eq!(*discovery, json!({"serviceName": "a", "attributes": []}));
+    }
+
+    #[test]
+    fn an_execution_without_a_name_gets_one_of_its_own() {
+        let (mut first, mut second, mut named) = (json!({}), json!({}), json!({"name": "mine"}));
+        for request in [&mut first, &mut second, &mut named] {
+            start_execution_request(request);
+        }
+        assert_ne!(first["name"], second["name"]);
+        assert_eq!(named["name"], "mine");
     }
 
     #[test]
@@ -90,7 +120,10 @@ mod tests {
             ("MissingRequiredField", "BadRequestException", 400),
         ] {
             let mut answer = json!({"__type": moto, "message": "the message"});
-            assert_eq!(app_mesh_answer(StatusCode::BAD_REQUEST, &mut answer).as_u16(), status);
+            assert_eq!(
+                app_mesh_answer(StatusCode::BAD_REQUEST, &mut answer).as_u16(),
+                status
+            );
             assert_eq!(answer, json!({"__type": aws, "message": "the message"}));
         }
     }
