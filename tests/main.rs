@@ -4,7 +4,7 @@
 //! - `simulation`: the real state machine and the real steps, on AWS in memory, in virtual time;
 //! - `end_to_end`: the same in the local cloud, in real time and with real traffic.
 #![recursion_limit = "256"] // a whole deployment is one deep future
-#![expect(clippy::unwrap_used, clippy::large_futures, reason = "all of this is test, and a test may take some memory")]
+#![expect(clippy::unwrap_used, reason = "all of this is test")]
 
 mod contracts;
 mod end_to_end;

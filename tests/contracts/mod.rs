@@ -25,12 +25,36 @@ pub(crate) struct Step {
 
 /// The steps, in the order of a deployment's life.
 pub(crate) const STEPS: [Step; 6] = [
-    Step { name: "plan-deployment", verb: "Plan", errors: plan_deployment::PlanDeploymentError::VARIANTS },
-    Step { name: "create-canary", verb: "Create", errors: create_canary::CreateCanaryError::VARIANTS },
-    Step { name: "shift-weight", verb: "Shift", errors: shift_weight::ShiftWeightError::VARIANTS },
-    Step { name: "health-check", verb: "Check", errors: health_check::HealthCheckError::VARIANTS },
-    Step { name: "cleanup", verb: "Clean up", errors: cleanup::CleanupError::VARIANTS },
-    Step { name: "rollback", verb: "Roll back", errors: rollback::RollbackError::VARIANTS },
+    Step {
+        name: "plan-deployment",
+        verb: "Plan",
+        errors: plan_deployment::PlanDeploymentError::VARIANTS,
+    },
+    Step {
+        name: "create-canary",
+        verb: "Create",
+        errors: create_canary::CreateCanaryError::VARIANTS,
+    },
+    Step {
+        name: "shift-weight",
+        verb: "Shift",
+        errors: shift_weight::ShiftWeightError::VARIANTS,
+    },
+    Step {
+        name: "health-check",
+        verb: "Check",
+        errors: health_check::HealthCheckError::VARIANTS,
+    },
+    Step {
+        name: "cleanup",
+        verb: "Clean up",
+        errors: cleanup::CleanupError::VARIANTS,
+    },
+    Step {
+        name: "rollback",
+        verb: "Roll back",
+        errors: rollback::RollbackError::VARIANTS,
+    },
 ];
 
 impl Step {
@@ -41,7 +65,10 @@ impl Step {
 
     /// `ShiftWeight`.
     pub(crate) fn pascal(&self) -> String {
-        self.name.split('-').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
+        self.name
+            .split('-')
+            .map(|word| word[..1].to_uppercase() + &word[1..])
+            .collect()
     }
 
     /// The name in the state machine of the function's ARN.
@@ -52,7 +79,9 @@ impl Step {
 
 /// The root of the repository.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the root")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ is in the root")
 }
 
 /// A file, by its path from the root.
@@ -67,7 +96,11 @@ pub(crate) fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
-        for entry in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
+        for entry in folder
+            .read_dir()
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+        {
             let name = entry.file_name().unwrap().to_string_lossy().into_owned();
             if entry.is_dir() && name != "target" && !name.starts_with('.') {
                 folders.push(entry);
@@ -82,9 +115,25 @@ pub(crate) fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
 
 /// The Rust files below a folder that are part of the product, each without its tests.
 pub(crate) fn product_sources(folder: &str) -> Vec<(PathBuf, String)> {
-    let is_test = |file: &PathBuf| file.iter().any(|part| part == "tests" || part == "tests.rs");
-    let sources = files(folder, ".rs").into_iter().filter(|file| !is_test(file));
-    sources.map(|file| (file.clone(), read(&file).split("#[cfg(test)]").next().unwrap_or_default().to_owned())).collect()
+    let is_test = |file: &PathBuf| {
+        file.iter()
+            .any(|part| part == "tests" || part == "tests.rs")
+    };
+    let sources = files(folder, ".rs")
+        .into_iter()
+        .filter(|file| !is_test(file));
+    sources
+        .map(|file| {
+            (
+                file.clone(),
+                read(&file)
+                    .split("#[cfg(test)]")
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+            )
+        })
+        .collect()
 }
 
 /// The text of the state machine.
@@ -99,27 +148,41 @@ pub(crate) fn definition() -> Value {
 
 /// The states by name.
 pub(crate) fn states() -> BTreeMap<String, Value> {
-    definition()["States"].as_object().unwrap().clone().into_iter().collect()
+    definition()["States"]
+        .as_object()
+        .unwrap()
+        .clone()
+        .into_iter()
+        .collect()
 }
 
 /// The states of one type.
 pub(crate) fn states_of(kind: &str) -> BTreeMap<String, Value> {
-    states().into_iter().filter(|(_, state)| state["Type"] == kind).collect()
+    states()
+        .into_iter()
+        .filter(|(_, state)| state["Type"] == kind)
+        .collect()
 }
 
 /// The step that a task calls.
 #[track_caller]
 pub(crate) fn step_of(task: &Value) -> &'static Step {
     let resource = task["Resource"].as_str().unwrap();
-    let found = STEPS.iter().find(|step| resource == format!("${{{}}}", step.substitution()));
+    let found = STEPS
+        .iter()
+        .find(|step| resource == format!("${{{}}}", step.substitution()));
     found.unwrap_or_else(|| panic!("no step has the function {resource}"))
 }
 
 /// The task of a step and its name.
 #[track_caller]
 pub(crate) fn task_of(step: &Step) -> (String, Value) {
-    let mut tasks = states_of("Task").into_iter().filter(|(_, task)| step_of(task).name == step.name);
-    let task = tasks.next().unwrap_or_else(|| panic!("no state calls {}", step.name));
+    let mut tasks = states_of("Task")
+        .into_iter()
+        .filter(|(_, task)| step_of(task).name == step.name);
+    let task = tasks
+        .next()
+        .unwrap_or_else(|| panic!("no state calls {}", step.name));
     assert!(tasks.next().is_none(), "two states call {}", step.name);
     task
 }
@@ -127,5 +190,9 @@ pub(crate) fn task_of(step: &Step) -> (String, Value) {
 /// The texts of a list.
 #[track_caller]
 pub(crate) fn texts(list: &Value) -> Vec<&str> {
-    list.as_array().unwrap_or_else(|| panic!("{list} is no list")).iter().map(|text| text.as_str().unwrap()).collect()
+    list.as_array()
+        .unwrap_or_else(|| panic!("{list} is no list"))
+        .iter()
+        .map(|text| text.as_str().unwrap())
+        .collect()
 }

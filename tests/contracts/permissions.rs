@@ -21,26 +21,73 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     (
         "fleet",
         "ensure_canary_definition",
-        &["ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition", "ecs:TagResource", "iam:PassRole"],
+        &[
+            "ecs:DescribeTaskDefinition",
+            "ecs:RegisterTaskDefinition",
+            "ecs:TagResource",
+            "iam:PassRole",
+        ],
     ),
-    ("fleet", "ensure_canary_service", &["ecs:DescribeServices", "ecs:CreateService", "ecs:TagResource", "iam:PassRole"]),
+    (
+        "fleet",
+        "ensure_canary_service",
+        &[
+            "ecs:DescribeServices",
+            "ecs:CreateService",
+            "ecs:TagResource",
+            "iam:PassRole",
+        ],
+    ),
     ("fleet", "observe", &["ecs:DescribeServices"]),
-    ("fleet", "stopped_tasks", &["ecs:ListTasks", "ecs:DescribeTasks"]),
+    (
+        "fleet",
+        "stopped_tasks",
+        &["ecs:ListTasks", "ecs:DescribeTasks"],
+    ),
     ("fleet", "resize", &["ecs:UpdateService"]),
     (
         "fleet",
         "ensure_promoted_definition",
-        &["ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition", "ecs:TagResource", "iam:PassRole"],
+        &[
+            "ecs:DescribeTaskDefinition",
+            "ecs:RegisterTaskDefinition",
+            "ecs:TagResource",
+            "iam:PassRole",
+        ],
     ),
-    ("fleet", "update_stable", &["ecs:DescribeServices", "ecs:UpdateService", "iam:PassRole"]),
-    ("fleet", "remove_service", &["ecs:DescribeServices", "ecs:UpdateService", "ecs:DeleteService"]),
-    ("fleet", "retire_definition", &["ecs:DescribeTaskDefinition", "ecs:DeregisterTaskDefinition"]),
+    (
+        "fleet",
+        "update_stable",
+        &["ecs:DescribeServices", "ecs:UpdateService", "iam:PassRole"],
+    ),
+    (
+        "fleet",
+        "remove_service",
+        &[
+            "ecs:DescribeServices",
+            "ecs:UpdateService",
+            "ecs:DeleteService",
+        ],
+    ),
+    (
+        "fleet",
+        "retire_definition",
+        &["ecs:DescribeTaskDefinition", "ecs:DeregisterTaskDefinition"],
+    ),
     (
         "fleet",
         "retire_promoted_definition",
-        &["ecs:DescribeServices", "ecs:DescribeTaskDefinition", "ecs:DeregisterTaskDefinition"],
+        &[
+            "ecs:DescribeServices",
+            "ecs:DescribeTaskDefinition",
+            "ecs:DeregisterTaskDefinition",
+        ],
     ),
-    ("fleet", "traces", &["ecs:DescribeServices", "ecs:DescribeTaskDefinition"]),
+    (
+        "fleet",
+        "traces",
+        &["ecs:DescribeServices", "ecs:DescribeTaskDefinition"],
+    ),
     (
         "router",
         "discover",
@@ -70,28 +117,69 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     (
         "router",
         "healthy_targets",
-        &["servicediscovery:GetInstancesHealthStatus", "servicediscovery:GetService", "servicediscovery:ListInstances"],
+        &[
+            "servicediscovery:GetInstancesHealthStatus",
+            "servicediscovery:GetService",
+            "servicediscovery:ListInstances",
+        ],
     ),
-    ("router", "shift", &["appmesh:DescribeRoute", "appmesh:UpdateRoute"]),
+    (
+        "router",
+        "shift",
+        &["appmesh:DescribeRoute", "appmesh:UpdateRoute"],
+    ),
     ("router", "verify", &["appmesh:DescribeRoute"]),
-    ("router", "settle", &["appmesh:DescribeRoute", "appmesh:UpdateRoute"]),
-    ("router", "tear_down", &["appmesh:DeleteVirtualNode", "servicediscovery:ListServices", "servicediscovery:DeleteService"]),
-    ("router", "traces", &["appmesh:DescribeRoute", "appmesh:DescribeVirtualNode", "servicediscovery:ListServices"]),
+    (
+        "router",
+        "settle",
+        &["appmesh:DescribeRoute", "appmesh:UpdateRoute"],
+    ),
+    (
+        "router",
+        "tear_down",
+        &[
+            "appmesh:DeleteVirtualNode",
+            "servicediscovery:ListServices",
+            "servicediscovery:DeleteService",
+        ],
+    ),
+    (
+        "router",
+        "traces",
+        &[
+            "appmesh:DescribeRoute",
+            "appmesh:DescribeVirtualNode",
+            "servicediscovery:ListServices",
+        ],
+    ),
     ("router", "commands_to_stable", &[]),
     ("signals", "measure", &["cloudwatch:GetMetricData"]),
     ("signals", "alarms", &["cloudwatch:DescribeAlarms"]),
-    ("ledger", "lock", &["dynamodb:UpdateItem", "dynamodb:GetItem"]),
+    (
+        "ledger",
+        "lock",
+        &["dynamodb:UpdateItem", "dynamodb:GetItem"],
+    ),
     ("ledger", "unlock", &["dynamodb:UpdateItem"]),
     ("ledger", "record", &["dynamodb:PutItem"]),
     ("ledger", "find", &["dynamodb:GetItem"]),
     ("ledger", "phase", &["dynamodb:GetItem"]),
-    ("ledger", "enter", &["dynamodb:UpdateItem", "dynamodb:GetItem"]),
+    (
+        "ledger",
+        "enter",
+        &["dynamodb:UpdateItem", "dynamodb:GetItem"],
+    ),
     ("ledger", "close", &["dynamodb:UpdateItem"]),
     ("ledger", "execution_status", &["states:DescribeExecution"]),
 ];
 
 /// Needed beside the operation itself: tags on what is created, roles for the tasks.
-const NO_OPERATIONS: [&str; 4] = ["ecs:TagResource", "appmesh:TagResource", "servicediscovery:TagResource", "iam:PassRole"];
+const NO_OPERATIONS: [&str; 4] = [
+    "ecs:TagResource",
+    "appmesh:TagResource",
+    "servicediscovery:TagResource",
+    "iam:PassRole",
+];
 
 /// The actions for which AWS knows no resource, or none that exists before the call.
 const WITHOUT_RESOURCE: [&str; 8] = [
@@ -120,14 +208,24 @@ const SERVICES: [(&str, &str); 7] = [
 fn needed(step: &Step) -> BTreeSet<&'static str> {
     // Without white space, so that a call that is written over several lines is found.
     let sources = product_sources(&format!("functions/{}/src", step.name));
-    let text: String = sources.iter().flat_map(|(_, text)| text.split_whitespace()).collect();
-    let called = NEEDS.iter().filter(|(port, method, _)| text.contains(&format!("{port}.{method}(")));
-    called.flat_map(|(_, _, actions)| actions.iter().copied()).collect()
+    let text: String = sources
+        .iter()
+        .flat_map(|(_, text)| text.split_whitespace())
+        .collect();
+    let called = NEEDS
+        .iter()
+        .filter(|(port, method, _)| text.contains(&format!("{port}.{method}(")));
+    called
+        .flat_map(|(_, _, actions)| actions.iter().copied())
+        .collect()
 }
 
 /// The action that a call of an operation is, the service as the adapters name it.
 pub(crate) fn action(service: &str, operation: &str) -> String {
-    let (_, prefix) = SERVICES.iter().find(|(name, _)| *name == service).expect("a service that the adapters know");
+    let (_, prefix) = SERVICES
+        .iter()
+        .find(|(name, _)| *name == service)
+        .expect("a service that the adapters know");
     format!("{prefix}:{operation}")
 }
 
@@ -138,26 +236,42 @@ pub(crate) fn granted_actions(step: &Step) -> BTreeSet<String> {
 
 /// The statements of a step's function.
 fn granted(step: &Step) -> Vec<Value> {
-    statements(&resources_of("AWS::Serverless::Function")[&format!("{}Function", step.pascal())]["Properties"])
+    statements(
+        &resources_of("AWS::Serverless::Function")[&format!("{}Function", step.pascal())]["Properties"],
+    )
 }
 
 /// The actions of a statement.
 fn actions(statement: &Value) -> Vec<String> {
-    one_or_many(&statement["Action"]).into_iter().map(|action| action.as_str().unwrap().to_owned()).collect()
+    one_or_many(&statement["Action"])
+        .into_iter()
+        .map(|action| action.as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
 fn the_table_has_every_method_of_every_port() {
     let ports = read("crates/serin/src/ports.rs");
     let mut declared = BTreeSet::new();
-    for (name, port) in [("Fleet", "fleet"), ("TrafficRouter", "router"), ("HealthSignals", "signals"), ("Ledger", "ledger")] {
+    for (name, port) in [
+        ("Fleet", "fleet"),
+        ("TrafficRouter", "router"),
+        ("HealthSignals", "signals"),
+        ("Ledger", "ledger"),
+    ] {
         let (_, body) = ports.split_once(&format!("pub trait {name} {{\n")).unwrap();
         let (body, _) = body.split_once("\n}\n").unwrap();
-        for line in body.lines().filter_map(|line| line.trim_start().split_once("fn ")) {
+        for line in body
+            .lines()
+            .filter_map(|line| line.trim_start().split_once("fn "))
+        {
             declared.insert((port, line.1.split('(').next().unwrap().to_owned()));
         }
     }
-    let table: BTreeSet<_> = NEEDS.iter().map(|(port, method, _)| (*port, (*method).to_owned())).collect();
+    let table: BTreeSet<_> = NEEDS
+        .iter()
+        .map(|(port, method, _)| (*port, (*method).to_owned()))
+        .collect();
     assert_eq!(table, declared);
 }
 
@@ -167,14 +281,31 @@ fn the_table_has_every_operation_that_the_adapters_call() {
     for (_, product) in product_sources("crates/serin-aws/src") {
         for literal in product.split('"') {
             for (service, prefix) in SERVICES {
-                let operation = literal.strip_prefix(service).and_then(|rest| rest.strip_prefix(' '));
-                let is_name = |name: &&str| name.starts_with(char::is_uppercase) && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-                called.extend(operation.filter(is_name).map(|operation| format!("{prefix}:{operation}")));
+                let operation = literal
+                    .strip_prefix(service)
+                    .and_then(|rest| rest.strip_prefix(' '));
+                let is_name = |name: &&str| {
+                    name.starts_with(char::is_uppercase)
+                        && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+                };
+                called.extend(
+                    operation
+                        .filter(is_name)
+                        .map(|operation| format!("{prefix}:{operation}")),
+                );
             }
         }
     }
-    let table = NEEDS.iter().flat_map(|(_, _, actions)| actions.iter().copied());
-    assert_eq!(table.filter(|action| !NO_OPERATIONS.contains(action)).map(str::to_owned).collect::<BTreeSet<_>>(), called);
+    let table = NEEDS
+        .iter()
+        .flat_map(|(_, _, actions)| actions.iter().copied());
+    assert_eq!(
+        table
+            .filter(|action| !NO_OPERATIONS.contains(action))
+            .map(str::to_owned)
+            .collect::<BTreeSet<_>>(),
+        called
+    );
 }
 
 #[test]
@@ -182,18 +313,37 @@ fn every_function_may_do_what_its_step_does_and_nothing_else() {
     for step in &STEPS {
         let granted = granted_actions(step);
         let needed: BTreeSet<_> = needed(step).into_iter().map(str::to_owned).collect();
-        assert_eq!(granted, needed, "{}: granted on the left, needed on the right", step.name);
+        assert_eq!(
+            granted, needed,
+            "{}: granted on the left, needed on the right",
+            step.name
+        );
     }
 }
 
 #[test]
 fn what_the_canary_is_made_of_bears_its_name_and_nothing_else_may_be_made() {
-    let id = DeploymentId::of(&ExecutionArn::new("arn:aws:states:eu-west-1:1:execution:serin:one"));
-    assert!(["checkout", &"x".repeat(300)].iter().all(|stable| canary_name(stable, &id, 255).contains("-canary-")));
-    let made = [("ecs:CreateService", "service/*-canary-*"), ("appmesh:CreateVirtualNode", "virtualNode/*-canary-*")];
+    let id = DeploymentId::of(&ExecutionArn::new(
+        "arn:aws:states:eu-west-1:1:execution:serin:one",
+    ));
+    assert!(
+        ["checkout", &"x".repeat(300)]
+            .iter()
+            .all(|stable| canary_name(stable, &id, 255).contains("-canary-"))
+    );
+    let made = [
+        ("ecs:CreateService", "service/*-canary-*"),
+        ("appmesh:CreateVirtualNode", "virtualNode/*-canary-*"),
+    ];
     for (action, pattern) in made {
-        let statement = granted(&STEPS[1]).into_iter().find(|statement| actions(statement).contains(&action.to_owned())).unwrap();
-        let first = one_or_many(&statement["Resource"])[0]["!Sub"].as_str().unwrap().to_owned();
+        let statement = granted(&STEPS[1])
+            .into_iter()
+            .find(|statement| actions(statement).contains(&action.to_owned()))
+            .unwrap();
+        let first = one_or_many(&statement["Resource"])[0]["!Sub"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert!(first.ends_with(pattern), "{action}: {first}");
     }
 }
@@ -201,15 +351,28 @@ fn what_the_canary_is_made_of_bears_its_name_and_nothing_else_may_be_made() {
 #[test]
 fn the_rollback_needs_no_permission_to_create_anything() {
     let rollback = needed(&STEPS[5]);
-    assert!(rollback.iter().all(|action| !action.contains(":Create") && !action.contains(":Register")), "{rollback:?}");
+    assert!(
+        rollback
+            .iter()
+            .all(|action| !action.contains(":Create") && !action.contains(":Register")),
+        "{rollback:?}"
+    );
 }
 
 #[test]
 fn roles_are_passed_to_the_tasks_of_ecs_only() {
     for step in &STEPS {
-        for statement in granted(step).iter().filter(|statement| actions(statement).contains(&"iam:PassRole".to_owned())) {
+        for statement in granted(step)
+            .iter()
+            .filter(|statement| actions(statement).contains(&"iam:PassRole".to_owned()))
+        {
             assert_eq!(actions(statement), ["iam:PassRole"], "{}", step.name);
-            assert_eq!(statement["Condition"]["StringEquals"]["iam:PassedToService"], "ecs-tasks.amazonaws.com", "{}", step.name);
+            assert_eq!(
+                statement["Condition"]["StringEquals"]["iam:PassedToService"],
+                "ecs-tasks.amazonaws.com",
+                "{}",
+                step.name
+            );
         }
     }
 }
@@ -221,7 +384,12 @@ fn what_is_granted_on_everything_knows_no_resource() {
             assert_eq!(statement["Effect"], "Allow");
             let everywhere = one_or_many(&statement["Resource"]).contains(&Value::from("*"));
             for action in actions(&statement) {
-                assert_eq!(everywhere, WITHOUT_RESOURCE.contains(&action.as_str()), "{}: {action}", step.name);
+                assert_eq!(
+                    everywhere,
+                    WITHOUT_RESOURCE.contains(&action.as_str()),
+                    "{}: {action}",
+                    step.name
+                );
                 assert!(!action.contains('*'), "{}: {action}", step.name);
             }
         }

@@ -32,9 +32,16 @@ const PASSING_ERRORS: [&str; 3] = ["AwsThrottled", "AwsUnavailable", "WeightNotR
 /// The states that may come after this one; with those that a `Catch` names, if `caught`.
 fn nexts(state: &Value, caught: bool) -> Vec<&str> {
     let choices = state["Choices"].as_array().into_iter().flatten();
-    let catches = state["Catch"].as_array().into_iter().flatten().filter(|_| caught);
+    let catches = state["Catch"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|_| caught);
     let rules = choices.chain(catches).map(|rule| &rule["Next"]);
-    rules.chain([&state["Next"], &state["Default"]]).filter_map(Value::as_str).collect()
+    rules
+        .chain([&state["Next"], &state["Default"]])
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 /// All states that can come after `start` and `start` itself, without entering `closed`.
@@ -52,7 +59,10 @@ fn reachable(start: &str, closed: &str) -> BTreeSet<String> {
 
 fn kinds(names: &BTreeSet<String>) -> BTreeSet<String> {
     let states = states();
-    names.iter().map(|name| states[name]["Type"].as_str().unwrap().to_owned()).collect()
+    names
+        .iter()
+        .map(|name| states[name]["Type"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn retries(task: &Value) -> &Vec<Value> {
@@ -65,24 +75,45 @@ fn catches(task: &Value) -> &Vec<Value> {
 
 #[test]
 fn every_transition_leads_to_a_state_and_every_state_can_be_reached() {
-    let functions = STEPS.iter().map(|step| (step.substitution(), step.name.to_owned())).collect::<BTreeMap<_, _>>();
+    let functions = STEPS
+        .iter()
+        .map(|step| (step.substitution(), step.name.to_owned()))
+        .collect::<BTreeMap<_, _>>();
     StateMachine::parse(&definition_text(), &functions).unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]
 fn a_state_that_is_renamed_in_one_place_only_is_noticed() {
-    let functions = STEPS.iter().map(|step| (step.substitution(), step.name.to_owned())).collect();
-    let text = definition_text().replacen("\"Next\": \"Create the canary\"", "\"Next\": \"Make the canary\"", 1);
-    let error = StateMachine::parse(&text, &functions).expect_err("there is no such state").to_string();
-    assert!(error.contains("there is no state `Make the canary`"), "{error}");
+    let functions = STEPS
+        .iter()
+        .map(|step| (step.substitution(), step.name.to_owned()))
+        .collect();
+    let text = definition_text().replacen(
+        "\"Next\": \"Create the canary\"",
+        "\"Next\": \"Make the canary\"",
+        1,
+    );
+    let error = StateMachine::parse(&text, &functions)
+        .expect_err("there is no such state")
+        .to_string();
+    assert!(
+        error.contains("there is no state `Make the canary`"),
+        "{error}"
+    );
 }
 
 #[test]
 fn every_error_that_a_task_names_is_one_that_its_step_can_give() {
     for (name, task) in states_of("Task") {
         let step = step_of(&task);
-        for error in retries(&task).iter().chain(catches(&task)).flat_map(|rule| texts(&rule["ErrorEquals"])) {
-            let known = LAMBDA_ERRORS.contains(&error) || error == "States.ALL" || step.errors.contains(&error);
+        for error in retries(&task)
+            .iter()
+            .chain(catches(&task))
+            .flat_map(|rule| texts(&rule["ErrorEquals"]))
+        {
+            let known = LAMBDA_ERRORS.contains(&error)
+                || error == "States.ALL"
+                || step.errors.contains(&error);
             assert!(known, "{name}: {} has no error {error}", step.name);
         }
     }
@@ -91,9 +122,19 @@ fn every_error_that_a_task_names_is_one_that_its_step_can_give() {
 #[test]
 fn every_refusal_of_the_planner_ends_the_deployment_as_refused() {
     let (_, task) = task_of(&STEPS[0]);
-    let refusals: BTreeSet<_> = STEPS[0].errors.iter().copied().filter(|error| !error.starts_with("Aws")).collect();
+    let refusals: BTreeSet<_> = STEPS[0]
+        .errors
+        .iter()
+        .copied()
+        .filter(|error| !error.starts_with("Aws"))
+        .collect();
     let named = &catches(&task)[0];
-    assert_eq!(texts(&named["ErrorEquals"]).into_iter().collect::<BTreeSet<_>>(), refusals);
+    assert_eq!(
+        texts(&named["ErrorEquals"])
+            .into_iter()
+            .collect::<BTreeSet<_>>(),
+        refusals
+    );
     assert_eq!(named["Next"], "Refused");
     assert_eq!(states()["Refused"]["ErrorPath"], "$.failure.Error");
     assert_eq!(states()["Refused"]["CausePath"], "$.failure.Cause");
@@ -102,10 +143,20 @@ fn every_refusal_of_the_planner_ends_the_deployment_as_refused() {
 #[test]
 fn every_task_ends_with_a_catch_of_everything_that_leads_to_the_rollback() {
     for (name, task) in states_of("Task") {
-        let undo = if name == ROLLBACK { SAY_WHAT_IS_LEFT } else { ROLLBACK };
-        let expected = json!({ "ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": undo });
+        let undo = if name == ROLLBACK {
+            SAY_WHAT_IS_LEFT
+        } else {
+            ROLLBACK
+        };
+        let expected =
+            json!({ "ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": undo });
         assert_eq!(catches(&task).last(), Some(&expected), "{name}");
-        assert!(catches(&task).iter().all(|catch| catch["ResultPath"] == "$.failure"), "{name}");
+        assert!(
+            catches(&task)
+                .iter()
+                .all(|catch| catch["ResultPath"] == "$.failure"),
+            "{name}"
+        );
     }
 }
 
@@ -113,8 +164,15 @@ fn every_task_ends_with_a_catch_of_everything_that_leads_to_the_rollback() {
 fn every_task_retries_what_passes_by_itself_with_full_jitter_and_a_longest_delay() {
     for (name, task) in states_of("Task") {
         let errors = step_of(&task).errors;
-        let attempts = if name == ROLLBACK || name == task_of(&STEPS[4]).0 { 30 } else { 6 };
-        let passing: Vec<_> = PASSING_ERRORS.into_iter().filter(|error| errors.contains(error)).collect();
+        let attempts = if name == ROLLBACK || name == task_of(&STEPS[4]).0 {
+            30
+        } else {
+            6
+        };
+        let passing: Vec<_> = PASSING_ERRORS
+            .into_iter()
+            .filter(|error| errors.contains(error))
+            .collect();
         let expected = [LAMBDA_ERRORS.to_vec(), passing].map(|errors| {
             json!({
                 "ErrorEquals": errors, "IntervalSeconds": 1, "BackoffRate": 2, "MaxAttempts": attempts,
@@ -130,7 +188,10 @@ fn every_path_after_a_catch_ends_in_a_failure() {
     for (name, task) in states_of("Task") {
         for catch in catches(&task) {
             let after = reachable(catch["Next"].as_str().unwrap(), "");
-            assert!(!kinds(&after).contains("Succeed"), "{name}: a caught error can end as a success");
+            assert!(
+                !kinds(&after).contains("Succeed"),
+                "{name}: a caught error can end as a success"
+            );
         }
     }
 }
@@ -140,16 +201,30 @@ fn a_deployment_succeeds_only_after_its_clean_up() {
     let (cleanup, _) = task_of(&STEPS[4]);
     let start = definition()["StartAt"].as_str().unwrap().to_owned();
     assert!(kinds(&reachable(&start, "")).contains("Succeed"));
-    assert!(!kinds(&reachable(&start, &cleanup)).contains("Succeed"), "there is a way around the clean-up");
-    let (before, question) = (&states_of("Succeed"), &states()["Is the clean-up finished?"]);
+    assert!(
+        !kinds(&reachable(&start, &cleanup)).contains("Succeed"),
+        "there is a way around the clean-up"
+    );
+    let (before, question) = (
+        &states_of("Succeed"),
+        &states()["Is the clean-up finished?"],
+    );
     assert_eq!(before.keys().collect::<Vec<_>>(), ["Promoted"]);
-    assert_eq!(question["Choices"], json!([{ "Variable": "$.done", "BooleanEquals": true, "Next": "Promoted" }]));
+    assert_eq!(
+        question["Choices"],
+        json!([{ "Variable": "$.done", "BooleanEquals": true, "Next": "Promoted" }])
+    );
 }
 
 #[test]
 fn an_execution_ends_in_one_of_three_endings_or_is_refused() {
-    let ends = states().into_iter().filter(|(_, state)| state["Type"] == "Succeed" || state["Type"] == "Fail");
-    assert_eq!(ends.map(|(name, _)| name).collect::<Vec<_>>(), ["Needs attention", "Promoted", "Refused", "Rolled back"]);
+    let ends = states()
+        .into_iter()
+        .filter(|(_, state)| state["Type"] == "Succeed" || state["Type"] == "Fail");
+    assert_eq!(
+        ends.map(|(name, _)| name).collect::<Vec<_>>(),
+        ["Needs attention", "Promoted", "Refused", "Rolled back"]
+    );
     assert_eq!(states()["Rolled back"]["Error"], "CanaryRolledBack");
     assert_eq!(states()["Needs attention"]["Error"], "NeedsAttention");
 }
@@ -157,12 +232,22 @@ fn an_execution_ends_in_one_of_three_endings_or_is_refused() {
 #[test]
 fn every_answer_of_a_check_has_its_case() {
     let question = &states()["What does the verdict call for?"];
-    let cases = question["Choices"].as_array().unwrap().iter().map(|choice| {
-        assert_eq!(choice["Variable"], "$.next");
-        choice["StringEquals"].as_str().unwrap()
-    });
-    assert_eq!(cases.collect::<BTreeSet<_>>(), Next::VARIANTS.iter().copied().collect());
-    assert_eq!(question["Default"], ROLLBACK, "an answer that nobody foresaw leads to the safe side");
+    let cases = question["Choices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|choice| {
+            assert_eq!(choice["Variable"], "$.next");
+            choice["StringEquals"].as_str().unwrap()
+        });
+    assert_eq!(
+        cases.collect::<BTreeSet<_>>(),
+        Next::VARIANTS.iter().copied().collect()
+    );
+    assert_eq!(
+        question["Default"], ROLLBACK,
+        "an answer that nobody foresaw leads to the safe side"
+    );
 }
 
 #[test]
@@ -177,13 +262,32 @@ fn every_ending_of_the_rollback_has_its_case() {
 #[test]
 fn a_step_that_is_not_done_is_called_again_after_the_wait_that_it_asked_for() {
     for (name, state) in states_of("Choice") {
-        let Some(again) = state["Default"].as_str().filter(|_| state["Choices"][0]["Variable"] == "$.done") else { continue };
+        let Some(again) = state["Default"]
+            .as_str()
+            .filter(|_| state["Choices"][0]["Variable"] == "$.done")
+        else {
+            continue;
+        };
         let wait = &states()[again];
         assert_eq!(wait["Type"], "Wait", "{name}");
-        let callers: Vec<_> = states().into_iter().filter(|(_, state)| nexts(state, false).contains(&name.as_str())).collect();
-        assert_eq!(callers.iter().map(|(name, _)| Value::from(name.as_str())).collect::<Vec<_>>(), [wait["Next"].clone()], "{name}");
+        let callers: Vec<_> = states()
+            .into_iter()
+            .filter(|(_, state)| nexts(state, false).contains(&name.as_str()))
+            .collect();
+        assert_eq!(
+            callers
+                .iter()
+                .map(|(name, _)| Value::from(name.as_str()))
+                .collect::<Vec<_>>(),
+            [wait["Next"].clone()],
+            "{name}"
+        );
     }
-    assert!(states_of("Wait").values().all(|wait| wait["SecondsPath"] == "$.waitSeconds"));
+    assert!(
+        states_of("Wait")
+            .values()
+            .all(|wait| wait["SecondsPath"] == "$.waitSeconds")
+    );
 }
 
 #[test]
@@ -200,26 +304,55 @@ fn every_task_gets_the_whole_state_and_returns_it_whole() {
 #[test]
 fn the_steps_end_a_deployment_before_the_state_machine_runs_out_of_time() {
     let whole = definition()["TimeoutSeconds"].as_u64().unwrap();
-    let attempts: u64 = STEPS.iter().map(|step: &Step| {
-        let (_, task) = task_of(step);
-        let (limit, longest) = (task["TimeoutSeconds"].as_u64().unwrap(), retries(&task)[0]["MaxDelaySeconds"].as_u64().unwrap());
-        let attempts: u64 = retries(&task).iter().map(|retry| retry["MaxAttempts"].as_u64().unwrap()).sum();
-        (attempts + 1) * (limit + longest)
-    }).sum();
-    assert!(u64::from(LONGEST_DEADLINE_SECONDS) + attempts < whole, "every step at its slowest takes {attempts} seconds");
+    let attempts: u64 = STEPS
+        .iter()
+        .map(|step: &Step| {
+            let (_, task) = task_of(step);
+            let (limit, longest) = (
+                task["TimeoutSeconds"].as_u64().unwrap(),
+                retries(&task)[0]["MaxDelaySeconds"].as_u64().unwrap(),
+            );
+            let attempts: u64 = retries(&task)
+                .iter()
+                .map(|retry| retry["MaxAttempts"].as_u64().unwrap())
+                .sum();
+            (attempts + 1) * (limit + longest)
+        })
+        .sum();
+    assert!(
+        u64::from(LONGEST_DEADLINE_SECONDS) + attempts < whole,
+        "every step at its slowest takes {attempts} seconds"
+    );
 }
 
 #[test]
 fn state_names_are_sentences() {
     for (name, state) in states() {
-        assert!(name.len() <= 80 && name.is_ascii(), "{name}: AWS allows 80 characters");
-        assert!(name.starts_with(|letter: char| letter.is_uppercase()), "{name}");
+        assert!(
+            name.len() <= 80 && name.is_ascii(),
+            "{name}: AWS allows 80 characters"
+        );
+        assert!(
+            name.starts_with(|letter: char| letter.is_uppercase()),
+            "{name}"
+        );
         let kind = state["Type"].as_str().unwrap();
-        assert_eq!(kind == "Choice", name.ends_with('?'), "{name}: choices, and only they, are questions");
-        assert_eq!(kind == "Wait", name.starts_with("Wait "), "{name}: waits, and only they, begin so");
+        assert_eq!(
+            kind == "Choice",
+            name.ends_with('?'),
+            "{name}: choices, and only they, are questions"
+        );
+        assert_eq!(
+            kind == "Wait",
+            name.starts_with("Wait "),
+            "{name}: waits, and only they, begin so"
+        );
         if kind == "Task" {
             let verb = step_of(&state).verb;
-            assert!(name.starts_with(&format!("{verb} ")), "{name}: begins with the step's verb, {verb}");
+            assert!(
+                name.starts_with(&format!("{verb} ")),
+                "{name}: begins with the step's verb, {verb}"
+            );
         }
     }
 }

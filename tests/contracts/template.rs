@@ -14,7 +14,10 @@ pub(crate) fn template() -> Value {
 /// The resources of one type, by logical name.
 pub(crate) fn resources_of(kind: &str) -> BTreeMap<String, Value> {
     let resources = template()["Resources"].as_object().unwrap().clone();
-    resources.into_iter().filter(|(_, resource)| resource["Type"] == kind).collect()
+    resources
+        .into_iter()
+        .filter(|(_, resource)| resource["Type"] == kind)
+        .collect()
 }
 
 /// The properties of the one state machine.
@@ -27,13 +30,26 @@ pub(crate) fn state_machine() -> Value {
 /// The statements of a function's or the state machine's own policy.
 #[track_caller]
 pub(crate) fn statements(properties: &Value) -> Vec<Value> {
-    let policies = properties["Policies"].as_array().expect("a role of its own");
-    policies.iter().flat_map(|policy| policy["Statement"].as_array().expect("statements in place").clone()).collect()
+    let policies = properties["Policies"]
+        .as_array()
+        .expect("a role of its own");
+    policies
+        .iter()
+        .flat_map(|policy| {
+            policy["Statement"]
+                .as_array()
+                .expect("statements in place")
+                .clone()
+        })
+        .collect()
 }
 
 /// One text or a list of them.
 pub(crate) fn one_or_many(value: &Value) -> Vec<Value> {
-    value.as_array().cloned().unwrap_or_else(|| vec![value.clone()])
+    value
+        .as_array()
+        .cloned()
+        .unwrap_or_else(|| vec![value.clone()])
 }
 
 fn alias_of(step: &Step) -> Value {
@@ -43,7 +59,11 @@ fn alias_of(step: &Step) -> Value {
 #[test]
 fn every_name_in_the_state_machine_is_substituted_and_every_substitution_is_used() {
     let text = definition_text();
-    let used: BTreeSet<_> = text.split("${").skip(1).map(|piece| piece.split_once('}').unwrap().0).collect();
+    let used: BTreeSet<_> = text
+        .split("${")
+        .skip(1)
+        .map(|piece| piece.split_once('}').unwrap().0)
+        .collect();
     let machine = state_machine();
     let defined = machine["DefinitionSubstitutions"].as_object().unwrap();
     assert_eq!(used, defined.keys().map(String::as_str).collect());
@@ -53,55 +73,93 @@ fn every_name_in_the_state_machine_is_substituted_and_every_substitution_is_used
 fn the_state_machine_calls_the_live_alias_of_each_function() {
     let machine = state_machine();
     for step in &STEPS {
-        assert_eq!(machine["DefinitionSubstitutions"][step.substitution()], alias_of(step));
+        assert_eq!(
+            machine["DefinitionSubstitutions"][step.substitution()],
+            alias_of(step)
+        );
     }
-    assert_eq!(template()["Globals"]["Function"]["AutoPublishAlias"], "live");
+    assert_eq!(
+        template()["Globals"]["Function"]["AutoPublishAlias"],
+        "live"
+    );
 }
 
 #[test]
 fn the_state_machine_may_invoke_its_functions_and_nothing_else() {
     let statements = statements(&state_machine());
-    let invoke: Vec<_> = statements.iter().filter(|statement| statement["Action"].to_string().contains("lambda:")).collect();
+    let invoke: Vec<_> = statements
+        .iter()
+        .filter(|statement| statement["Action"].to_string().contains("lambda:"))
+        .collect();
     assert_eq!(invoke.len(), 1);
     assert_eq!(invoke[0]["Action"], "lambda:InvokeFunction");
-    assert_eq!(one_or_many(&invoke[0]["Resource"]), STEPS.iter().map(alias_of).collect::<Vec<_>>());
+    assert_eq!(
+        one_or_many(&invoke[0]["Resource"]),
+        STEPS.iter().map(alias_of).collect::<Vec<_>>()
+    );
 }
 
 #[test]
 fn a_function_that_hangs_is_ended_before_its_state_calls_it_again() {
-    let timeout = template()["Globals"]["Function"]["Timeout"].as_u64().unwrap();
+    let timeout = template()["Globals"]["Function"]["Timeout"]
+        .as_u64()
+        .unwrap();
     for (name, task) in states_of("Task") {
         assert!(task["TimeoutSeconds"].as_u64().unwrap() > timeout, "{name}");
     }
     let functions = resources_of("AWS::Serverless::Function");
-    assert!(functions.values().all(|function| function["Properties"]["Timeout"].is_null()), "one time limit for all");
+    assert!(
+        functions
+            .values()
+            .all(|function| function["Properties"]["Timeout"].is_null()),
+        "one time limit for all"
+    );
 }
 
 #[test]
 fn every_function_has_a_role_and_a_log_group_of_its_own() {
-    let (functions, groups) = (resources_of("AWS::Serverless::Function"), resources_of("AWS::Logs::LogGroup"));
+    let (functions, groups) = (
+        resources_of("AWS::Serverless::Function"),
+        resources_of("AWS::Logs::LogGroup"),
+    );
     for step in &STEPS {
         let properties = &functions[&format!("{}Function", step.pascal())]["Properties"];
-        assert!(!statements(properties).is_empty() && properties["Role"].is_null(), "{}", step.name);
+        assert!(
+            !statements(properties).is_empty() && properties["Role"].is_null(),
+            "{}",
+            step.name
+        );
         let group = format!("{}Logs", step.pascal());
         assert_eq!(properties["LoggingConfig"]["LogGroup"]["!Ref"], group);
-        assert_eq!(groups[&group]["Properties"]["LogGroupName"]["!Sub"], format!("/aws/lambda/${{AWS::StackName}}-{}", step.name));
+        assert_eq!(
+            groups[&group]["Properties"]["LogGroupName"]["!Sub"],
+            format!("/aws/lambda/${{AWS::StackName}}-{}", step.name)
+        );
     }
-    assert_eq!(template()["Globals"]["Function"]["LoggingConfig"]["LogFormat"], "JSON");
+    assert_eq!(
+        template()["Globals"]["Function"]["LoggingConfig"]["LogFormat"],
+        "JSON"
+    );
     assert_eq!(groups.len(), STEPS.len() + 1, "and the state machine's");
 }
 
 #[test]
 fn no_log_is_kept_for_ever() {
     for (name, group) in resources_of("AWS::Logs::LogGroup") {
-        assert_eq!(group["Properties"]["RetentionInDays"]["!Ref"], "LogRetentionDays", "{name}");
+        assert_eq!(
+            group["Properties"]["RetentionInDays"]["!Ref"], "LogRetentionDays",
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn every_state_of_every_execution_is_logged_with_its_data() {
     let machine = state_machine();
-    assert_eq!((&machine["Type"], &machine["Logging"]["Level"]), (&json!("STANDARD"), &json!("ALL")));
+    assert_eq!(
+        (&machine["Type"], &machine["Logging"]["Level"]),
+        (&json!("STANDARD"), &json!("ALL"))
+    );
     assert_eq!(machine["Logging"]["IncludeExecutionData"], true);
     let name = resources_of("AWS::Logs::LogGroup")["CanaryDeploymentLogs"]["Properties"]["LogGroupName"]["!Sub"].to_string();
     assert!(name.starts_with("\"/aws/vendedlogs/states/"), "{name}");
@@ -110,34 +168,63 @@ fn every_state_of_every_execution_is_logged_with_its_data() {
 #[test]
 fn the_permissions_boundary_reaches_every_role() {
     let boundary = json!({ "!If": ["HasPermissionsBoundary", { "!Ref": "PermissionsBoundary" }, { "!Ref": "AWS::NoValue" }] });
-    assert_eq!(template()["Globals"]["Function"]["PermissionsBoundary"], boundary);
+    assert_eq!(
+        template()["Globals"]["Function"]["PermissionsBoundary"],
+        boundary
+    );
     assert_eq!(state_machine()["PermissionsBoundary"], boundary);
-    assert!(resources_of("AWS::IAM::Role").is_empty(), "a role that the boundary does not reach");
+    assert!(
+        resources_of("AWS::IAM::Role").is_empty(),
+        "a role that the boundary does not reach"
+    );
 }
 
 #[test]
 fn the_ledger_is_as_the_functions_expect_it() {
     let tables = resources_of("AWS::DynamoDB::Table");
     let table = &tables["LedgerTable"]["Properties"];
-    assert_eq!(table["KeySchema"], json!([{ "AttributeName": "id", "KeyType": "HASH" }]));
-    assert_eq!(table["AttributeDefinitions"], json!([{ "AttributeName": "id", "AttributeType": "S" }]));
-    assert_eq!(table["TimeToLiveSpecification"], json!({ "AttributeName": "expiresAt", "Enabled": true }));
+    assert_eq!(
+        table["KeySchema"],
+        json!([{ "AttributeName": "id", "KeyType": "HASH" }])
+    );
+    assert_eq!(
+        table["AttributeDefinitions"],
+        json!([{ "AttributeName": "id", "AttributeType": "S" }])
+    );
+    assert_eq!(
+        table["TimeToLiveSpecification"],
+        json!({ "AttributeName": "expiresAt", "Enabled": true })
+    );
     assert_eq!(table["BillingMode"], "PAY_PER_REQUEST");
-    assert_eq!(template()["Globals"]["Function"]["Environment"]["Variables"]["SERIN_LEDGER_TABLE"]["!Ref"], "LedgerTable");
+    assert_eq!(
+        template()["Globals"]["Function"]["Environment"]["Variables"]["SERIN_LEDGER_TABLE"]["!Ref"],
+        "LedgerTable"
+    );
 }
 
 #[test]
 fn every_parameter_has_a_default_and_a_sentence() {
     for (name, parameter) in template()["Parameters"].as_object().unwrap() {
         assert!(!parameter["Default"].is_null(), "{name}");
-        assert!(parameter["Description"].as_str().is_some_and(|sentence| sentence.ends_with('.')), "{name}");
+        assert!(
+            parameter["Description"]
+                .as_str()
+                .is_some_and(|sentence| sentence.ends_with('.')),
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn nothing_in_the_installation_belongs_to_one_account_or_region() {
-    for file in ["template.yaml", "samconfig.toml", "statemachine/canary-deployment.asl.json"] {
-        for word in read(file).split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-') {
+    for file in [
+        "template.yaml",
+        "samconfig.toml",
+        "statemachine/canary-deployment.asl.json",
+    ] {
+        for word in
+            read(file).split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-')
+        {
             let is_account = word.len() == 12 && word.bytes().all(|digit| digit.is_ascii_digit());
             let is_region = matches!(word.split('-').collect::<Vec<_>>()[..], [area, side, number]
                 if area.len() == 2 && side.len() > 4 && number.parse::<u8>().is_ok());
@@ -149,12 +236,25 @@ fn nothing_in_the_installation_belongs_to_one_account_or_region() {
 #[test]
 fn the_template_tells_its_story_in_order() {
     let text = read("template.yaml");
-    let mut landmarks = ["Parameters", "Conditions", "Globals", "Resources"].map(|name| format!("\n{name}:\n")).to_vec();
+    let mut landmarks = ["Parameters", "Conditions", "Globals", "Resources"]
+        .map(|name| format!("\n{name}:\n"))
+        .to_vec();
     landmarks.extend(["CanaryDeployment", "LedgerTable"].map(|name| format!("\n  {name}:\n")));
-    landmarks.extend(STEPS.iter().map(|step| format!("\n  {}Function:\n", step.pascal())));
+    landmarks.extend(
+        STEPS
+            .iter()
+            .map(|step| format!("\n  {}Function:\n", step.pascal())),
+    );
     landmarks.push("\n  CanaryDeploymentLogs:\n".to_owned());
-    landmarks.extend(STEPS.iter().map(|step| format!("\n  {}Logs:\n", step.pascal())));
+    landmarks.extend(
+        STEPS
+            .iter()
+            .map(|step| format!("\n  {}Logs:\n", step.pascal())),
+    );
     landmarks.push("\nOutputs:\n".to_owned());
-    let places: Vec<_> = landmarks.iter().map(|name| text.find(name).unwrap_or_else(|| panic!("no{name}"))).collect();
+    let places: Vec<_> = landmarks
+        .iter()
+        .map(|name| text.find(name).unwrap_or_else(|| panic!("no{name}")))
+        .collect();
     assert!(places.is_sorted(), "{landmarks:?}");
 }

@@ -19,9 +19,17 @@ fn json(yaml: &Yaml<'_>) -> Value {
         Yaml::Value(Scalar::FloatingPoint(float)) => float.into_inner().into(),
         Yaml::Value(Scalar::String(text)) => text.as_ref().into(),
         Yaml::Sequence(items) => items.iter().map(json).collect(),
-        Yaml::Mapping(fields) => fields.iter().map(|(key, value)| (name(key), json(value))).collect::<Map<_, _>>().into(),
-        Yaml::Tagged(tag, value) => Value::Object(Map::from_iter([(format!("!{}", tag.suffix), json(value))])),
-        Yaml::Representation(..) | Yaml::Alias(_) | Yaml::BadValue => panic!("a template has no {yaml:?}"),
+        Yaml::Mapping(fields) => fields
+            .iter()
+            .map(|(key, value)| (name(key), json(value)))
+            .collect::<Map<_, _>>()
+            .into(),
+        Yaml::Tagged(tag, value) => {
+            Value::Object(Map::from_iter([(format!("!{}", tag.suffix), json(value))]))
+        }
+        Yaml::Representation(..) | Yaml::Alias(_) | Yaml::BadValue => {
+            panic!("a template has no {yaml:?}")
+        }
     }
 }
 

@@ -20,16 +20,30 @@ static CLOUDS: Semaphore = Semaphore::const_new(2);
 /// Runs a scenario in a cloud of its own and asks for what every scenario has to fulfil.
 async fn run(scenario: Scenario) -> (Happened, ScenarioReport) {
     let _room = CLOUDS.acquire().await.unwrap();
-    let options = CloudOptions { keep_logs: false, ..CloudOptions::default() };
-    let cloud = LocalCloud::start(options).await.expect("a local cloud; `cargo xtask test` installs and builds what it needs");
+    let options = CloudOptions {
+        keep_logs: false,
+        ..CloudOptions::default()
+    };
+    let cloud = LocalCloud::start(options)
+        .await
+        .expect("a local cloud; `cargo xtask test` installs and builds what it needs");
     let happened = scenario::run(&cloud, scenario, |_| {}).await;
     cloud.stop().await;
     let happened = happened.unwrap();
     let report = ScenarioReport::of(&happened);
-    assert_eq!(report.unexpected, Vec::<String>::new(), "{}", report.summary());
+    assert_eq!(
+        report.unexpected,
+        Vec::<String>::new(),
+        "{}",
+        report.summary()
+    );
     assert_eq!(report.ending, scenario.expected());
     assert_eq!(report.trace_left, Vec::<String>::new());
-    assert_eq!(report.failed_requests.by_deployment, 0, "{:?}", happened.load);
+    assert_eq!(
+        report.failed_requests.by_deployment, 0,
+        "{:?}",
+        happened.load
+    );
     (happened, report)
 }
 
@@ -38,13 +52,21 @@ async fn paths(happened: &Happened, tag: &str) -> (Vec<String>, Vec<String>) {
     let mut more = happened.scenario.request().unwrap();
     let request = more.as_object_mut().unwrap();
     request.retain(|field, _| !matches!(field.as_str(), "cluster" | "service" | "image"));
-    let local: Vec<_> = happened.outcome.path().into_iter().map(str::to_owned).collect();
+    let local: Vec<_> = happened
+        .outcome
+        .path()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     (shortened(&local), path_of(tag, more).await)
 }
 
 /// The verdicts of a report, as sentences.
 fn sentences(verdicts: &[Value]) -> Vec<&str> {
-    verdicts.iter().map(|verdict| verdict["sentence"].as_str().unwrap()).collect()
+    verdicts
+        .iter()
+        .map(|verdict| verdict["sentence"].as_str().unwrap())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,10 +76,20 @@ async fn a_good_version_is_promoted_without_a_failed_request_on_the_path_of_the_
     assert_eq!(local, simulated);
     assert_eq!(happened.outcome.status, "SUCCEEDED");
     assert_eq!(report.failed_requests.by_canary, 0);
-    assert_eq!(report.verdicts.len(), 3, "{:?}", sentences(&report.verdicts));
+    assert_eq!(
+        report.verdicts.len(),
+        3,
+        "{:?}",
+        sentences(&report.verdicts)
+    );
     for verdict in &report.verdicts {
         assert_eq!(verdict["outcome"], "healthy");
-        let rate = verdict["findings"].as_array().unwrap().iter().find(|finding| finding["name"] == "errorRatePercent").unwrap();
+        let rate = verdict["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|finding| finding["name"] == "errorRatePercent")
+            .unwrap();
         assert_eq!(rate["value"], 0.0);
         assert!(rate["samples"].as_u64().unwrap() >= 50, "{rate}");
     }
@@ -69,11 +101,18 @@ async fn a_bad_version_is_rolled_back_without_a_trace_on_the_path_of_the_simulat
     let (local, simulated) = paths(&happened, "2.0.0-bad").await;
     assert_eq!(local, simulated);
     assert_eq!(happened.outcome.error.as_deref(), Some("CanaryRolledBack"));
-    assert!(report.why.contains("above the limit of 1 percent"), "{}", report.why);
+    assert!(
+        report.why.contains("above the limit of 1 percent"),
+        "{}",
+        report.why
+    );
     let cause: Value = serde_json::from_str(happened.outcome.cause.as_deref().unwrap()).unwrap();
     assert_eq!(cause["verdicts"].as_array(), Some(&report.verdicts));
     assert_eq!(cause["left"], Value::Array(vec![]));
-    assert!(report.failed_requests.by_canary > 0, "the canary got real traffic");
+    assert!(
+        report.failed_requests.by_canary > 0,
+        "the canary got real traffic"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,16 +128,27 @@ async fn a_canary_that_crash_loops_is_rolled_back_with_its_exit_code_before_it_g
 async fn metrics_that_fall_silent_are_never_health() {
     let (happened, report) = run(Scenario::NoData).await;
     assert_eq!(happened.outcome.error.as_deref(), Some("CanaryRolledBack"));
-    assert_eq!(report.verdicts.last().unwrap()["outcome"], "inconclusive", "{:?}", sentences(&report.verdicts));
+    assert_eq!(
+        report.verdicts.last().unwrap()["outcome"],
+        "inconclusive",
+        "{:?}",
+        sentences(&report.verdicts)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_deployment_is_refused_and_told_which_one_runs() {
     let (happened, _) = run(Scenario::Second).await;
     let second = happened.second.unwrap();
-    assert_eq!((second.ending(), second.error.as_deref()), (Ending::Refused, Some("AnotherDeploymentInProgress")));
+    assert_eq!(
+        (second.ending(), second.error.as_deref()),
+        (Ending::Refused, Some("AnotherDeploymentInProgress"))
+    );
     let cause = second.cause.unwrap();
-    assert!(cause.contains(&happened.outcome.execution.arn) && cause.contains("RUNNING"), "{cause}");
+    assert!(
+        cause.contains(&happened.outcome.execution.arn) && cause.contains("RUNNING"),
+        "{cause}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

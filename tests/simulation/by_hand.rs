@@ -9,17 +9,28 @@ use super::{Deployed, Simulation, arn, request, shortened};
 
 /// Rolls a deployment back by hand.
 async fn roll_back<'a>(simulation: &'a Simulation, name: &str) -> Deployed<'a> {
-    simulation.finish(simulation.start("by-hand", json!({ "rollBack": arn(name) }))).await
+    simulation
+        .finish(simulation.start("by-hand", json!({ "rollBack": arn(name) })))
+        .await
 }
 
 #[tokio::test]
 async fn a_person_can_finish_a_rollback_that_failed() {
     let simulation = Simulation::new();
-    simulation.account.inject(Fault { operation: "DeleteVirtualNode", which: Which::Always, kind: FaultKind::Denied });
-    simulation.deploy(request("2.0.0-bad", json!({}))).await.assert_needs_attention("");
+    simulation.account.inject(Fault {
+        operation: "DeleteVirtualNode",
+        which: Which::Always,
+        kind: FaultKind::Denied,
+    });
+    simulation
+        .deploy(request("2.0.0-bad", json!({})))
+        .await
+        .assert_needs_attention("");
     simulation.account.heal();
     let deployed = roll_back(&simulation, "first").await;
-    deployed.assert_rolled_back("a person asked for it").assert_stable_has_all_traffic();
+    deployed
+        .assert_rolled_back("a person asked for it")
+        .assert_stable_has_all_traffic();
     let expected = [&["Is this a new deployment?"], &ROLLED_BACK[..]].concat();
     assert_eq!(shortened(&deployed.execution.path), expected);
 }
@@ -28,15 +39,22 @@ async fn a_person_can_finish_a_rollback_that_failed() {
 async fn a_deployment_that_was_stopped_can_be_rolled_back() {
     let simulation = Simulation::new();
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
-    simulation.run_until(&mut execution, "Wait before the next check").await;
+    simulation
+        .run_until(&mut execution, "Wait before the next check")
+        .await;
     execution.abort();
-    roll_back(&simulation, "first").await.assert_rolled_back("a person asked for it").assert_no_request_was_lost();
+    roll_back(&simulation, "first")
+        .await
+        .assert_rolled_back("a person asked for it")
+        .assert_no_request_was_lost();
 }
 
 #[tokio::test]
 async fn an_unhealthy_canary_can_be_frozen_for_a_person_to_look_at() {
     let simulation = Simulation::new();
-    let deployed = simulation.deploy(request("2.0.0-bad", json!({ "onUnhealthy": "freeze" }))).await;
+    let deployed = simulation
+        .deploy(request("2.0.0-bad", json!({ "onUnhealthy": "freeze" })))
+        .await;
     deployed.assert_needs_attention("frozen on an unhealthy verdict");
     roll_back(&simulation, "first").await.assert_rolled_back("");
 }
@@ -44,18 +62,28 @@ async fn an_unhealthy_canary_can_be_frozen_for_a_person_to_look_at() {
 #[tokio::test]
 async fn a_deployment_that_nobody_knows_cannot_be_rolled_back() {
     let simulation = Simulation::new();
-    roll_back(&simulation, "never").await.assert_needs_attention("the ledger knows no deployment");
+    roll_back(&simulation, "never")
+        .await
+        .assert_needs_attention("the ledger knows no deployment");
     assert_eq!(simulation.traces(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_deployment_that_is_over_is_left_as_it_is() {
     let simulation = Simulation::new();
-    simulation.deploy(request("2.0.0", json!({}))).await.assert_promoted();
+    simulation
+        .deploy(request("2.0.0", json!({})))
+        .await
+        .assert_promoted();
     let promoted = simulation.account.snapshot();
     let deployed = roll_back(&simulation, "first").await;
-    let Status::Failed { error, cause } = &deployed.execution.status else { panic!("only a promotion succeeds") };
+    let Status::Failed { error, cause } = &deployed.execution.status else {
+        panic!("only a promotion succeeds")
+    };
     assert_eq!(error, "NeedsAttention");
     assert!(cause.contains("had already been promoted"), "{cause}");
-    assert_eq!(simulation.account.differences_since(&promoted), Vec::<String>::new());
+    assert_eq!(
+        simulation.account.differences_since(&promoted),
+        Vec::<String>::new()
+    );
 }

@@ -5,22 +5,46 @@ use serin_sim::{Fault, FaultKind, Which};
 
 use super::{Simulation, arn, path_of, request, shortened};
 
-const HAPPY_PATH: [&str; 3] = ["Is this a new deployment?", "Plan the deployment", "Create the canary"];
-const STEP: [&str; 4] =
-    ["Shift traffic to the next weight", "Has the traffic shifted?", "Check the canary's health", "What does the verdict call for?"];
-pub(crate) const ROLLED_BACK: [&str; 4] = ["Roll back to stable", "Is the rollback finished?", "Is a trace left?", "Rolled back"];
+const HAPPY_PATH: [&str; 3] = [
+    "Is this a new deployment?",
+    "Plan the deployment",
+    "Create the canary",
+];
+const STEP: [&str; 4] = [
+    "Shift traffic to the next weight",
+    "Has the traffic shifted?",
+    "Check the canary's health",
+    "What does the verdict call for?",
+];
+pub(crate) const ROLLED_BACK: [&str; 4] = [
+    "Roll back to stable",
+    "Is the rollback finished?",
+    "Is a trace left?",
+    "Rolled back",
+];
 
 #[tokio::test]
 async fn a_good_version_is_promoted_and_no_request_is_lost() {
     let simulation = Simulation::new();
     let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
-    deployed.assert_promoted().assert_stable_has_all_traffic().assert_no_request_was_lost();
+    deployed
+        .assert_promoted()
+        .assert_stable_has_all_traffic()
+        .assert_no_request_was_lost();
     let mut expected = simulation.before.clone();
     let stable = expected.services.get_mut("prod/checkout").unwrap();
     stable.task_definition = stable.task_definition.replace("checkout:1", "checkout:2");
     expected.task_definitions.push("checkout:2".to_owned());
-    assert_eq!(expected.differences(&simulation.account.snapshot()), Vec::<String>::new(), "only stable's definition is another");
-    assert_eq!(deployed.report().verdicts.len(), 3, "one verdict for each step");
+    assert_eq!(
+        expected.differences(&simulation.account.snapshot()),
+        Vec::<String>::new(),
+        "only stable's definition is another"
+    );
+    assert_eq!(
+        deployed.report().verdicts.len(),
+        3,
+        "one verdict for each step"
+    );
 }
 
 /// The plan and the checks of the demo: two quick steps.
@@ -33,20 +57,42 @@ fn quick() -> Value {
 
 #[tokio::test]
 async fn the_path_of_a_promotion() {
-    let end = ["Clean up behind the new version", "Is the clean-up finished?", "Promoted"];
-    let expected = [&HAPPY_PATH[..], &["Is the canary ready?"], &STEP, &STEP, &end].concat();
+    let end = [
+        "Clean up behind the new version",
+        "Is the clean-up finished?",
+        "Promoted",
+    ];
+    let expected = [
+        &HAPPY_PATH[..],
+        &["Is the canary ready?"],
+        &STEP,
+        &STEP,
+        &end,
+    ]
+    .concat();
     assert_eq!(path_of("2.0.0", quick()).await, expected);
 }
 
 #[tokio::test]
 async fn the_path_of_a_bad_version() {
-    let expected = [&HAPPY_PATH[..], &["Is the canary ready?"], &STEP, &ROLLED_BACK].concat();
+    let expected = [
+        &HAPPY_PATH[..],
+        &["Is the canary ready?"],
+        &STEP,
+        &ROLLED_BACK,
+    ]
+    .concat();
     assert_eq!(path_of("2.0.0-bad", quick()).await, expected);
 }
 
 #[tokio::test]
 async fn the_path_of_a_version_that_does_not_start() {
-    let expected = [&HAPPY_PATH[..], &["Is the canary ready?", "Create the canary"], &ROLLED_BACK].concat();
+    let expected = [
+        &HAPPY_PATH[..],
+        &["Is the canary ready?", "Create the canary"],
+        &ROLLED_BACK,
+    ]
+    .concat();
     assert_eq!(path_of("2.0.0-crash", quick()).await, expected);
 }
 
@@ -54,63 +100,111 @@ async fn the_path_of_a_version_that_does_not_start() {
 async fn a_bad_version_is_rolled_back_and_leaves_no_trace() {
     let simulation = Simulation::new();
     let deployed = simulation.deploy(request("2.0.0-bad", json!({}))).await;
-    deployed.assert_rolled_back("percent").assert_stable_has_all_traffic().assert_no_request_was_lost();
+    deployed
+        .assert_rolled_back("percent")
+        .assert_stable_has_all_traffic()
+        .assert_no_request_was_lost();
     let report = deployed.report();
     let verdict = report.verdict.expect("the verdict that led here");
     assert_eq!(verdict.outcome, serin::Outcome::Unhealthy);
-    assert!(verdict.findings.iter().any(|finding| finding.value.is_some() && finding.limit.is_some()), "with numbers");
+    assert!(
+        verdict
+            .findings
+            .iter()
+            .any(|finding| finding.value.is_some() && finding.limit.is_some()),
+        "with numbers"
+    );
 }
 
 #[tokio::test]
 async fn a_version_that_crashes_is_rolled_back_with_its_exit_code_long_before_any_time_is_over() {
     let simulation = Simulation::new();
     let deployed = simulation.deploy(request("2.0.0-crash", json!({}))).await;
-    deployed.assert_rolled_back("exited with code").assert_no_request_was_lost();
-    assert_eq!(deployed.report().error.as_deref(), Some("CanaryNotStarting"));
-    let seconds = simulation.account.look(serin_sim::World::now) - serin_seconds("2026-11-21T13:00:00Z");
+    deployed
+        .assert_rolled_back("exited with code")
+        .assert_no_request_was_lost();
+    assert_eq!(
+        deployed.report().error.as_deref(),
+        Some("CanaryNotStarting")
+    );
+    let seconds =
+        simulation.account.look(serin_sim::World::now) - serin_seconds("2026-11-21T13:00:00Z");
     assert!(seconds < 300, "{seconds} seconds");
 }
 
 #[tokio::test]
 async fn an_image_that_cannot_be_pulled_is_rolled_back() {
     let simulation = Simulation::new();
-    simulation.deploy(request("2.0.0-unpullable", json!({}))).await.assert_rolled_back("the canary does not start");
+    simulation
+        .deploy(request("2.0.0-unpullable", json!({})))
+        .await
+        .assert_rolled_back("the canary does not start");
 }
 
 #[tokio::test]
 async fn a_version_that_never_becomes_healthy_is_rolled_back_when_its_time_to_be_ready_is_over() {
     let simulation = Simulation::new();
-    let deployed = simulation.deploy(request("2.0.0-never-healthy", json!({ "readyWithinSeconds": 300 }))).await;
+    let deployed = simulation
+        .deploy(request(
+            "2.0.0-never-healthy",
+            json!({ "readyWithinSeconds": 300 }),
+        ))
+        .await;
     deployed.assert_rolled_back("was not ready within 300 seconds");
 }
 
 #[tokio::test]
 async fn without_data_a_deployment_waits_until_its_deadline_and_is_never_called_healthy() {
     let simulation = Simulation::new();
-    let mut execution = simulation.start("first", request("2.0.0", json!({ "deadlineSeconds": 3600 })));
-    simulation.run_until(&mut execution, "Create the canary").await;
-    simulation.account.settings(|settings| settings.metrics_silent = true);
+    let mut execution = simulation.start(
+        "first",
+        request("2.0.0", json!({ "deadlineSeconds": 3600 })),
+    );
+    simulation
+        .run_until(&mut execution, "Create the canary")
+        .await;
+    simulation
+        .account
+        .settings(|settings| settings.metrics_silent = true);
     let deployed = simulation.finish(execution).await;
     deployed.assert_rolled_back("the deployment's deadline has passed");
-    assert!(deployed.report().verdicts.iter().all(|verdict| verdict.outcome == serin::Outcome::Inconclusive));
+    assert!(
+        deployed
+            .report()
+            .verdicts
+            .iter()
+            .all(|verdict| verdict.outcome == serin::Outcome::Inconclusive)
+    );
 }
 
 #[tokio::test]
 async fn without_data_a_deployment_may_also_be_rolled_back_at_once() {
     let simulation = Simulation::new();
-    let checks = json!({ "checks": { "errorRatePercent": { "max": 1.0 }, "onTooLittleData": "rollBack" } });
+    let checks =
+        json!({ "checks": { "errorRatePercent": { "max": 1.0 }, "onTooLittleData": "rollBack" } });
     let mut execution = simulation.start("first", request("2.0.0", checks));
-    simulation.run_until(&mut execution, "Create the canary").await;
-    simulation.account.settings(|settings| settings.metrics_silent = true);
+    simulation
+        .run_until(&mut execution, "Create the canary")
+        .await;
+    simulation
+        .account
+        .settings(|settings| settings.metrics_silent = true);
     let deployed = simulation.finish(execution).await;
     deployed.assert_rolled_back("");
-    assert_eq!(deployed.report().verdict.unwrap().outcome, serin::Outcome::Inconclusive);
+    assert_eq!(
+        deployed.report().verdict.unwrap().outcome,
+        serin::Outcome::Inconclusive
+    );
 }
 
 #[tokio::test]
 async fn a_call_that_is_denied_on_the_way_forward_rolls_back() {
     let simulation = Simulation::new();
-    simulation.account.inject(Fault { operation: "ECS CreateService", which: Which::Always, kind: FaultKind::Denied });
+    simulation.account.inject(Fault {
+        operation: "ECS CreateService",
+        which: Which::Always,
+        kind: FaultKind::Denied,
+    });
     let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
     deployed.assert_rolled_back("ECS CreateService is not allowed");
     assert_eq!(deployed.report().error.as_deref(), Some("AwsDenied"));
@@ -120,9 +214,17 @@ async fn a_call_that_is_denied_on_the_way_forward_rolls_back() {
 async fn throttling_that_passes_changes_nothing() {
     let simulation = Simulation::new();
     for operation in ["UpdateRoute", "DescribeServices", "GetMetricData"] {
-        simulation.account.inject(Fault { operation, which: Which::Next(3), kind: FaultKind::Throttled });
+        simulation.account.inject(Fault {
+            operation,
+            which: Which::Next(3),
+            kind: FaultKind::Throttled,
+        });
     }
-    simulation.deploy(request("2.0.0", json!({}))).await.assert_promoted().assert_no_request_was_lost();
+    simulation
+        .deploy(request("2.0.0", json!({})))
+        .await
+        .assert_promoted()
+        .assert_no_request_was_lost();
 }
 
 #[tokio::test]
@@ -131,10 +233,18 @@ async fn every_function_may_run_twice() {
         let simulation = Simulation::new();
         simulation.lambdas.lose_every_first_answer();
         let more = json!({ "finish": { "mode": finish } });
-        simulation.deploy(request("2.0.0", more.clone())).await.assert_promoted().assert_no_request_was_lost();
+        simulation
+            .deploy(request("2.0.0", more.clone()))
+            .await
+            .assert_promoted()
+            .assert_no_request_was_lost();
         let simulation = Simulation::new();
         simulation.lambdas.lose_every_first_answer();
-        simulation.deploy(request("2.0.0-bad", more)).await.assert_rolled_back("").assert_no_request_was_lost();
+        simulation
+            .deploy(request("2.0.0-bad", more))
+            .await
+            .assert_rolled_back("")
+            .assert_no_request_was_lost();
     }
 }
 
@@ -143,35 +253,60 @@ async fn as_many_checks_as_a_request_may_ask_for_do_not_fill_the_history() {
     // One second more would be refused.
     const LONGEST: u32 = 24_449;
     let simulation = Simulation::new();
-    simulation.account.settings(|settings| settings.metric_period = 10);
+    simulation
+        .account
+        .settings(|settings| settings.metric_period = 10);
     simulation.account.clock().advance(600);
     let more = |deadline| {
         let checks = json!({ "errorRatePercent": { "max": 1.0 }, "intervalSeconds": 10, "periodSeconds": 10 });
         json!({ "deadlineSeconds": deadline, "checks": checks })
     };
-    simulation.deploy(request("2.0.0", more(LONGEST + 1))).await.assert_refused("InvalidRequest", "at least 11 is needed");
+    simulation
+        .deploy(request("2.0.0", more(LONGEST + 1)))
+        .await
+        .assert_refused("InvalidRequest", "at least 11 is needed");
     let mut execution = simulation.start("second", request("2.0.0", more(LONGEST)));
-    simulation.run_until(&mut execution, "Create the canary").await;
-    simulation.account.settings(|settings| settings.metrics_silent = true);
+    simulation
+        .run_until(&mut execution, "Create the canary")
+        .await;
+    simulation
+        .account
+        .settings(|settings| settings.metrics_silent = true);
     let deployed = simulation.finish(execution).await;
     deployed.assert_rolled_back("the deployment's deadline has passed");
-    assert!((20_000..25_000).contains(&deployed.execution.events), "{}", deployed.execution.events);
+    assert!(
+        (20_000..25_000).contains(&deployed.execution.events),
+        "{}",
+        deployed.execution.events
+    );
 }
 
 #[tokio::test]
 async fn a_request_with_faults_is_refused_with_all_of_them() {
     let simulation = Simulation::new();
-    let faults = json!({ "plan": { "steps": [{ "weightPercent": 101, "holdSeconds": 60 }] }, "chekcs": {} });
+    let faults =
+        json!({ "plan": { "steps": [{ "weightPercent": 101, "holdSeconds": 60 }] }, "chekcs": {} });
     let deployed = simulation.deploy(request("2.0.0", faults)).await;
-    deployed.assert_refused("InvalidRequest", "101").assert_refused("InvalidRequest", "chekcs");
+    deployed
+        .assert_refused("InvalidRequest", "101")
+        .assert_refused("InvalidRequest", "chekcs");
     assert_eq!(simulation.traces(), Vec::<String>::new());
-    assert_eq!(shortened(&deployed.execution.path), ["Is this a new deployment?", "Plan the deployment", "Refused"]);
+    assert_eq!(
+        shortened(&deployed.execution.path),
+        [
+            "Is this a new deployment?",
+            "Plan the deployment",
+            "Refused"
+        ]
+    );
 }
 
 #[tokio::test]
 async fn a_service_that_is_not_there_is_refused_and_its_lock_given_back() {
     let simulation = Simulation::new();
-    let deployed = simulation.deploy(request("2.0.0", json!({ "service": "chekcout" }))).await;
+    let deployed = simulation
+        .deploy(request("2.0.0", json!({ "service": "chekcout" })))
+        .await;
     deployed.assert_refused("ServiceNotFound", "chekcout");
     assert_eq!(simulation.traces(), Vec::<String>::new());
 }
@@ -180,27 +315,52 @@ async fn a_service_that_is_not_there_is_refused_and_its_lock_given_back() {
 async fn a_second_deployment_of_the_same_service_is_told_which_one_is_running() {
     let simulation = Simulation::new();
     let mut first = simulation.start("first", request("2.0.0", json!({})));
-    simulation.run_until(&mut first, "Wait before the next check").await;
+    simulation
+        .run_until(&mut first, "Wait before the next check")
+        .await;
     let second = simulation.start("second", request("3.0.0", json!({})));
-    simulation.finish(second).await.assert_refused("AnotherDeploymentInProgress", &arn("first"));
+    simulation
+        .finish(second)
+        .await
+        .assert_refused("AnotherDeploymentInProgress", &arn("first"));
     simulation.finish(first).await.assert_promoted();
 }
 
 #[tokio::test]
 async fn a_planning_that_breaks_off_gives_the_lock_back() {
     let simulation = Simulation::new();
-    simulation.account.inject(Fault { operation: "GetMetricData", which: Which::Always, kind: FaultKind::Denied });
-    simulation.deploy(request("2.0.0", json!({}))).await.assert_rolled_back("nothing had been created");
+    simulation.account.inject(Fault {
+        operation: "GetMetricData",
+        which: Which::Always,
+        kind: FaultKind::Denied,
+    });
+    simulation
+        .deploy(request("2.0.0", json!({})))
+        .await
+        .assert_rolled_back("nothing had been created");
 }
 
 #[tokio::test]
 async fn a_rollback_that_may_not_remove_the_canary_says_what_is_left() {
     let simulation = Simulation::new();
-    simulation.account.inject(Fault { operation: "DeleteVirtualNode", which: Which::Always, kind: FaultKind::Denied });
+    simulation.account.inject(Fault {
+        operation: "DeleteVirtualNode",
+        which: Which::Always,
+        kind: FaultKind::Denied,
+    });
     let deployed = simulation.deploy(request("2.0.0-bad", json!({}))).await;
-    deployed.assert_needs_attention("DeleteVirtualNode is not allowed").assert_stable_has_all_traffic();
+    deployed
+        .assert_needs_attention("DeleteVirtualNode is not allowed")
+        .assert_stable_has_all_traffic();
     let path = &deployed.execution.path;
-    assert_eq!(path[path.len() - 3..], ["Say what is left", "Write it into the cause", "Needs attention"]);
+    assert_eq!(
+        path[path.len() - 3..],
+        [
+            "Say what is left",
+            "Write it into the cause",
+            "Needs attention"
+        ]
+    );
     assert!(!simulation.traces().is_empty());
 }
 

@@ -37,13 +37,19 @@ impl Lambdas {
         let made = Arc::<Mutex<BTreeSet<String>>>::default();
         let hand = made.clone();
         account.on_call(move |_, call| {
-            hand.lock().unwrap().insert(permissions::action(&call.service.to_string(), call.operation));
+            hand.lock().unwrap().insert(permissions::action(
+                &call.service.to_string(),
+                call.operation,
+            ));
         });
         Self {
             aws: Adapters::new(account.clients(), world::LEDGER_TABLE),
             watch,
             made,
-            allowed: STEPS.iter().map(|step| (step.name, permissions::granted_actions(step))).collect(),
+            allowed: STEPS
+                .iter()
+                .map(|step| (step.name, permissions::granted_actions(step)))
+                .collect(),
             forbidden: Mutex::default(),
             loses_answers: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
@@ -65,10 +71,12 @@ impl Lambdas {
     fn tell_the_watch(&self, function: &str, state: &Value) {
         match function {
             "shift-weight" => {
-                let state: State = serde_json::from_value(state.clone()).expect("the state that the step before returned");
+                let state: State = serde_json::from_value(state.clone())
+                    .expect("the state that the step before returned");
                 let next = state.progress.step.map_or(0, |step| step + 1);
                 if let Some(step) = state.deployment.plan.step(next) {
-                    self.watch.allow_percent(f64::from(step.weight_percent.tenths()) / 10.0);
+                    self.watch
+                        .allow_percent(f64::from(step.weight_percent.tenths()) / 10.0);
                 }
             }
             "cleanup" => {
@@ -82,21 +90,56 @@ impl Lambdas {
     fn note_forbidden(&self, function: &str) {
         let allowed = &self.allowed[function];
         let made = std::mem::take(&mut *self.made.lock().unwrap());
-        let forbidden = made.difference(allowed).map(|action| format!("{function} called {action}"));
+        let forbidden = made
+            .difference(allowed)
+            .map(|action| format!("{function} called {action}"));
         self.forbidden.lock().unwrap().extend(forbidden);
     }
 
     async fn invoke(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
-        let Adapters { fleet, router, signals, ledger } = &self.aws;
+        let Adapters {
+            fleet,
+            router,
+            signals,
+            ledger,
+        } = &self.aws;
         match function {
             "plan-deployment" => {
-                answer(payload, async |input| plan_deployment::plan_deployment(fleet, router, signals, ledger, input).await).await
+                answer(payload, async |input| {
+                    plan_deployment::plan_deployment(fleet, router, signals, ledger, input).await
+                })
+                .await
             }
-            "create-canary" => answer(payload, async |input| create_canary::create_canary(fleet, router, ledger, input).await).await,
-            "shift-weight" => answer(payload, async |input| shift_weight::shift_weight(fleet, router, ledger, input).await).await,
-            "health-check" => answer(payload, async |input| health_check::health_check(fleet, router, signals, input).await).await,
-            "cleanup" => answer(payload, async |input| cleanup::cleanup(fleet, router, ledger, input).await).await,
-            "rollback" => answer(payload, async |input| rollback::rollback(fleet, router, ledger, input).await).await,
+            "create-canary" => {
+                answer(payload, async |input| {
+                    create_canary::create_canary(fleet, router, ledger, input).await
+                })
+                .await
+            }
+            "shift-weight" => {
+                answer(payload, async |input| {
+                    shift_weight::shift_weight(fleet, router, ledger, input).await
+                })
+                .await
+            }
+            "health-check" => {
+                answer(payload, async |input| {
+                    health_check::health_check(fleet, router, signals, input).await
+                })
+                .await
+            }
+            "cleanup" => {
+                answer(payload, async |input| {
+                    cleanup::cleanup(fleet, router, ledger, input).await
+                })
+                .await
+            }
+            "rollback" => {
+                answer(payload, async |input| {
+                    rollback::rollback(fleet, router, ledger, input).await
+                })
+                .await
+            }
             unknown => panic!("the state machine calls {unknown}"),
         }
     }
@@ -109,21 +152,30 @@ impl Functions for Lambdas {
         self.note_forbidden(resource);
         let is_first = self.calls.fetch_add(1, Relaxed).is_multiple_of(2);
         if is_first && self.loses_answers.load(Relaxed) {
-            return Err(TaskError { error: "Lambda.Unknown".to_owned(), cause: "the answer was lost".to_owned() });
+            return Err(TaskError {
+                error: "Lambda.Unknown".to_owned(),
+                cause: "the answer was lost".to_owned(),
+            });
         }
         answer
     }
 }
 
 /// What `run_step` does around a step, from JSON to JSON.
-pub(crate) async fn answer<I, O, E>(payload: Value, step: impl AsyncFnOnce(I) -> Result<O, E>) -> Result<Value, TaskError>
+pub(crate) async fn answer<I, O, E>(
+    payload: Value,
+    step: impl AsyncFnOnce(I) -> Result<O, E>,
+) -> Result<Value, TaskError>
 where
     I: DeserializeOwned,
     O: Serialize,
     E: std::error::Error + Into<&'static str>,
 {
-    let input = serde_json::from_value(payload).map_err(|error| task_error(Failed::<E>::MalformedInput(error)))?;
-    let output = step(input).await.map_err(|error| task_error(Failed::Step(error)))?;
+    let input = serde_json::from_value(payload)
+        .map_err(|error| task_error(Failed::<E>::MalformedInput(error)))?;
+    let output = step(input)
+        .await
+        .map_err(|error| task_error(Failed::Step(error)))?;
     Ok(serde_json::to_value(output).unwrap())
 }
 
@@ -132,7 +184,13 @@ pub(crate) fn task_error<E>(failed: Failed<E>) -> TaskError
 where
     E: std::error::Error + Into<&'static str>,
 {
-    let Diagnostic { error_type, error_message } = failed.into();
+    let Diagnostic {
+        error_type,
+        error_message,
+    } = failed.into();
     let cause = json!({ "errorType": error_type, "errorMessage": error_message }).to_string();
-    TaskError { error: error_type, cause }
+    TaskError {
+        error: error_type,
+        cause,
+    }
 }

@@ -53,11 +53,24 @@ impl Simulation {
         account.clock().advance(3600); // so that stable has metrics
         let before = account.snapshot();
         let service = format!("{}/{}", world::CLUSTER, world::SERVICE);
-        let watch = Watch::new(&account, Subject::new(before.clone(), &service, world::NODE));
-        let functions = STEPS.iter().map(|step| (step.substitution(), step.name.to_owned())).collect::<BTreeMap<_, _>>();
+        let watch = Watch::new(
+            &account,
+            Subject::new(before.clone(), &service, world::NODE),
+        );
+        let functions = STEPS
+            .iter()
+            .map(|step| (step.substitution(), step.name.to_owned()))
+            .collect::<BTreeMap<_, _>>();
         let machine = StateMachine::parse(&definition_text(), &functions).unwrap();
         let lost_before = account.look(World::lost_requests);
-        Self { lambdas: Lambdas::new(&account, watch.clone()), account, before, watch, machine, lost_before }
+        Self {
+            lambdas: Lambdas::new(&account, watch.clone()),
+            account,
+            before,
+            watch,
+            machine,
+            lost_before,
+        }
     }
 
     /// An execution that goes on when it is told to.
@@ -71,7 +84,11 @@ impl Simulation {
     pub(crate) async fn run_until(&self, execution: &mut Execution, state: &str) {
         while execution.next_state() != state {
             self.step(execution).await;
-            assert!(execution.is_running(), "it ended before {state:?}: {:?}", execution.status);
+            assert!(
+                execution.is_running(),
+                "it ended before {state:?}: {:?}",
+                execution.status
+            );
         }
     }
 
@@ -85,7 +102,10 @@ impl Simulation {
         while execution.is_running() {
             self.step(&mut execution).await;
         }
-        Deployed { simulation: self, execution }
+        Deployed {
+            simulation: self,
+            execution,
+        }
     }
 
     /// Runs a deployment from start to end.
@@ -96,8 +116,20 @@ impl Simulation {
     /// The same account, as the world before the next deployment: `service` and `node` are stable now.
     pub(crate) fn before_the_next(self, service: &str, node: &str) -> Self {
         let before = self.account.snapshot();
-        let watch = Watch::new(&self.account, Subject::new(before.clone(), &format!("{}/{service}", world::CLUSTER), node));
-        Self { lambdas: Lambdas::new(&self.account, watch.clone()), before, watch, ..self }
+        let watch = Watch::new(
+            &self.account,
+            Subject::new(
+                before.clone(),
+                &format!("{}/{service}", world::CLUSTER),
+                node,
+            ),
+        );
+        Self {
+            lambdas: Lambdas::new(&self.account, watch.clone()),
+            before,
+            watch,
+            ..self
+        }
     }
 
     /// What is different from the world before the first deployment.
@@ -112,7 +144,10 @@ pub(crate) fn arn(name: &str) -> String {
 }
 
 /// A request for an image of `checkout` with a short plan and limits, and with whatever `more` has.
-#[expect(clippy::needless_pass_by_value, reason = "a test hands over what it has just written down")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a test hands over what it has just written down"
+)]
 pub(crate) fn request(tag: &str, more: Value) -> Value {
     let mut request = json!({
         "cluster": world::CLUSTER,
@@ -122,7 +157,10 @@ pub(crate) fn request(tag: &str, more: Value) -> Value {
                             { "weightPercent": 100, "holdSeconds": 120 }] },
         "checks": { "errorRatePercent": { "max": 1.0 } },
     });
-    request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    request
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
     request
 }
 
@@ -131,10 +169,12 @@ impl Deployed<'_> {
     #[track_caller]
     pub(crate) fn report(&self) -> Report {
         match &self.execution.status {
-            Status::Succeeded => serde_json::from_value(self.execution.output.as_ref().unwrap()["report"].clone()).unwrap(),
-            Status::Failed { error, cause } => {
-                serde_json::from_str(cause).unwrap_or_else(|fault| panic!("{error} without a report ({fault}): {cause}"))
+            Status::Succeeded => {
+                serde_json::from_value(self.execution.output.as_ref().unwrap()["report"].clone())
+                    .unwrap()
             }
+            Status::Failed { error, cause } => serde_json::from_str(cause)
+                .unwrap_or_else(|fault| panic!("{error} without a report ({fault}): {cause}")),
             other => panic!("the execution is {other:?}"),
         }
     }
@@ -146,10 +186,24 @@ impl Deployed<'_> {
             Status::Succeeded => "Promoted",
             Status::Running | Status::TimedOut | Status::Aborted => "neither",
         };
-        assert_eq!(found, status, "{:?}\n{:#?}", self.execution.status, shortened(&self.execution.path));
-        assert_eq!(self.execution.path.last().map(String::as_str), Some(path_end));
+        assert_eq!(
+            found,
+            status,
+            "{:?}\n{:#?}",
+            self.execution.status,
+            shortened(&self.execution.path)
+        );
+        assert_eq!(
+            self.execution.path.last().map(String::as_str),
+            Some(path_end)
+        );
         let broken = self.simulation.watch.broken();
-        assert!(broken.is_empty(), "{} times, first {:#?}", broken.len(), &broken[..broken.len().min(3)]);
+        assert!(
+            broken.is_empty(),
+            "{} times, first {:#?}",
+            broken.len(),
+            &broken[..broken.len().min(3)]
+        );
         self.simulation.lambdas.assert_allowed();
         self
     }
@@ -173,7 +227,13 @@ impl Deployed<'_> {
     pub(crate) fn assert_needs_attention(&self, why: &str) -> &Self {
         self.assert_ended("NeedsAttention", "Needs attention");
         let left = self.report().left;
-        assert!(!left.is_empty() && left.iter().all(|left| !left.what.is_empty() && left.command.starts_with("aws ")), "{left:?}");
+        assert!(
+            !left.is_empty()
+                && left
+                    .iter()
+                    .all(|left| !left.what.is_empty() && left.command.starts_with("aws ")),
+            "{left:?}"
+        );
         self.assert_why(why)
     }
 
@@ -181,10 +241,15 @@ impl Deployed<'_> {
     #[track_caller]
     pub(crate) fn assert_refused(&self, error: &str, sentence: &str) -> &Self {
         self.assert_ended(error, "Refused");
-        let Status::Failed { cause, .. } = &self.execution.status else { unreachable!("it was refused") };
+        let Status::Failed { cause, .. } = &self.execution.status else {
+            unreachable!("it was refused")
+        };
         let answer: Value = serde_json::from_str(cause).unwrap();
         assert_eq!(answer["errorType"], error);
-        assert!(answer["errorMessage"].as_str().unwrap().contains(sentence), "{answer}");
+        assert!(
+            answer["errorMessage"].as_str().unwrap().contains(sentence),
+            "{answer}"
+        );
         self
     }
 
@@ -198,7 +263,10 @@ impl Deployed<'_> {
     /// All the traffic goes to stable's own node.
     #[track_caller]
     pub(crate) fn assert_stable_has_all_traffic(&self) -> &Self {
-        let percent = self.simulation.account.look(|world| world.percent(world::ROUTER, world::ROUTE, world::NODE));
+        let percent = self
+            .simulation
+            .account
+            .look(|world| world.percent(world::ROUTER, world::ROUTE, world::NODE));
         assert!((percent - 100.0).abs() < f64::EPSILON, "{percent}");
         self
     }
@@ -207,7 +275,10 @@ impl Deployed<'_> {
     #[track_caller]
     pub(crate) fn assert_no_request_was_lost(&self) -> &Self {
         let lost = self.simulation.account.look(World::lost_requests) - self.simulation.lost_before;
-        assert!(lost.abs() < f64::EPSILON, "{lost} requests had no healthy task");
+        assert!(
+            lost.abs() < f64::EPSILON,
+            "{lost} requests had no healthy task"
+        );
         self
     }
 }

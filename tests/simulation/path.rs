@@ -23,14 +23,28 @@ pub(crate) fn shortened(path: &[String]) -> Vec<String> {
 /// The metrics have a period of ten seconds, as in the local cloud.
 pub(crate) async fn path_of(tag: &str, more: Value) -> Vec<String> {
     let simulation = Simulation::new();
-    simulation.account.settings(|settings| settings.metric_period = 10);
+    simulation
+        .account
+        .settings(|settings| settings.metric_period = 10);
     simulation.account.clock().advance(600); // so that stable has metrics of that period
     shortened(&simulation.deploy(request(tag, more)).await.execution.path)
 }
 
 #[test]
 fn how_often_something_is_asked_again_is_no_part_of_the_shortened_path() {
-    let path = ["Plan", "Create", "Ready?", "Wait for it", "Create", "Ready?", "Wait for it", "Create", "Ready?", "Shift", "Shifted?"];
+    let path = [
+        "Plan",
+        "Create",
+        "Ready?",
+        "Wait for it",
+        "Create",
+        "Ready?",
+        "Wait for it",
+        "Create",
+        "Ready?",
+        "Shift",
+        "Shifted?",
+    ];
     let short = shortened(&path.map(str::to_owned));
     assert_eq!(short, ["Plan", "Create", "Ready?", "Shift", "Shifted?"]);
 }

@@ -16,9 +16,13 @@ async fn the_canary_takes_the_place_of_the_old_version_and_can_be_replaced_in_it
 
     // The same request with the next image: the ledger knows which service bears the name now.
     simulation.account.clock().advance(3600);
-    let nodes = simulation.account.look(|world| world.weights(world::ROUTER, world::ROUTE));
+    let nodes = simulation
+        .account
+        .look(|world| world.weights(world::ROUTER, world::ROUTE));
     let simulation = simulation.before_the_next(&second, nodes.keys().next().unwrap());
-    let deployed = simulation.finish(simulation.start("second", request("3.0.0", replace))).await;
+    let deployed = simulation
+        .finish(simulation.start("second", request("3.0.0", replace)))
+        .await;
     deployed.assert_promoted().assert_no_request_was_lost();
     assert_ne!(bearer(&simulation), second);
 }
@@ -27,44 +31,85 @@ async fn the_canary_takes_the_place_of_the_old_version_and_can_be_replaced_in_it
 async fn a_promotion_that_somebody_crosses_leaves_the_traffic_on_the_canary_and_calls_a_person() {
     let simulation = Simulation::new();
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
-    simulation.run_until(&mut execution, "Wait for the clean-up").await;
-    simulation.account.deploy_by_hand(world::CLUSTER, world::SERVICE, "checkout:1");
+    simulation
+        .run_until(&mut execution, "Wait for the clean-up")
+        .await;
+    simulation
+        .account
+        .deploy_by_hand(world::CLUSTER, world::SERVICE, "checkout:1");
     let deployed = simulation.finish(execution).await;
-    deployed.assert_needs_attention("stable could not be updated to the new version").assert_no_request_was_lost();
-    let percent = simulation.account.look(|world| world.percent(world::ROUTER, world::ROUTE, world::NODE));
-    assert!(percent.abs() < f64::EPSILON, "stable has {percent} percent although nobody knows whether it works");
+    deployed
+        .assert_needs_attention("stable could not be updated to the new version")
+        .assert_no_request_was_lost();
+    let percent = simulation
+        .account
+        .look(|world| world.percent(world::ROUTER, world::ROUTE, world::NODE));
+    assert!(
+        percent.abs() < f64::EPSILON,
+        "stable has {percent} percent although nobody knows whether it works"
+    );
 }
 
 #[tokio::test]
 async fn a_promotion_that_cannot_begin_is_rolled_back() {
     let simulation = Simulation::new();
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
-    simulation.run_until(&mut execution, "Clean up behind the new version").await;
+    simulation
+        .run_until(&mut execution, "Clean up behind the new version")
+        .await;
     let kind = FaultKind::Refused("InvalidParameterException", "not now");
-    simulation.account.inject(Fault { operation: "UpdateService", which: Which::Nth(1), kind });
+    simulation.account.inject(Fault {
+        operation: "UpdateService",
+        which: Which::Nth(1),
+        kind,
+    });
     let deployed = simulation.finish(execution).await;
-    deployed.assert_rolled_back("not now").assert_stable_has_all_traffic().assert_no_request_was_lost();
+    deployed
+        .assert_rolled_back("not now")
+        .assert_stable_has_all_traffic()
+        .assert_no_request_was_lost();
 }
 
 #[tokio::test]
 async fn a_clean_up_that_fails_after_the_promotion_is_finished_and_still_told() {
     let simulation = Simulation::new();
-    simulation.account.inject(Fault { operation: "DeleteVirtualNode", which: Which::Nth(1), kind: FaultKind::Denied });
+    simulation.account.inject(Fault {
+        operation: "DeleteVirtualNode",
+        which: Which::Nth(1),
+        kind: FaultKind::Denied,
+    });
     let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
-    deployed.assert_stable_has_all_traffic().assert_no_request_was_lost();
-    let Status::Failed { error, cause } = &deployed.execution.status else { panic!("{:?}", deployed.execution.status) };
+    deployed
+        .assert_stable_has_all_traffic()
+        .assert_no_request_was_lost();
+    let Status::Failed { error, cause } = &deployed.execution.status else {
+        panic!("{:?}", deployed.execution.status)
+    };
     assert_eq!(error, "NeedsAttention");
     assert!(cause.contains("nothing is left"), "{cause}");
-    let stable = simulation.account.snapshot().services["prod/checkout"].task_definition.clone();
+    let stable = simulation.account.snapshot().services["prod/checkout"]
+        .task_definition
+        .clone();
     assert!(stable.ends_with("checkout:2"), "{stable}");
-    assert!(simulation.traces().iter().all(|trace| !trace.contains("-canary")), "{:?}", simulation.traces());
+    assert!(
+        simulation
+            .traces()
+            .iter()
+            .all(|trace| !trace.contains("-canary")),
+        "{:?}",
+        simulation.traces()
+    );
 }
 
 /// The one service that is left of those that were named `checkout`.
 #[track_caller]
 fn bearer(simulation: &Simulation) -> String {
-    let services = simulation.account.look(|world| world.services(world::CLUSTER));
-    let mut ours = services.into_iter().filter(|name| name.starts_with(world::SERVICE));
+    let services = simulation
+        .account
+        .look(|world| world.services(world::CLUSTER));
+    let mut ours = services
+        .into_iter()
+        .filter(|name| name.starts_with(world::SERVICE));
     let bearer = ours.next().expect("somebody bears the name");
     assert_eq!(ours.next(), None, "beside {bearer}");
     assert!(bearer.starts_with("checkout-canary-"), "{bearer}");

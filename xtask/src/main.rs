@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask demo | local | test | lint`.
+//! The project's commands: `cargo xtask demo | local | test | lint | schema`.
 //!
 //! They install what is needed, build everything and hand over. What they start lives in `serin-local`, so that this
 //! program is built in no time.
@@ -46,6 +46,8 @@ enum Task {
     },
     /// Check format and lints
     Lint,
+    /// Write request.schema.json anew, after a change of the request's types
+    Schema,
 }
 
 #[derive(Subcommand)]
@@ -107,10 +109,22 @@ fn run(task: Task) -> Result<(), Failure> {
         }
         Task::Test { arguments } => {
             prepare()?;
-            cargo(&["test", "--workspace"], &arguments)
+            cargo(&["test", "--workspace"], &arguments, &[])
         }
+        Task::Schema => cargo(
+            &[
+                "test",
+                "--quiet",
+                "--package",
+                "serin",
+                "--lib",
+                "the_committed_schema",
+            ],
+            &[],
+            &[("SERIN_WRITE_SCHEMA", "1")],
+        ),
         Task::Lint => {
-            cargo(&["fmt", "--all", "--check"], &[])?;
+            cargo(&["fmt", "--all", "--check"], &[], &[])?;
             cargo(
                 &[
                     "clippy",
@@ -121,6 +135,7 @@ fn run(task: Task) -> Result<(), Failure> {
                     "warnings",
                 ],
                 &[],
+                &[],
             )
         }
     }
@@ -130,7 +145,7 @@ fn run(task: Task) -> Result<(), Failure> {
 /// once: built one by one, the packages would ask for different features of the AWS SDK and compile it again and again.
 fn prepare() -> Result<(), Failure> {
     install::programs(&checkout())?;
-    cargo(&["build", "--workspace", "--bins"], &[])
+    cargo(&["build", "--workspace", "--bins"], &[], &[])
 }
 
 /// Becomes serin-local.
@@ -141,11 +156,12 @@ fn hand_over(arguments: &[OsString]) -> Result<(), Failure> {
 }
 
 /// Runs cargo in the checkout.
-fn cargo(arguments: &[&str], more: &[OsString]) -> Result<(), Failure> {
+fn cargo(arguments: &[&str], more: &[OsString], variables: &[(&str, &str)]) -> Result<(), Failure> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(arguments)
         .args(more)
+        .envs(variables.iter().copied())
         .current_dir(checkout())
         .status()
         .map_err(|error| format!("cannot run cargo: {error}"))?;

@@ -60,12 +60,18 @@ impl Adapters {
     /// # Errors
     /// [`EnvironmentError`] when `SERIN_LEDGER_TABLE` is missing or `step` is no name for an application.
     pub async fn from_environment(step: &'static str) -> Result<Self, EnvironmentError> {
-        let table = std::env::var(LEDGER_TABLE).map_err(|_| EnvironmentError::Missing(LEDGER_TABLE))?;
+        let table =
+            std::env::var(LEDGER_TABLE).map_err(|_| EnvironmentError::Missing(LEDGER_TABLE))?;
         let name = AppName::new(step).map_err(|_| EnvironmentError::StepName(step))?;
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .app_name(name)
             .retry_config(RetryConfig::standard().with_max_attempts(3))
-            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).operation_timeout(CALL).build())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .operation_attempt_timeout(ATTEMPT)
+                    .operation_timeout(CALL)
+                    .build(),
+            )
             .load()
             .await;
         let clients = Clients {

@@ -7,10 +7,13 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_cloudwatch::types::{
-    AlarmType, Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat, ScanBy, StateValue, StatusCode,
+    AlarmType, Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat, ScanBy,
+    StateValue, StatusCode,
 };
 use aws_smithy_types::DateTime;
-use serin::ports::{AlarmReading, AlarmState, HealthSignals, Measured, Measurements, Reading, RequestCounts, Side};
+use serin::ports::{
+    AlarmReading, AlarmState, HealthSignals, Measured, Measurements, Reading, RequestCounts, Side,
+};
 use serin::request::{self, Query};
 use serin::verdict::{Limit, Window};
 use serin::{Deployment, PortError, RouterRecord};
@@ -40,7 +43,11 @@ impl CloudWatchSignals {
     }
 
     /// All pages of one `GetMetricData`.
-    async fn get(&self, queries: Vec<MetricDataQuery>, window: Window) -> Result<Answers, PortError> {
+    async fn get(
+        &self,
+        queries: Vec<MetricDataQuery>,
+        window: Window,
+    ) -> Result<Answers, PortError> {
         let request = self
             .cloud_watch
             .get_metric_data()
@@ -61,13 +68,24 @@ impl CloudWatchSignals {
 }
 
 impl HealthSignals for CloudWatchSignals {
-    async fn measure(&self, deployment: &Deployment, side: Side, window: Window) -> Result<Measurements, PortError> {
+    async fn measure(
+        &self,
+        deployment: &Deployment,
+        side: Side,
+        window: Window,
+    ) -> Result<Measurements, PortError> {
         let names = Names::of(deployment, side);
         let period = deployment.checks.period_seconds;
         let counted = deployment.checks.error_rate_percent.is_some();
-        let compared = (counted && side == Side::Canary).then(|| Names::of(deployment, Side::Stable));
-        let queries: Vec<_> =
-            deployment.checks.queries.iter().enumerate().map(|(index, query)| filled(query, index, &names)).collect();
+        let compared =
+            (counted && side == Side::Canary).then(|| Names::of(deployment, Side::Stable));
+        let queries: Vec<_> = deployment
+            .checks
+            .queries
+            .iter()
+            .enumerate()
+            .map(|(index, query)| filled(query, index, &names))
+            .collect();
 
         let mut asked = Vec::new();
         if counted {
@@ -78,8 +96,11 @@ impl HealthSignals for CloudWatchSignals {
         }
         asked.extend(queries.iter().flatten().map(to_sdk));
         // CloudWatch refuses a call without a query and one whose window is empty; neither has anything to say.
-        let answers =
-            if asked.is_empty() || window.seconds() == 0 { Answers::default() } else { self.get(asked, window).await? };
+        let answers = if asked.is_empty() || window.seconds() == 0 {
+            Answers::default()
+        } else {
+            self.get(asked, window).await?
+        };
 
         Ok(Measurements {
             requests: counted.then(|| names.counts("own", &answers)),
@@ -89,7 +110,10 @@ impl HealthSignals for CloudWatchSignals {
                 .queries
                 .iter()
                 .zip(&queries)
-                .map(|(query, filled)| Measured { reading: answers.worst(filled, query), query: text(filled) })
+                .map(|(query, filled)| Measured {
+                    reading: answers.worst(filled, query),
+                    query: text(filled),
+                })
                 .collect(),
         })
     }
@@ -107,9 +131,20 @@ impl HealthSignals for CloudWatchSignals {
             let mut pages = request.into_paginator().send();
             while let Some(page) = pages.next().await {
                 let page = page.map_err(failed("CloudWatch DescribeAlarms"))?;
-                let metric = page.metric_alarms().iter().map(|alarm| (alarm.alarm_name(), alarm.state_value(), alarm.state_reason()));
-                let composite =
-                    page.composite_alarms().iter().map(|alarm| (alarm.alarm_name(), alarm.state_value(), alarm.state_reason()));
+                let metric = page.metric_alarms().iter().map(|alarm| {
+                    (
+                        alarm.alarm_name(),
+                        alarm.state_value(),
+                        alarm.state_reason(),
+                    )
+                });
+                let composite = page.composite_alarms().iter().map(|alarm| {
+                    (
+                        alarm.alarm_name(),
+                        alarm.state_value(),
+                        alarm.state_reason(),
+                    )
+                });
                 for (name, state, reason) in metric.chain(composite) {
                     let reading = (alarm_state(state), reason.unwrap_or_default().to_owned());
                     found.insert(name.unwrap_or_default().to_owned(), reading);
@@ -119,9 +154,17 @@ impl HealthSignals for CloudWatchSignals {
         Ok(names
             .iter()
             .map(|name| {
-                let (state, reason) =
-                    found.get(name).cloned().unwrap_or_else(|| (AlarmState::Missing, "there is no alarm of that name".to_owned()));
-                AlarmReading { name: name.clone(), state, reason }
+                let (state, reason) = found.get(name).cloned().unwrap_or_else(|| {
+                    (
+                        AlarmState::Missing,
+                        "there is no alarm of that name".to_owned(),
+                    )
+                });
+                AlarmReading {
+                    name: name.clone(),
+                    state,
+                    reason,
+                }
             })
             .collect())
     }
@@ -172,20 +215,42 @@ impl<'a> Names<'a> {
         let metric = Metric::builder()
             .namespace(NAMESPACE)
             .metric_name(METRIC)
-            .set_dimensions(Some(dimensions.map(|(name, value)| Dimension::builder().name(name).value(value).build()).collect()));
-        let stat = MetricStat::builder().metric(metric.build()).period(seconds(period)).stat("Sum");
-        MetricDataQuery::builder().id(id(prefix, class)).metric_stat(stat.build()).return_data(true).build()
+            .set_dimensions(Some(
+                dimensions
+                    .map(|(name, value)| Dimension::builder().name(name).value(value).build())
+                    .collect(),
+            ));
+        let stat = MetricStat::builder()
+            .metric(metric.build())
+            .period(seconds(period))
+            .stat("Sum");
+        MetricDataQuery::builder()
+            .id(id(prefix, class))
+            .metric_stat(stat.build())
+            .return_data(true)
+            .build()
     }
 
     fn counts(self, prefix: &str, answers: &Answers) -> RequestCounts {
         let ids = CLASSES.map(|class| id(prefix, class));
         let asked = |classes: &str| {
-            let dimensions = self.dimensions(classes).map(|(name, value)| format!("{name}={value}"));
-            format!("Sum of {METRIC} {{{}}} in {NAMESPACE}", dimensions.join(", "))
+            let dimensions = self
+                .dimensions(classes)
+                .map(|(name, value)| format!("{name}={value}"));
+            format!(
+                "Sum of {METRIC} {{{}}} in {NAMESPACE}",
+                dimensions.join(", ")
+            )
         };
         RequestCounts {
-            requests: Measured { reading: answers.sum(&ids), query: asked("2|3|4|5") },
-            errors: Measured { reading: answers.sum(&[id(prefix, FAILED)]), query: asked("5") },
+            requests: Measured {
+                reading: answers.sum(&ids),
+                query: asked("2|3|4|5"),
+            },
+            errors: Measured {
+                reading: answers.sum(&[id(prefix, FAILED)]),
+                query: asked("5"),
+            },
         }
     }
 
@@ -214,12 +279,17 @@ impl Answers {
     fn add(&mut self, result: &MetricDataResult, window: Window) {
         let id = result.id().unwrap_or_default().to_owned();
         if let Some(status) = result.status_code() {
-            self.statuses.insert((id.clone(), result.label().unwrap_or_default().to_owned()), status.clone());
+            self.statuses.insert(
+                (id.clone(), result.label().unwrap_or_default().to_owned()),
+                status.clone(),
+            );
         }
         let (start, end) = (window.start.as_second(), window.end.as_second());
         let points = result.timestamps().iter().zip(result.values());
         // CloudWatch may round the window down to whole minutes; what lies outside belongs to another weight.
-        let inside = points.filter(|(at, _)| (start..end).contains(&at.secs())).map(|(_, value)| *value);
+        let inside = points
+            .filter(|(at, _)| (start..end).contains(&at.secs()))
+            .map(|(_, value)| *value);
         self.values.entry(id).or_default().extend(inside);
     }
 
@@ -230,7 +300,9 @@ impl Answers {
     /// The first status of the id that is not `Complete`.
     fn incomplete(&self, id: &str) -> Option<Reading> {
         let series = self.statuses.iter().filter(|((of, _), _)| of == id);
-        let status = series.map(|(_, status)| status).find(|status| **status != StatusCode::Complete)?;
+        let status = series
+            .map(|(_, status)| status)
+            .find(|status| **status != StatusCode::Complete)?;
         Some(Reading::Incomplete(status.as_str().to_owned()))
     }
 
@@ -243,7 +315,10 @@ impl Answers {
         if values.is_empty() {
             return Reading::NoData;
         }
-        Reading::Value { value: values.iter().sum(), datapoints: values.len() }
+        Reading::Value {
+            value: values.iter().sum(),
+            datapoints: values.len(),
+        }
     }
 
     /// The datapoint of a query that is nearest to breaking a limit, or furthest beyond one.
@@ -262,8 +337,14 @@ impl Answers {
             });
             beyond.fold(f64::NEG_INFINITY, f64::max)
         };
-        let worst = values.iter().copied().max_by(|one, other| excess(*one).total_cmp(&excess(*other)));
-        worst.map_or(Reading::NoData, |value| Reading::Value { value, datapoints: values.len() })
+        let worst = values
+            .iter()
+            .copied()
+            .max_by(|one, other| excess(*one).total_cmp(&excess(*other)));
+        worst.map_or(Reading::NoData, |value| Reading::Value {
+            value,
+            datapoints: values.len(),
+        })
     }
 }
 
@@ -271,11 +352,17 @@ impl Answers {
 /// query has a name space of its own, but `GetMetricData` has one for all.
 fn filled(query: &Query, index: usize, names: &Names<'_>) -> Vec<request::MetricDataQuery> {
     let prefix = format!("q{index}_");
-    let ids: Vec<_> = query.metric_data_queries.iter().map(|part| part.id.as_str()).collect();
+    let ids: Vec<_> = query
+        .metric_data_queries
+        .iter()
+        .map(|part| part.id.as_str())
+        .collect();
     let parts = query.metric_data_queries.iter().map(|part| {
         let mut part = part.clone();
         part.id = format!("{prefix}{}", part.id);
-        part.expression = part.expression.map(|expression| names.fill(&with_prefix(&expression, &ids, &prefix)));
+        part.expression = part
+            .expression
+            .map(|expression| names.fill(&with_prefix(&expression, &ids, &prefix)));
         if let Some(stat) = &mut part.metric_stat {
             stat.metric.namespace = names.fill(&stat.metric.namespace);
             stat.metric.metric_name = names.fill(&stat.metric.metric_name);
@@ -325,8 +412,21 @@ fn to_sdk(part: &request::MetricDataQuery) -> MetricDataQuery {
         let metric = Metric::builder()
             .namespace(&stat.metric.namespace)
             .metric_name(&stat.metric.metric_name)
-            .set_dimensions(Some(dimensions.map(|pair| Dimension::builder().name(&pair.name).value(&pair.value).build()).collect()));
-        MetricStat::builder().metric(metric.build()).period(seconds(stat.period)).stat(&stat.stat).build()
+            .set_dimensions(Some(
+                dimensions
+                    .map(|pair| {
+                        Dimension::builder()
+                            .name(&pair.name)
+                            .value(&pair.value)
+                            .build()
+                    })
+                    .collect(),
+            ));
+        MetricStat::builder()
+            .metric(metric.build())
+            .period(seconds(stat.period))
+            .stat(&stat.stat)
+            .build()
     });
     MetricDataQuery::builder()
         .id(&part.id)
@@ -339,16 +439,33 @@ fn to_sdk(part: &request::MetricDataQuery) -> MetricDataQuery {
 
 /// What was asked, in one line: the part that answers, and then what it refers to.
 fn text(parts: &[request::MetricDataQuery]) -> String {
-    let (answer, others): (Vec<_>, Vec<_>) = parts.iter().partition(|part| part.return_data != Some(false));
-    let lines = answer.into_iter().map(part_text).chain(others.into_iter().map(|part| format!("{} = {}", part.id, part_text(part))));
+    let (answer, others): (Vec<_>, Vec<_>) = parts
+        .iter()
+        .partition(|part| part.return_data != Some(false));
+    let lines = answer.into_iter().map(part_text).chain(
+        others
+            .into_iter()
+            .map(|part| format!("{} = {}", part.id, part_text(part))),
+    );
     lines.collect::<Vec<_>>().join("; ")
 }
 
 fn part_text(part: &request::MetricDataQuery) -> String {
     match (&part.metric_stat, &part.expression) {
         (Some(stat), _) => {
-            let dimensions: Vec<_> = stat.metric.dimensions.iter().map(|pair| format!("{}={}", pair.name, pair.value)).collect();
-            format!("{} of {} {{{}}} in {}", stat.stat, stat.metric.metric_name, dimensions.join(", "), stat.metric.namespace)
+            let dimensions: Vec<_> = stat
+                .metric
+                .dimensions
+                .iter()
+                .map(|pair| format!("{}={}", pair.name, pair.value))
+                .collect();
+            format!(
+                "{} of {} {{{}}} in {}",
+                stat.stat,
+                stat.metric.metric_name,
+                dimensions.join(", "),
+                stat.metric.namespace
+            )
         }
         (None, Some(expression)) => expression.clone(),
         (None, None) => String::new(),
@@ -372,11 +489,18 @@ fn seconds(period: u32) -> i32 {
 mod tests {
     use super::*;
 
-    const CANARY: Names<'static> =
-        Names { cluster: "prod", family: "checkout-canary", service: "checkout-canary-1a2b3c4d", node: "checkout-node-canary" };
+    const CANARY: Names<'static> = Names {
+        cluster: "prod",
+        family: "checkout-canary",
+        service: "checkout-canary-1a2b3c4d",
+        node: "checkout-node-canary",
+    };
 
     fn window() -> Window {
-        Window { start: "2026-11-21T10:00:00Z".parse().unwrap(), end: "2026-11-21T10:02:00Z".parse().unwrap() }
+        Window {
+            start: "2026-11-21T10:00:00Z".parse().unwrap(),
+            end: "2026-11-21T10:02:00Z".parse().unwrap(),
+        }
     }
 
     fn result(id: &str, status: StatusCode, points: &[(i64, f64)]) -> MetricDataResult {
@@ -385,7 +509,12 @@ mod tests {
             .id(id)
             .label(id)
             .status_code(status)
-            .set_timestamps(Some(points.iter().map(|(at, _)| DateTime::from_secs(start + at)).collect()))
+            .set_timestamps(Some(
+                points
+                    .iter()
+                    .map(|(at, _)| DateTime::from_secs(start + at))
+                    .collect(),
+            ))
             .set_values(Some(points.iter().map(|(_, value)| *value).collect()))
             .build()
     }
@@ -419,7 +548,9 @@ mod tests {
         assert_eq!(filled[0].id, "q3_m1");
         assert_eq!(
             filled[1].expression.as_deref(),
-            Some(r#"q3_m1 * 1000 + SEARCH('{Team,Service} m1 Service="checkout-canary-1a2b3c4d"', 'p99', 60)"#)
+            Some(
+                r#"q3_m1 * 1000 + SEARCH('{Team,Service} m1 Service="checkout-canary-1a2b3c4d"', 'p99', 60)"#
+            )
         );
         assert_eq!(
             text(&filled),
@@ -432,7 +563,10 @@ mod tests {
         let rewritten = |expression| with_prefix(expression, &["m1", "m"], "q0_");
         assert_eq!(rewritten("m1/m+m12-m_1"), "q0_m1/q0_m+m12-m_1");
         assert_eq!(rewritten("FILL(m1,0)*100"), "FILL(q0_m1,0)*100");
-        assert_eq!(rewritten("SEARCH('m m1',\"m\")+m"), "SEARCH('m m1',\"m\")+q0_m");
+        assert_eq!(
+            rewritten("SEARCH('m m1',\"m\")+m"),
+            "SEARCH('m m1',\"m\")+q0_m"
+        );
         assert_eq!(rewritten("m"), "q0_m");
     }
 
@@ -443,9 +577,18 @@ mod tests {
             result("own_5xx", StatusCode::Complete, &[]),
         ]);
         let counts = CANARY.counts("own", &some);
-        assert_eq!(counts.requests.reading, Reading::Value { value: 150.0, datapoints: 2 });
+        assert_eq!(
+            counts.requests.reading,
+            Reading::Value {
+                value: 150.0,
+                datapoints: 2
+            }
+        );
         assert_eq!(counts.errors.reading, Reading::NoData);
-        assert_eq!(CANARY.counts("own", &answers(&[])).requests.reading, Reading::NoData);
+        assert_eq!(
+            CANARY.counts("own", &answers(&[])).requests.reading,
+            Reading::NoData
+        );
     }
 
     #[test]
@@ -456,13 +599,28 @@ mod tests {
             "Sum of envoy_http_downstream_rq_xx {ClusterName=prod, TaskDefinitionFamily=checkout-canary, \
              envoy_http_conn_manager_prefix=ingress, envoy_response_code_class=5} in ECS/ContainerInsights/Prometheus"
         );
-        assert!(counts.requests.query.contains("envoy_response_code_class=2|3|4|5"));
+        assert!(
+            counts
+                .requests
+                .query
+                .contains("envoy_response_code_class=2|3|4|5")
+        );
     }
 
     #[test]
     fn datapoints_outside_of_the_window_do_not_count() {
-        let answers = answers(&[result("own_5xx", StatusCode::Complete, &[(-60, 1000.0), (0, 1.0), (60, 2.0), (120, 1000.0)])]);
-        assert_eq!(answers.sum(&["own_5xx".into()]), Reading::Value { value: 3.0, datapoints: 2 });
+        let answers = answers(&[result(
+            "own_5xx",
+            StatusCode::Complete,
+            &[(-60, 1000.0), (0, 1.0), (60, 2.0), (120, 1000.0)],
+        )]);
+        assert_eq!(
+            answers.sum(&["own_5xx".into()]),
+            Reading::Value {
+                value: 3.0,
+                datapoints: 2
+            }
+        );
     }
 
     #[test]
@@ -472,8 +630,14 @@ mod tests {
             result("own_5xx", StatusCode::InternalError, &[(0, 0.0)]),
         ]);
         let counts = CANARY.counts("own", &partial);
-        assert_eq!(counts.errors.reading, Reading::Incomplete("InternalError".into()));
-        assert_eq!(counts.requests.reading, Reading::Incomplete("InternalError".into()));
+        assert_eq!(
+            counts.errors.reading,
+            Reading::Incomplete("InternalError".into())
+        );
+        assert_eq!(
+            counts.requests.reading,
+            Reading::Incomplete("InternalError".into())
+        );
     }
 
     #[test]
@@ -482,13 +646,21 @@ mod tests {
             result("own_2xx", StatusCode::PartialData, &[(0, 5.0)]),
             result("own_2xx", StatusCode::Complete, &[(60, 6.0)]),
         ]);
-        assert_eq!(answers.sum(&["own_2xx".into()]), Reading::Value { value: 11.0, datapoints: 2 });
+        assert_eq!(
+            answers.sum(&["own_2xx".into()]),
+            Reading::Value {
+                value: 11.0,
+                datapoints: 2
+            }
+        );
     }
 
     #[test]
     fn the_worst_datapoint_counts() {
         let worst = |limits: &str, points: &[(i64, f64)]| {
-            let query = query(&format!(r#"{{"name": "x", {limits}, "metricDataQueries": [{{"Id": "a", "Expression": "1"}}]}}"#));
+            let query = query(&format!(
+                r#"{{"name": "x", {limits}, "metricDataQueries": [{{"Id": "a", "Expression": "1"}}]}}"#
+            ));
             let answers = answers(&[result("q0_a", StatusCode::Complete, points)]);
             match answers.worst(&filled(&query, 0, &CANARY), &query) {
                 Reading::Value { value, .. } => Some(value),

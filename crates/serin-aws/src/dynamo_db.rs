@@ -19,8 +19,14 @@ use crate::error::{failed, has_code, refused};
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// Every phase, for the condition that lets through those from which another may be entered.
-const PHASES: [Phase; 6] =
-    [Phase::Running, Phase::Promoting, Phase::Replacing, Phase::CleaningUp, Phase::RollingBack, Phase::Ended];
+const PHASES: [Phase; 6] = [
+    Phase::Running,
+    Phase::Promoting,
+    Phase::Replacing,
+    Phase::CleaningUp,
+    Phase::RollingBack,
+    Phase::Ended,
+];
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -33,8 +39,16 @@ pub struct DynamoDbLedger {
 }
 
 impl DynamoDbLedger {
-    pub(crate) fn new(dynamo_db: aws_sdk_dynamodb::Client, step_functions: aws_sdk_sfn::Client, table: impl Into<String>) -> Self {
-        Self { dynamo_db, step_functions, table: table.into() }
+    pub(crate) fn new(
+        dynamo_db: aws_sdk_dynamodb::Client,
+        step_functions: aws_sdk_sfn::Client,
+        table: impl Into<String>,
+    ) -> Self {
+        Self {
+            dynamo_db,
+            step_functions,
+            table: table.into(),
+        }
     }
 
     /// An update of one item that gives the item back when its condition does not hold.
@@ -47,30 +61,50 @@ impl DynamoDbLedger {
             .table_name(&self.table)
             .key("id", AttributeValue::S(id))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        names.iter().fold(update, |update, name| update.expression_attribute_names(format!("#{name}"), *name))
+        names.iter().fold(update, |update, name| {
+            update.expression_attribute_names(format!("#{name}"), *name)
+        })
     }
 
     /// Makes the update; gives the item after it, or, when the condition does not hold, the one that is in the way.
-    async fn make(&self, update: UpdateItemFluentBuilder) -> Result<Result<Item, Option<Item>>, PortError> {
+    async fn make(
+        &self,
+        update: UpdateItemFluentBuilder,
+    ) -> Result<Result<Item, Option<Item>>, PortError> {
         match update.return_values(ReturnValue::AllNew).send().await {
             Ok(answer) => Ok(Ok(answer.attributes.unwrap_or_default())),
             Err(error) => match error.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(failure)) => Ok(Err(failure.item().cloned())),
+                Some(UpdateItemError::ConditionalCheckFailedException(failure)) => {
+                    Ok(Err(failure.item().cloned()))
+                }
                 _ => Err(failed("DynamoDB UpdateItem")(error)),
             },
         }
     }
 
     async fn get(&self, id: String) -> Result<Option<Item>, PortError> {
-        let request = self.dynamo_db.get_item().table_name(&self.table).key("id", AttributeValue::S(id));
+        let request = self
+            .dynamo_db
+            .get_item()
+            .table_name(&self.table)
+            .key("id", AttributeValue::S(id));
         // An eventual read could miss the lock or the phase that was just written.
-        let answer = request.consistent_read(true).send().await.map_err(failed("DynamoDB GetItem"))?;
+        let answer = request
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(failed("DynamoDB GetItem"))?;
         Ok(answer.item)
     }
 }
 
 impl Ledger for DynamoDbLedger {
-    async fn lock(&self, service: &ServiceKey, execution: &ExecutionArn, now: Timestamp) -> Result<Lock, PortError> {
+    async fn lock(
+        &self,
+        service: &ServiceKey,
+        execution: &ExecutionArn,
+        now: Timestamp,
+    ) -> Result<Lock, PortError> {
         let update = self
             .update(lock_id(service), &["execution", "since"])
             .update_expression("SET #execution = :me, #since = if_not_exists(#since, :now)")
@@ -78,12 +112,19 @@ impl Ledger for DynamoDbLedger {
             .expression_attribute_values(":me", AttributeValue::S(execution.to_string()))
             .expression_attribute_values(":now", AttributeValue::S(now.to_string()));
         let held = match self.make(update).await? {
-            Ok(item) => return Ok(Lock::Taken { bearer: text(&item, "bearer").map(ServiceName::new) }),
+            Ok(item) => {
+                return Ok(Lock::Taken {
+                    bearer: text(&item, "bearer").map(ServiceName::new),
+                });
+            }
             Err(Some(item)) => Some(item),
             Err(None) => self.get(lock_id(service)).await?,
         };
         let holder = held.as_ref().and_then(|item| {
-            Some(LockHolder { execution: ExecutionArn::new(text(item, "execution")?), since: text(item, "since")?.parse().ok()? })
+            Some(LockHolder {
+                execution: ExecutionArn::new(text(item, "execution")?),
+                since: text(item, "since")?.parse().ok()?,
+            })
         });
         match holder {
             Some(holder) => Ok(Lock::Held(holder)),
@@ -95,7 +136,11 @@ impl Ledger for DynamoDbLedger {
         }
     }
 
-    async fn unlock(&self, service: &ServiceKey, execution: &ExecutionArn) -> Result<(), PortError> {
+    async fn unlock(
+        &self,
+        service: &ServiceKey,
+        execution: &ExecutionArn,
+    ) -> Result<(), PortError> {
         let update = self
             .update(lock_id(service), &["execution", "since"])
             .update_expression("REMOVE #execution, #since")
@@ -106,9 +151,16 @@ impl Ledger for DynamoDbLedger {
     }
 
     async fn record(&self, deployment: &Deployment) -> Result<(), PortError> {
-        let expires = deployment.started_at.saturating_add(KEPT).map_or(i64::MAX, Timestamp::as_second);
-        let document = serde_json::to_string(deployment)
-            .map_err(|error| refused("DynamoDB PutItem", format!("the deployment cannot be written as JSON: {error}")))?;
+        let expires = deployment
+            .started_at
+            .saturating_add(KEPT)
+            .map_or(i64::MAX, Timestamp::as_second);
+        let document = serde_json::to_string(deployment).map_err(|error| {
+            refused(
+                "DynamoDB PutItem",
+                format!("the deployment cannot be written as JSON: {error}"),
+            )
+        })?;
         let request = self
             .dynamo_db
             .put_item()
@@ -116,7 +168,10 @@ impl Ledger for DynamoDbLedger {
             .item("id", AttributeValue::S(record_id(&deployment.execution)))
             .item("document", AttributeValue::S(document))
             .item("phase", AttributeValue::S(Phase::Running.to_string()))
-            .item("startedAt", AttributeValue::S(deployment.started_at.to_string()))
+            .item(
+                "startedAt",
+                AttributeValue::S(deployment.started_at.to_string()),
+            )
             .item("expiresAt", AttributeValue::N(expires.to_string()))
             .condition_expression("attribute_not_exists(#id)")
             .expression_attribute_names("#id", "id");
@@ -127,21 +182,42 @@ impl Ledger for DynamoDbLedger {
     }
 
     async fn find(&self, execution: &ExecutionArn) -> Result<Option<LedgerRecord>, PortError> {
-        let Some(item) = self.get(record_id(execution)).await? else { return Ok(None) };
-        let unreadable = |what: &str| refused("DynamoDB GetItem", format!("the record of {execution} has no readable {what}"));
+        let Some(item) = self.get(record_id(execution)).await? else {
+            return Ok(None);
+        };
+        let unreadable = |what: &str| {
+            refused(
+                "DynamoDB GetItem",
+                format!("the record of {execution} has no readable {what}"),
+            )
+        };
         let document = text(&item, "document").ok_or_else(|| unreadable("document"))?;
-        let deployment = serde_json::from_str(document).map_err(|error| unreadable(&format!("document ({error})")))?;
+        let deployment = serde_json::from_str(document)
+            .map_err(|error| unreadable(&format!("document ({error})")))?;
         let phase = phase(&item).ok_or_else(|| unreadable("phase"))?;
         let ending = match text(&item, "ending") {
             Some(ending) => Some(self::ending(ending).ok_or_else(|| unreadable("ending"))?),
             None => None,
         };
-        Ok(Some(LedgerRecord { deployment, phase, ending }))
+        Ok(Some(LedgerRecord {
+            deployment,
+            phase,
+            ending,
+        }))
     }
 
-    async fn enter(&self, execution: &ExecutionArn, phase: Phase) -> Result<Result<(), Phase>, PortError> {
-        let from: Vec<_> = PHASES.into_iter().filter(|from| from.may_become(phase)).collect();
-        let values: Vec<_> = (0..from.len()).map(|index| format!(":from{index}")).collect();
+    async fn enter(
+        &self,
+        execution: &ExecutionArn,
+        phase: Phase,
+    ) -> Result<Result<(), Phase>, PortError> {
+        let from: Vec<_> = PHASES
+            .into_iter()
+            .filter(|from| from.may_become(phase))
+            .collect();
+        let values: Vec<_> = (0..from.len())
+            .map(|index| format!(":from{index}"))
+            .collect();
         let mut update = self
             .update(record_id(execution), &["phase"])
             .update_expression("SET #phase = :to")
@@ -156,7 +232,10 @@ impl Ledger for DynamoDbLedger {
             Err(None) => self.get(record_id(execution)).await?,
         };
         // A deployment that the ledger does not know is over, as far as it can say: nothing may go on with it.
-        Ok(Err(item.as_ref().and_then(self::phase).unwrap_or(Phase::Ended)))
+        Ok(Err(item
+            .as_ref()
+            .and_then(self::phase)
+            .unwrap_or(Phase::Ended)))
     }
 
     async fn close(
@@ -170,7 +249,10 @@ impl Ledger for DynamoDbLedger {
         // The record first: if the lock were given back before a crash, the next deployment could start while this one still
         // looked open.
         let mut update = self
-            .update(record_id(&deployment.execution), &["id", "ending", "endedAt"])
+            .update(
+                record_id(&deployment.execution),
+                &["id", "ending", "endedAt"],
+            )
             .condition_expression("attribute_exists(#id)")
             .expression_attribute_values(":ending", AttributeValue::S(ending.to_string()))
             .expression_attribute_values(":now", AttributeValue::S(now.to_string()));
@@ -201,16 +283,29 @@ impl Ledger for DynamoDbLedger {
             .update(lock_id(&deployment.service), &names)
             .update_expression(expression)
             .condition_expression("#execution = :me")
-            .expression_attribute_values(":me", AttributeValue::S(deployment.execution.to_string()));
+            .expression_attribute_values(
+                ":me",
+                AttributeValue::S(deployment.execution.to_string()),
+            );
         if let Some(bearer) = bearer {
-            update = update.expression_attribute_values(":bearer", AttributeValue::S(bearer.to_string()));
+            update = update
+                .expression_attribute_values(":bearer", AttributeValue::S(bearer.to_string()));
         }
         // If the condition fails, it was closed before, and the lock may be another deployment's by now.
         self.make(update).await.map(drop)
     }
 
-    async fn execution_status(&self, execution: &ExecutionArn) -> Result<Option<String>, PortError> {
-        match self.step_functions.describe_execution().execution_arn(execution.as_str()).send().await {
+    async fn execution_status(
+        &self,
+        execution: &ExecutionArn,
+    ) -> Result<Option<String>, PortError> {
+        match self
+            .step_functions
+            .describe_execution()
+            .execution_arn(execution.as_str())
+            .send()
+            .await
+        {
             Err(error) if has_code(&error, "ExecutionDoesNotExist") => Ok(None),
             answer => {
                 let answer = answer.map_err(failed("Step Functions DescribeExecution"))?;
@@ -234,7 +329,9 @@ fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
 
 /// An ending, as [`Ending`]'s `Display` writes it.
 fn ending(text: &str) -> Option<Ending> {
-    [Ending::Promoted, Ending::RolledBack, Ending::NeedsAttention].into_iter().find(|ending| ending.to_string() == text)
+    [Ending::Promoted, Ending::RolledBack, Ending::NeedsAttention]
+        .into_iter()
+        .find(|ending| ending.to_string() == text)
 }
 
 fn phase(item: &Item) -> Option<Phase> {
@@ -255,7 +352,10 @@ mod tests {
 
     #[test]
     fn ids_say_what_they_are_of() {
-        let service = ServiceKey { cluster: serin::ClusterName::new("prod"), service: ServiceName::new("checkout") };
+        let service = ServiceKey {
+            cluster: serin::ClusterName::new("prod"),
+            service: ServiceName::new("checkout"),
+        };
         assert_eq!(lock_id(&service), "service#prod/checkout");
         assert_eq!(record_id(&ExecutionArn::new("arn:x")), "deployment#arn:x");
     }

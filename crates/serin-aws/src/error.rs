@@ -54,22 +54,32 @@ where
         }
         // Whether the call took effect is not known in these three.
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
-            PortError::Unavailable { call, message: chain(error) }
+            PortError::Unavailable {
+                call,
+                message: chain(error),
+            }
         }
-        _ => PortError::Refused { call, message: chain(error) },
+        _ => PortError::Refused {
+            call,
+            message: chain(error),
+        },
     }
 }
 
 /// An answer that a call gave although it succeeded, and with which nothing can be done.
 pub(crate) fn refused(call: &str, message: impl Into<String>) -> PortError {
-    PortError::Refused { call: call.to_owned(), message: message.into() }
+    PortError::Refused {
+        call: call.to_owned(),
+        message: message.into(),
+    }
 }
 
 /// Whether the service answered that the thing is not there.
 ///
 /// Each service (and moto) has names of its own for it, all of which say so.
 pub(crate) fn is_not_found<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
-    matches!(error, SdkError::ServiceError(_)) && error.code().is_some_and(|code| code.contains("NotFound"))
+    matches!(error, SdkError::ServiceError(_))
+        && error.code().is_some_and(|code| code.contains("NotFound"))
 }
 
 /// Whether the service answered with this error.
@@ -92,7 +102,10 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn message(error: &(impl ProvideErrorMetadata + std::error::Error + 'static), code: &str) -> String {
+fn message(
+    error: &(impl ProvideErrorMetadata + std::error::Error + 'static),
+    code: &str,
+) -> String {
     match (code, error.message()) {
         ("", None) => chain(error),
         ("", Some(message)) => message.to_owned(),
@@ -114,7 +127,10 @@ fn kind(code: &str, status: u16) -> fn(String, String) -> PortError {
 }
 
 fn is_denial(code: &str) -> bool {
-    code.starts_with("AccessDenied") || code.starts_with("Forbidden") || code == "UnauthorizedOperation" || code == "NotAuthorized"
+    code.starts_with("AccessDenied")
+        || code.starts_with("Forbidden")
+        || code == "UnauthorizedOperation"
+        || code == "NotAuthorized"
 }
 
 #[cfg(test)]
@@ -133,20 +149,20 @@ mod tests {
     #[test]
     fn each_services_own_words_become_one_of_four_kinds() {
         let table = [
-            ("ThrottlingException", 400, "throttled"),               // ECS, ECR
-            ("TooManyRequestsException", 429, "throttled"),          // App Mesh
-            ("RequestLimitExceeded", 400, "throttled"),              // Cloud Map
-            ("Throttling", 400, "throttled"),                        // CloudWatch
+            ("ThrottlingException", 400, "throttled"),      // ECS, ECR
+            ("TooManyRequestsException", 429, "throttled"), // App Mesh
+            ("RequestLimitExceeded", 400, "throttled"),     // Cloud Map
+            ("Throttling", 400, "throttled"),               // CloudWatch
             ("ProvisionedThroughputExceededException", 400, "throttled"), // DynamoDB
-            ("ServerException", 500, "unavailable"),                 // ECS
-            ("ServiceUnavailableException", 503, "unavailable"),     // App Mesh
-            ("", 502, "unavailable"),                                // a proxy on the way
-            ("AccessDeniedException", 400, "denied"),                // ECS
-            ("AccessDenied", 403, "denied"),                         // CloudWatch
-            ("ForbiddenException", 403, "denied"),                   // App Mesh
-            ("LimitExceededException", 400, "refused"),              // App Mesh: a quota, so waiting does not help
-            ("InvalidParameterException", 400, "refused"),           // ECS
-            ("ConflictException", 409, "refused"),                   // App Mesh
+            ("ServerException", 500, "unavailable"),        // ECS
+            ("ServiceUnavailableException", 503, "unavailable"), // App Mesh
+            ("", 502, "unavailable"),                       // a proxy on the way
+            ("AccessDeniedException", 400, "denied"),       // ECS
+            ("AccessDenied", 403, "denied"),                // CloudWatch
+            ("ForbiddenException", 403, "denied"),          // App Mesh
+            ("LimitExceededException", 400, "refused"), // App Mesh: a quota, so waiting does not help
+            ("InvalidParameterException", 400, "refused"), // ECS
+            ("ConflictException", 409, "refused"),      // App Mesh
         ];
         for (code, status, expected) in table {
             assert_eq!(kind_of(code, status), expected, "{code} {status}");
@@ -158,7 +174,10 @@ mod tests {
         use aws_sdk_ecs::operation::describe_services::DescribeServicesError;
         let error: SdkError<DescribeServicesError> = SdkError::timeout_error("no answer in 5 s");
         let error = port_error("ECS DescribeServices", &error);
-        assert!(matches!(&error, PortError::Unavailable { call, .. } if call == "ECS DescribeServices"), "{error:?}");
+        assert!(
+            matches!(&error, PortError::Unavailable { call, .. } if call == "ECS DescribeServices"),
+            "{error:?}"
+        );
         assert!(error.to_string().contains("no answer in 5 s"), "{error}");
     }
 
@@ -166,6 +185,9 @@ mod tests {
     fn a_request_that_could_not_be_built_was_never_sent() {
         use aws_sdk_ecs::operation::describe_services::DescribeServicesError;
         let error: SdkError<DescribeServicesError> = SdkError::construction_failure("no region");
-        assert!(matches!(port_error("ECS DescribeServices", &error), PortError::Refused { .. }));
+        assert!(matches!(
+            port_error("ECS DescribeServices", &error),
+            PortError::Refused { .. }
+        ));
     }
 }

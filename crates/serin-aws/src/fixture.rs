@@ -4,17 +4,23 @@ use serin::deployment::{CanaryVersion, StableVersion};
 use serin::name::DeploymentId;
 use serin::request::Request;
 use serin::routing::{AppMeshRecord, CloudMapService, ProxyIdentity};
-use serin::{Deployment, ExecutionArn, Family, RouterRecord, ServiceKey, ServiceName, TaskDefinitionArn};
+use serin::{
+    Deployment, ExecutionArn, Family, RouterRecord, ServiceKey, ServiceName, TaskDefinitionArn,
+};
 
 /// A deployment of `prod/checkout`, whose router has no route.
 pub(crate) fn deployment() -> Deployment {
-    let request = serde_json::json!({"cluster": "prod", "service": "checkout", "image": "checkout:2"});
+    let request =
+        serde_json::json!({"cluster": "prod", "service": "checkout", "image": "checkout:2"});
     let request = Request::parse(&request).unwrap();
     let execution = ExecutionArn::new("arn:aws:states:eu-west-1:1:execution:serin:one");
     let id = DeploymentId::of(&execution);
     let source = TaskDefinitionArn::new("arn:aws:ecs:eu-west-1:1:task-definition/checkout:7");
     Deployment {
-        service: ServiceKey { cluster: request.cluster.clone(), service: request.service.clone() },
+        service: ServiceKey {
+            cluster: request.cluster.clone(),
+            service: request.service.clone(),
+        },
         stable: StableVersion {
             service: request.service.clone(),
             service_arn: "arn:aws:ecs:eu-west-1:1:service/prod/checkout".into(),

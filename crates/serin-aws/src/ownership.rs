@@ -9,7 +9,10 @@ pub(crate) const SERVICE: &str = "serin:service";
 
 /// The tags of everything that `deployment` creates.
 pub(crate) fn tags(deployment: &Deployment) -> [(&'static str, String); 2] {
-    [(EXECUTION, deployment.execution.to_string()), (SERVICE, deployment.service.to_string())]
+    [
+        (EXECUTION, deployment.execution.to_string()),
+        (SERVICE, deployment.service.to_string()),
+    ]
 }
 
 /// Whether a tag of stable's may be copied: AWS's own cannot be set by anybody, and ours say who created the original
@@ -19,6 +22,10 @@ pub(crate) fn is_copied(key: &str) -> bool {
 }
 
 /// Whether tags say that `execution` created what bears them.
-pub(crate) fn is_ours<'a>(tags: impl IntoIterator<Item = (Option<&'a str>, Option<&'a str>)>, execution: &ExecutionArn) -> bool {
-    tags.into_iter().any(|(key, value)| key == Some(EXECUTION) && value == Some(execution.as_str()))
+pub(crate) fn is_ours<'a>(
+    tags: impl IntoIterator<Item = (Option<&'a str>, Option<&'a str>)>,
+    execution: &ExecutionArn,
+) -> bool {
+    tags.into_iter()
+        .any(|(key, value)| key == Some(EXECUTION) && value == Some(execution.as_str()))
 }

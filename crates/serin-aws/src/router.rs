@@ -1,7 +1,10 @@
 //! Which router a service has, and the adapter for it.
 
 use serin::name::DeploymentId;
-use serin::ports::{DiscoveryError, Removal, ServiceDescription, ShiftError, Side, TaskDefinitionDescription, TrafficRouter};
+use serin::ports::{
+    DiscoveryError, Removal, ServiceDescription, ShiftError, Side, TaskDefinitionDescription,
+    TrafficRouter,
+};
 use serin::progress::Attachment;
 use serin::request::{RouterKind, RouterWish};
 use serin::{Deployment, Leftover, PortError, RouterRecord, Weight};
@@ -15,8 +18,13 @@ pub struct Router {
 }
 
 impl Router {
-    pub(crate) fn new(app_mesh: aws_sdk_appmesh::Client, cloud_map: aws_sdk_servicediscovery::Client) -> Self {
-        Self { app_mesh: AppMeshRouter::new(app_mesh, cloud_map) }
+    pub(crate) fn new(
+        app_mesh: aws_sdk_appmesh::Client,
+        cloud_map: aws_sdk_servicediscovery::Client,
+    ) -> Self {
+        Self {
+            app_mesh: AppMeshRouter::new(app_mesh, cloud_map),
+        }
     }
 }
 
@@ -24,7 +32,10 @@ impl Router {
 macro_rules! with_router {
     ($self:ident, $deployment:ident, |$router:ident| $call:expr) => {
         match &$deployment.router {
-            RouterRecord::AppMesh(_) => { let $router = &$self.app_mesh; $call }
+            RouterRecord::AppMesh(_) => {
+                let $router = &$self.app_mesh;
+                $call
+            }
         }
     };
 }
@@ -46,24 +57,43 @@ impl TrafficRouter for Router {
         with_router!(self, deployment, |router| router.prepare(deployment).await)
     }
 
-    async fn healthy_targets(&self, deployment: &Deployment, attachment: &Attachment) -> Result<u32, PortError> {
-        with_router!(self, deployment, |router| router.healthy_targets(deployment, attachment).await)
+    async fn healthy_targets(
+        &self,
+        deployment: &Deployment,
+        attachment: &Attachment,
+    ) -> Result<u32, PortError> {
+        with_router!(self, deployment, |router| router
+            .healthy_targets(deployment, attachment)
+            .await)
     }
 
-    async fn shift(&self, deployment: &Deployment, from: Weight, to: Weight) -> Result<(), ShiftError> {
-        with_router!(self, deployment, |router| router.shift(deployment, from, to).await)
+    async fn shift(
+        &self,
+        deployment: &Deployment,
+        from: Weight,
+        to: Weight,
+    ) -> Result<(), ShiftError> {
+        with_router!(self, deployment, |router| router
+            .shift(deployment, from, to)
+            .await)
     }
 
     async fn verify(&self, deployment: &Deployment, weight: Weight) -> Result<(), ShiftError> {
-        with_router!(self, deployment, |router| router.verify(deployment, weight).await)
+        with_router!(self, deployment, |router| router
+            .verify(deployment, weight)
+            .await)
     }
 
     async fn settle(&self, deployment: &Deployment, on: Side) -> Result<Vec<String>, PortError> {
-        with_router!(self, deployment, |router| router.settle(deployment, on).await)
+        with_router!(self, deployment, |router| router
+            .settle(deployment, on)
+            .await)
     }
 
     async fn tear_down(&self, deployment: &Deployment, side: Side) -> Result<Removal, PortError> {
-        with_router!(self, deployment, |router| router.tear_down(deployment, side).await)
+        with_router!(self, deployment, |router| router
+            .tear_down(deployment, side)
+            .await)
     }
 
     async fn traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError> {
@@ -71,6 +101,7 @@ impl TrafficRouter for Router {
     }
 
     fn commands_to_stable(&self, deployment: &Deployment) -> Vec<Leftover> {
-        with_router!(self, deployment, |router| router.commands_to_stable(deployment))
+        with_router!(self, deployment, |router| router
+            .commands_to_stable(deployment))
     }
 }

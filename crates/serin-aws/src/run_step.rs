@@ -28,7 +28,10 @@ impl<E: std::error::Error + Into<&'static str>> From<Failed<E>> for Diagnostic {
             Failed::Step(error) => {
                 let error_message = chain(&error);
                 let name: &'static str = error.into();
-                Self { error_type: name.to_owned(), error_message }
+                Self {
+                    error_type: name.to_owned(),
+                    error_message,
+                }
             }
         }
     }
@@ -53,9 +56,15 @@ where
         error.to_string()
     })?;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
-        let execution = event.payload.get("execution").and_then(Value::as_str).unwrap_or_default();
+        let execution = event
+            .payload
+            .get("execution")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let span = tracing::info_span!("step", step = name, execution);
-        answer(&adapters, &step, event.payload).instrument(span).await
+        answer(&adapters, &step, event.payload)
+            .instrument(span)
+            .await
     }))
     .await
 }
@@ -106,7 +115,10 @@ mod tests {
         let source = "x".parse::<u8>().unwrap_err();
         let diagnostic = Diagnostic::from(Failed::Step(StepError::CanaryNotStarting(source)));
         assert_eq!(diagnostic.error_type, "CanaryNotStarting");
-        assert_eq!(diagnostic.error_message, "the canary did not start: invalid digit found in string");
+        assert_eq!(
+            diagnostic.error_message,
+            "the canary did not start: invalid digit found in string"
+        );
     }
 
     #[test]
@@ -114,6 +126,10 @@ mod tests {
         let error = serde_json::from_str::<u8>("\"five\"").unwrap_err();
         let diagnostic = Diagnostic::from(Failed::<StepError>::MalformedInput(error));
         assert_eq!(diagnostic.error_type, "MalformedInput");
-        assert!(diagnostic.error_message.starts_with("the payload is not this step's input: invalid type"));
+        assert!(
+            diagnostic
+                .error_message
+                .starts_with("the payload is not this step's input: invalid type")
+        );
     }
 }

@@ -1,7 +1,10 @@
 //! Limits: each finding holds one value against one bound, and says so in a sentence.
 
 use jiff::Timestamp;
-use serin::ports::{AlarmReading, AlarmState, Measured, Observation, Reading, RequestCounts, StoppedTask, crash_loop};
+use serin::ports::{
+    AlarmReading, AlarmState, Measured, Observation, Reading, RequestCounts, StoppedTask,
+    crash_loop,
+};
 use serin::request::{MaxPercent, Query};
 use serin::verdict::{Finding, Limit, Outcome, Verdict, Window};
 use serin::weight::Weight;
@@ -13,7 +16,9 @@ pub fn judge_error_rate(
     limit: MaxPercent,
     min_requests: u64,
 ) -> Finding {
-    let stable_rate = stable.and_then(|counts| counted(counts).ok()).and_then(|(requests, errors)| rate(requests, errors));
+    let stable_rate = stable
+        .and_then(|counts| counted(counts).ok())
+        .and_then(|(requests, errors)| rate(requests, errors));
     let finding = |outcome, sentence: String, value, samples| Finding {
         name: "errorRatePercent".into(),
         outcome,
@@ -29,11 +34,23 @@ pub fn judge_error_rate(
         Err(silence) => return finding(Outcome::Inconclusive, silence, None, None),
     };
     let Some(rate) = rate(requests, errors).filter(|_| requests >= min_requests) else {
-        let sentence = format!("only {requests} requests reached the canary, at least {min_requests} are needed");
-        return finding(Outcome::Inconclusive, sentence, rate(requests, errors), Some(requests));
+        let sentence = format!(
+            "only {requests} requests reached the canary, at least {min_requests} are needed"
+        );
+        return finding(
+            Outcome::Inconclusive,
+            sentence,
+            rate(requests, errors),
+            Some(requests),
+        );
     };
-    let beside = stable_rate.map_or_else(String::new, |rate| format!(" (stable: {} percent)", rounded(rate)));
-    let measured = format!("{errors} of {requests} requests failed, {} percent{beside}", rounded(rate));
+    let beside = stable_rate.map_or_else(String::new, |rate| {
+        format!(" (stable: {} percent)", rounded(rate))
+    });
+    let measured = format!(
+        "{errors} of {requests} requests failed, {} percent{beside}",
+        rounded(rate)
+    );
     if Limit::Max(limit.max).holds(rate) {
         let sentence = format!("{measured}, within the limit of {} percent", limit.max);
         finding(Outcome::Healthy, sentence, Some(rate), Some(requests))
@@ -46,16 +63,30 @@ pub fn judge_error_rate(
 /// Requests and errors as whole numbers, or why there are none.
 fn counted(counts: &RequestCounts) -> Result<(u64, u64), String> {
     let count = |measured: &Measured, what: &str| match &measured.reading {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of requests, checked to be one")]
-        Reading::Value { value, .. } if value.is_finite() && *value >= 0.0 => Ok(value.round() as u64),
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count of requests, checked to be one"
+        )]
+        Reading::Value { value, .. } if value.is_finite() && *value >= 0.0 => {
+            Ok(value.round() as u64)
+        }
         Reading::Value { value, .. } => Err(format!("the number of {what} came as {value}")),
         Reading::NoData => Err(format!("no data on the canary's {what}")),
-        Reading::Incomplete(status) => Err(format!("CloudWatch answered {status} for the canary's {what}")),
+        Reading::Incomplete(status) => Err(format!(
+            "CloudWatch answered {status} for the canary's {what}"
+        )),
     };
-    Ok((count(&counts.requests, "requests")?, count(&counts.errors, "errors")?))
+    Ok((
+        count(&counts.requests, "requests")?,
+        count(&counts.errors, "errors")?,
+    ))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of requests are far below 2^53"
+)]
 fn rate(requests: u64, errors: u64) -> Option<f64> {
     (requests > 0).then(|| errors as f64 * 100.0 / requests as f64)
 }
@@ -82,34 +113,59 @@ pub fn judge_query(query: &Query, measured: &Measured) -> Finding {
     let (value, datapoints) = match &measured.reading {
         Reading::Value { value, datapoints } if value.is_finite() => (*value, *datapoints),
         Reading::Value { value, .. } => {
-            return finding(Outcome::Inconclusive, format!("{} came as {value}", query.name), None, any_limit, None);
+            return finding(
+                Outcome::Inconclusive,
+                format!("{} came as {value}", query.name),
+                None,
+                any_limit,
+                None,
+            );
         }
-        Reading::NoData => return finding(Outcome::Inconclusive, format!("no data for {}", query.name), None, any_limit, None),
+        Reading::NoData => {
+            return finding(
+                Outcome::Inconclusive,
+                format!("no data for {}", query.name),
+                None,
+                any_limit,
+                None,
+            );
+        }
         Reading::Incomplete(status) => {
             let sentence = format!("CloudWatch answered {status} for {}", query.name);
             return finding(Outcome::Inconclusive, sentence, None, any_limit, None);
         }
     };
     let samples = Some(datapoints as u64);
-    match query.limits().find(|limit| !limit.holds(value)) {
-        Some(limit) => {
-            let sentence = format!("{} is {}, the limit is {limit}", query.name, rounded(value));
-            finding(Outcome::Unhealthy, sentence, Some(value), Some(limit), samples)
-        }
-        None => {
-            let sentence = format!("{} is {}, within its limit", query.name, rounded(value));
-            finding(Outcome::Healthy, sentence, Some(value), any_limit, samples)
-        }
+    if let Some(limit) = query.limits().find(|limit| !limit.holds(value)) {
+        let sentence = format!("{} is {}, the limit is {limit}", query.name, rounded(value));
+        return finding(
+            Outcome::Unhealthy,
+            sentence,
+            Some(value),
+            Some(limit),
+            samples,
+        );
     }
+    let sentence = format!("{} is {}, within its limit", query.name, rounded(value));
+    finding(Outcome::Healthy, sentence, Some(value), any_limit, samples)
 }
 
 /// What an alarm's state says.
 pub fn judge_alarm(alarm: &AlarmReading) -> Finding {
     let (outcome, sentence) = match alarm.state {
         AlarmState::Ok => (Outcome::Healthy, format!("alarm {} is OK", alarm.name)),
-        AlarmState::Alarm => (Outcome::Unhealthy, format!("alarm {} is in ALARM: {}", alarm.name, alarm.reason)),
-        AlarmState::InsufficientData => (Outcome::Inconclusive, format!("alarm {} has not enough data", alarm.name)),
-        AlarmState::Missing => (Outcome::Inconclusive, format!("alarm {} no longer exists", alarm.name)),
+        AlarmState::Alarm => (
+            Outcome::Unhealthy,
+            format!("alarm {} is in ALARM: {}", alarm.name, alarm.reason),
+        ),
+        AlarmState::InsufficientData => (
+            Outcome::Inconclusive,
+            format!("alarm {} has not enough data", alarm.name),
+        ),
+        AlarmState::Missing => (
+            Outcome::Inconclusive,
+            format!("alarm {} no longer exists", alarm.name),
+        ),
     };
     Finding {
         name: format!("alarms.{}", alarm.name),
@@ -126,30 +182,78 @@ pub fn judge_alarm(alarm: &AlarmReading) -> Finding {
 /// Whether the canary's tasks run. `stopped` are those that stopped lately; only their own failures count.
 pub fn judge_tasks(canary: &Observation, stopped: &[StoppedTask]) -> Finding {
     let (outcome, sentence) = match (canary, crash_loop(stopped)) {
-        (Observation::Absent, _) => (Outcome::Unhealthy, "the canary's service no longer exists".to_owned()),
-        (Observation::Draining { .. }, _) => (Outcome::Unhealthy, "the canary's service is being deleted".to_owned()),
+        (Observation::Absent, _) => (
+            Outcome::Unhealthy,
+            "the canary's service no longer exists".to_owned(),
+        ),
+        (Observation::Draining { .. }, _) => (
+            Outcome::Unhealthy,
+            "the canary's service is being deleted".to_owned(),
+        ),
         (Observation::Active(_), Some(crashes)) => (Outcome::Unhealthy, crashes),
-        (Observation::Active(tasks), None) if tasks.running == 0 => {
-            (Outcome::Unhealthy, format!("none of the canary's {} tasks runs", tasks.desired))
+        (Observation::Active(tasks), None) if tasks.running == 0 => (
+            Outcome::Unhealthy,
+            format!("none of the canary's {} tasks runs", tasks.desired),
+        ),
+        (Observation::Active(tasks), None) if tasks.running < tasks.desired => (
+            Outcome::Inconclusive,
+            format!(
+                "{} of the canary's {} tasks run",
+                tasks.running, tasks.desired
+            ),
+        ),
+        (Observation::Active(tasks), None) => {
+            (Outcome::Healthy, format!("all {} tasks run", tasks.desired))
         }
-        (Observation::Active(tasks), None) if tasks.running < tasks.desired => {
-            (Outcome::Inconclusive, format!("{} of the canary's {} tasks run", tasks.running, tasks.desired))
-        }
-        (Observation::Active(tasks), None) => (Outcome::Healthy, format!("all {} tasks run", tasks.desired)),
     };
     let value = match canary {
         Observation::Active(tasks) => Some(f64::from(tasks.running)),
         Observation::Absent | Observation::Draining { .. } => None,
     };
-    Finding { name: "tasks".into(), outcome, sentence, value, limit: None, samples: None, stable: None, query: String::new() }
+    Finding {
+        name: "tasks".into(),
+        outcome,
+        sentence,
+        value,
+        limit: None,
+        samples: None,
+        stable: None,
+        query: String::new(),
+    }
 }
 
 /// All findings of one check as one verdict. Without any finding nothing is known.
-pub fn verdict(at: Timestamp, step: usize, weight_percent: Weight, window: Option<Window>, findings: Vec<Finding>) -> Verdict {
-    let outcome = findings.iter().map(|finding| finding.outcome).reduce(Outcome::and).unwrap_or(Outcome::Inconclusive);
-    let deciding: Vec<_> = findings.iter().filter(|finding| finding.outcome == outcome).map(|finding| finding.sentence.as_str()).collect();
-    let sentence = if deciding.is_empty() { "nothing was measured".to_owned() } else { deciding.join("; ") };
-    Verdict { outcome, sentence, at, step, weight_percent, window, findings }
+pub fn verdict(
+    at: Timestamp,
+    step: usize,
+    weight_percent: Weight,
+    window: Option<Window>,
+    findings: Vec<Finding>,
+) -> Verdict {
+    let outcome = findings
+        .iter()
+        .map(|finding| finding.outcome)
+        .reduce(Outcome::and)
+        .unwrap_or(Outcome::Inconclusive);
+    let deciding: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.outcome == outcome)
+        .map(|finding| finding.sentence.as_str())
+        .collect();
+    let sentence = if deciding.is_empty() {
+        "nothing was measured".to_owned()
+    } else {
+        deciding.join("; ")
+    };
+    Verdict {
+        outcome,
+        sentence,
+        at,
+        step,
+        weight_percent,
+        window,
+        findings,
+    }
 }
 
 #[cfg(test)]
@@ -158,16 +262,32 @@ mod tests {
     use proptest::prelude::*;
 
     fn measured(reading: Reading) -> Measured {
-        Measured { reading, query: "q".into() }
+        Measured {
+            reading,
+            query: "q".into(),
+        }
     }
 
     fn counts(requests: f64, errors: f64) -> RequestCounts {
-        let value = |value| measured(Reading::Value { value, datapoints: 1 });
-        RequestCounts { requests: value(requests), errors: value(errors) }
+        let value = |value| {
+            measured(Reading::Value {
+                value,
+                datapoints: 1,
+            })
+        };
+        RequestCounts {
+            requests: value(requests),
+            errors: value(errors),
+        }
     }
 
     fn judge(requests: f64, errors: f64) -> Finding {
-        judge_error_rate(&counts(requests, errors), Some(&counts(1000.0, 1.0)), MaxPercent { max: 1.0 }, 50)
+        judge_error_rate(
+            &counts(requests, errors),
+            Some(&counts(1000.0, 1.0)),
+            MaxPercent { max: 1.0 },
+            50,
+        )
     }
 
     #[test]
@@ -175,7 +295,10 @@ mod tests {
         assert_eq!(judge(100.0, 1.0).outcome, Outcome::Healthy);
         let finding = judge(100.0, 2.0);
         assert_eq!(finding.outcome, Outcome::Unhealthy);
-        assert_eq!(finding.sentence, "2 of 100 requests failed, 2 percent (stable: 0.1 percent), above the limit of 1 percent");
+        assert_eq!(
+            finding.sentence,
+            "2 of 100 requests failed, 2 percent (stable: 0.1 percent), above the limit of 1 percent"
+        );
         assert_eq!((finding.value, finding.samples), (Some(2.0), Some(100)));
     }
 
@@ -189,17 +312,33 @@ mod tests {
     #[test]
     fn silence_is_never_health() {
         let full = counts(100.0, 0.0);
-        for reading in [Reading::NoData, Reading::Incomplete("PartialData".into()), Reading::Value { value: f64::NAN, datapoints: 1 }] {
+        for reading in [
+            Reading::NoData,
+            Reading::Incomplete("PartialData".into()),
+            Reading::Value {
+                value: f64::NAN,
+                datapoints: 1,
+            },
+        ] {
             for silent in [
-                RequestCounts { requests: measured(reading.clone()), errors: full.errors.clone() },
-                RequestCounts { requests: full.requests.clone(), errors: measured(reading.clone()) },
+                RequestCounts {
+                    requests: measured(reading.clone()),
+                    errors: full.errors.clone(),
+                },
+                RequestCounts {
+                    requests: full.requests.clone(),
+                    errors: measured(reading.clone()),
+                },
             ] {
                 let finding = judge_error_rate(&silent, None, MaxPercent { max: 1.0 }, 50);
                 assert_eq!(finding.outcome, Outcome::Inconclusive, "{reading:?}");
             }
         }
         let at = Timestamp::UNIX_EPOCH;
-        assert_eq!(verdict(at, 1, Weight::FULL, None, Vec::new()).outcome, Outcome::Inconclusive);
+        assert_eq!(
+            verdict(at, 1, Weight::FULL, None, Vec::new()).outcome,
+            Outcome::Inconclusive
+        );
     }
 
     proptest! {
@@ -214,22 +353,51 @@ mod tests {
     }
 
     fn query() -> Query {
-        Query { name: "latency".into(), metric_data_queries: vec![], max: Some(500.0), min: Some(1.0) }
+        Query {
+            name: "latency".into(),
+            metric_data_queries: vec![],
+            max: Some(500.0),
+            min: Some(1.0),
+        }
     }
 
     #[test]
     fn a_query_is_held_against_both_limits_and_the_broken_one_is_named() {
-        let value = |value| measured(Reading::Value { value, datapoints: 3 });
-        assert_eq!(judge_query(&query(), &value(200.0)).outcome, Outcome::Healthy);
+        let value = |value| {
+            measured(Reading::Value {
+                value,
+                datapoints: 3,
+            })
+        };
+        assert_eq!(
+            judge_query(&query(), &value(200.0)).outcome,
+            Outcome::Healthy
+        );
         let slow = judge_query(&query(), &value(501.0));
-        assert_eq!((slow.outcome, slow.limit), (Outcome::Unhealthy, Some(Limit::Max(500.0))));
-        assert_eq!(judge_query(&query(), &value(0.5)).limit, Some(Limit::Min(1.0)));
-        assert_eq!(judge_query(&query(), &measured(Reading::NoData)).outcome, Outcome::Inconclusive);
+        assert_eq!(
+            (slow.outcome, slow.limit),
+            (Outcome::Unhealthy, Some(Limit::Max(500.0)))
+        );
+        assert_eq!(
+            judge_query(&query(), &value(0.5)).limit,
+            Some(Limit::Min(1.0))
+        );
+        assert_eq!(
+            judge_query(&query(), &measured(Reading::NoData)).outcome,
+            Outcome::Inconclusive
+        );
     }
 
     #[test]
     fn an_alarm_that_has_vanished_is_not_a_quiet_alarm() {
-        let alarm = |state| judge_alarm(&AlarmReading { name: "a".into(), state, reason: "r".into() }).outcome;
+        let alarm = |state| {
+            judge_alarm(&AlarmReading {
+                name: "a".into(),
+                state,
+                reason: "r".into(),
+            })
+            .outcome
+        };
         assert_eq!(alarm(AlarmState::Ok), Outcome::Healthy);
         assert_eq!(alarm(AlarmState::Alarm), Outcome::Unhealthy);
         assert_eq!(alarm(AlarmState::Missing), Outcome::Inconclusive);

@@ -29,8 +29,14 @@ impl StepTimes {
     /// CloudWatch's newest period is not, so data counts only `data_delay` seconds after it was made.
     pub fn measurable(&self, checks: &Checks, now: Timestamp) -> Measurable {
         let start = self.start(checks);
-        let end = floor(now.as_second() - i64::from(checks.data_delay()), checks.period_seconds);
-        Measurable { window: (end > start).then(|| window(start, end)), covers_hold: end >= self.last_needed(checks) }
+        let end = floor(
+            now.as_second() - i64::from(checks.data_delay()),
+            checks.period_seconds,
+        );
+        Measurable {
+            window: (end > start).then(|| window(start, end)),
+            covers_hold: end >= self.last_needed(checks),
+        }
     }
 
     /// How many seconds after `now` the next check is due: an interval, or less when the hold's last data can be read
@@ -40,7 +46,10 @@ impl StepTimes {
         let delay = i64::from(checks.data_delay());
         let first = self.start(checks) + i64::from(checks.period_seconds) + delay - now.as_second();
         let last = self.last_needed(checks) + delay - now.as_second();
-        let due = [first, last].into_iter().filter(|seconds| *seconds > 0).fold(interval, i64::min);
+        let due = [first, last]
+            .into_iter()
+            .filter(|seconds| *seconds > 0)
+            .fold(interval, i64::min);
         u32::try_from(due).unwrap_or(checks.interval_seconds)
     }
 
@@ -53,14 +62,21 @@ impl StepTimes {
 
     /// The end of the hold in whole periods, but never before one period can be measured.
     fn last_needed(&self, checks: &Checks) -> i64 {
-        let held = floor(self.shifted_at.as_second() + i64::from(self.hold_seconds), checks.period_seconds);
+        let held = floor(
+            self.shifted_at.as_second() + i64::from(self.hold_seconds),
+            checks.period_seconds,
+        );
         held.max(self.start(checks) + i64::from(checks.period_seconds))
     }
 }
 
 fn window(start: i64, end: i64) -> Window {
-    let at = |second| Timestamp::from_second(second).expect("between two instants that were timestamps");
-    Window { start: at(start), end: at(end) }
+    let at =
+        |second| Timestamp::from_second(second).expect("between two instants that were timestamps");
+    Window {
+        start: at(start),
+        end: at(end),
+    }
 }
 
 fn floor(second: i64, period: u32) -> i64 {
@@ -76,7 +92,12 @@ mod tests {
     use super::*;
 
     fn checks() -> Checks {
-        Checks { settle_seconds: 60, period_seconds: 60, data_delay_seconds: None, ..Checks::default() }
+        Checks {
+            settle_seconds: 60,
+            period_seconds: 60,
+            data_delay_seconds: None,
+            ..Checks::default()
+        }
     }
 
     fn at(text: &str) -> Timestamp {
@@ -84,21 +105,43 @@ mod tests {
     }
 
     fn step(shifted_at: &str, hold_seconds: u32) -> StepTimes {
-        StepTimes { shifted_at: at(shifted_at), hold_seconds }
+        StepTimes {
+            shifted_at: at(shifted_at),
+            hold_seconds,
+        }
     }
 
     #[test]
     fn the_window_begins_after_the_shift_has_settled_and_ends_where_data_can_exist() {
-        assert_eq!(step("12:00:20", 300).measurable(&checks(), at("12:04:59")).window, None);
+        assert_eq!(
+            step("12:00:20", 300)
+                .measurable(&checks(), at("12:04:59"))
+                .window,
+            None
+        );
         let measurable = step("12:00:20", 300).measurable(&checks(), at("12:05:00"));
-        assert_eq!(measurable.window, Some(Window { start: at("12:02:00"), end: at("12:03:00") }));
+        assert_eq!(
+            measurable.window,
+            Some(Window {
+                start: at("12:02:00"),
+                end: at("12:03:00")
+            })
+        );
         assert!(!measurable.covers_hold);
     }
 
     #[test]
     fn the_hold_is_over_only_when_its_last_data_can_be_read() {
-        assert!(!step("12:00:00", 300).measurable(&checks(), at("12:06:59")).covers_hold);
-        assert!(step("12:00:00", 300).measurable(&checks(), at("12:07:00")).covers_hold);
+        assert!(
+            !step("12:00:00", 300)
+                .measurable(&checks(), at("12:06:59"))
+                .covers_hold
+        );
+        assert!(
+            step("12:00:00", 300)
+                .measurable(&checks(), at("12:07:00"))
+                .covers_hold
+        );
     }
 
     #[test]
@@ -111,14 +154,20 @@ mod tests {
 
     #[test]
     fn a_shift_within_a_second_does_not_count_the_period_that_it_began_in() {
-        let checks = Checks { settle_seconds: 0, ..checks() };
+        let checks = Checks {
+            settle_seconds: 0,
+            ..checks()
+        };
         let measurable = step("12:00:00.5", 300).measurable(&checks, at("12:10:00"));
         assert_eq!(measurable.window.unwrap().start, at("12:01:00"));
     }
 
     #[test]
     fn the_next_check_is_not_later_than_the_data_that_it_waits_for() {
-        let checks = Checks { interval_seconds: 3600, ..checks() };
+        let checks = Checks {
+            interval_seconds: 3600,
+            ..checks()
+        };
         let times = step("12:00:00", 300);
         assert_eq!(times.next_check_in(&checks, at("12:00:00")), 240);
         assert_eq!(times.next_check_in(&checks, at("12:04:00")), 180);

@@ -49,7 +49,10 @@ struct Shared {
 
 impl std::fmt::Debug for Account {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Account").field("now", &self.0.clock.now()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Account")
+            .field("now", &self.0.clock.now())
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,34 +82,57 @@ impl Account {
 
     /// Puts a fault on calls from now on.
     pub fn inject(&self, fault: Fault) {
-        self.0.faults.lock().expect("no panic while faults are held").add(fault);
+        self.0
+            .faults
+            .lock()
+            .expect("no panic while faults are held")
+            .add(fault);
     }
 
     /// Takes all faults away.
     pub fn heal(&self) {
-        self.0.faults.lock().expect("no panic while faults are held").clear();
+        self.0
+            .faults
+            .lock()
+            .expect("no panic while faults are held")
+            .clear();
     }
 
     /// Every call that was made so far.
     pub fn calls(&self) -> Vec<Call> {
-        self.0.calls.lock().expect("no panic while calls are held").clone()
+        self.0
+            .calls
+            .lock()
+            .expect("no panic while calls are held")
+            .clone()
     }
 
     /// How many calls of an operation were made, however they ended.
     pub fn count_calls(&self, operation: &str) -> usize {
-        self.calls().iter().filter(|call| call.operation == operation).count()
+        self.calls()
+            .iter()
+            .filter(|call| call.operation == operation)
+            .count()
     }
 
     /// Runs `hook` after every call, with the world as the call left it. The hook must not make a call itself.
     pub fn on_call(&self, hook: impl FnMut(&World, &Call) + Send + 'static) {
-        self.0.hooks.lock().expect("no hook panicked").push(Box::new(hook));
+        self.0
+            .hooks
+            .lock()
+            .expect("no hook panicked")
+            .push(Box::new(hook));
     }
 
     /// Changes how the simulated world behaves.
     pub fn settings(&self, change: impl FnOnce(&mut Settings)) {
         // The time until now passes under the old settings.
         let fresh = self.0.world.lock().expect("the world is whole").is_fresh();
-        let mut world = if fresh { self.0.world.lock().expect("the world is whole") } else { self.world() };
+        let mut world = if fresh {
+            self.0.world.lock().expect("the world is whole")
+        } else {
+            self.world()
+        };
         change(&mut world.settings);
     }
 
@@ -139,26 +165,59 @@ impl Account {
         operation: &'static str,
         handle: impl FnOnce(&mut World) -> Result<O, Refusal>,
     ) -> MockResponse<O, E> {
-        let fault = self.0.faults.lock().expect("no panic while faults are held").strike(service, operation);
+        let fault = self
+            .0
+            .faults
+            .lock()
+            .expect("no panic while faults are held")
+            .strike(service, operation);
         let mut world = self.world();
-        let done = fault.as_ref().is_none_or(FaultKind::takes_effect).then(|| handle(&mut world));
-        let killed = matches!(fault, Some(FaultKind::KilledBefore | FaultKind::KilledAfter));
+        let done = fault
+            .as_ref()
+            .is_none_or(FaultKind::takes_effect)
+            .then(|| handle(&mut world));
+        let killed = matches!(
+            fault,
+            Some(FaultKind::KilledBefore | FaultKind::KilledAfter)
+        );
         if let Some(FaultKind::AnsweredLate(seconds)) = fault {
             self.0.clock.advance(seconds);
             world.advance_to(self.0.clock.now().as_second());
         }
         let (response, error) = match (fault, done) {
-            (None | Some(FaultKind::AnsweredLate(_)), Some(Ok(output))) => (MockResponse::Output(output), None),
-            (None | Some(FaultKind::AnsweredLate(_)), Some(Err(refusal))) => {
-                (MockResponse::Http(refusal.response(service)), Some(refusal.code))
+            (None | Some(FaultKind::AnsweredLate(_)), Some(Ok(output))) => {
+                (MockResponse::Output(output), None)
             }
-            (fault, _) => match fault.as_ref().and_then(|kind| kind.refusal(service, operation)) {
-                Some(refusal) => (MockResponse::Http(refusal.response(service)), Some(refusal.code)),
-                None => (MockResponse::Http(wire::lost_response()), fault.map(|kind| format!("{kind:?}"))),
+            (None | Some(FaultKind::AnsweredLate(_)), Some(Err(refusal))) => (
+                MockResponse::Http(refusal.response(service)),
+                Some(refusal.code),
+            ),
+            (fault, _) => match fault
+                .as_ref()
+                .and_then(|kind| kind.refusal(service, operation))
+            {
+                Some(refusal) => (
+                    MockResponse::Http(refusal.response(service)),
+                    Some(refusal.code),
+                ),
+                None => (
+                    MockResponse::Http(wire::lost_response()),
+                    fault.map(|kind| format!("{kind:?}")),
+                ),
             },
         };
-        let call = Call { service, operation, at: self.0.clock.now(), ok: error.is_none(), error };
-        self.0.calls.lock().expect("no panic while calls are held").push(call.clone());
+        let call = Call {
+            service,
+            operation,
+            at: self.0.clock.now(),
+            ok: error.is_none(),
+            error,
+        };
+        self.0
+            .calls
+            .lock()
+            .expect("no panic while calls are held")
+            .push(call.clone());
         for hook in self.0.hooks.lock().expect("no hook panicked").iter_mut() {
             hook(&world, &call);
         }

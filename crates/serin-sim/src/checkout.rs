@@ -35,7 +35,16 @@ pub const LEDGER_TABLE: &str = "serin-ledger";
 pub const APP_IMAGE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/checkout:1.0.0";
 
 /// The tags in the repository `checkout`; an image does what its tag says.
-const TAGS: &[&str] = &["1.0.0", "2.0.0", "2.0.0-bad", "2.0.0-crash", "2.0.0-unpullable", "2.0.0-never-healthy", "3.0.0", "3.0.0-bad"];
+const TAGS: &[&str] = &[
+    "1.0.0",
+    "2.0.0",
+    "2.0.0-bad",
+    "2.0.0-crash",
+    "2.0.0-unpullable",
+    "2.0.0-never-healthy",
+    "3.0.0",
+    "3.0.0-bad",
+];
 
 /// An image of the repository `checkout`.
 pub fn app_image(tag: &str) -> String {
@@ -68,7 +77,10 @@ pub enum Discovery {
 
 /// What is different in a user's world.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a variation that a test chooses on its own")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a variation that a test chooses on its own"
+)]
 pub struct Options {
     /// The routes of the virtual router: the first is `checkout-route`, the others `checkout-route-2`, ...
     pub routes: Vec<RouteKind>,
@@ -139,60 +151,122 @@ pub fn checkout_with(account: &Account, options: &Options) {
 
 fn build(world: &mut World, options: &Options) {
     world.settings.requests_per_second = options.requests_per_second;
-    world.dynamo_db.tables.entry(LEDGER_TABLE.to_owned()).or_default();
+    world
+        .dynamo_db
+        .tables
+        .entry(LEDGER_TABLE.to_owned())
+        .or_default();
     for tag in TAGS {
         world.ecr.push("checkout", tag, tag);
     }
     world.ecs.clusters.insert(CLUSTER.to_owned());
-    let kind = if options.http_namespace { map_types::NamespaceType::Http } else { map_types::NamespaceType::DnsPrivate };
+    let kind = if options.http_namespace {
+        map_types::NamespaceType::Http
+    } else {
+        map_types::NamespaceType::DnsPrivate
+    };
     let namespace = world.cloud_map.add_namespace(NAMESPACE, kind, world.now());
     build_mesh(world, options);
     build_service(world, options, &namespace, SERVICE, NODE);
     if options.other_weight.is_some() {
-        let steady = Options { controller: "ECS", daemon: false, strategy: "ROLLING", ..options.clone() };
+        let steady = Options {
+            controller: "ECS",
+            daemon: false,
+            strategy: "ROLLING",
+            ..options.clone()
+        };
         build_service(world, &steady, &namespace, "other", "other-node");
     }
 }
 
 fn build_mesh(world: &mut World, options: &Options) {
     let now = world.now();
-    world.app_mesh.add_mesh(MESH, options.mesh_owner.unwrap_or(ACCOUNT));
-    let tags = vec![mesh::TagRef::builder().key("team").value("payments").build().expect("both are set")];
-    world.app_mesh.add_node(MESH, NODE, node_spec(options, SERVICE), tags.clone(), now);
-    world.app_mesh.add_node(MESH, "front-node", node_spec(options, "front"), tags.clone(), now);
-    world.app_mesh.add_node(MESH, "other-node", node_spec(options, "other"), tags, now);
+    world
+        .app_mesh
+        .add_mesh(MESH, options.mesh_owner.unwrap_or(ACCOUNT));
+    let tags = vec![
+        mesh::TagRef::builder()
+            .key("team")
+            .value("payments")
+            .build()
+            .expect("both are set"),
+    ];
+    world
+        .app_mesh
+        .add_node(MESH, NODE, node_spec(options, SERVICE), tags.clone(), now);
+    world.app_mesh.add_node(
+        MESH,
+        "front-node",
+        node_spec(options, "front"),
+        tags.clone(),
+        now,
+    );
+    world
+        .app_mesh
+        .add_node(MESH, "other-node", node_spec(options, "other"), tags, now);
     // Routers that a search must page through and pass by.
     for router in ["account-router", ROUTER, "front-router"] {
         world.app_mesh.add_router(MESH, router, now);
     }
-    world.app_mesh.add_route(MESH, "front-router", "front-route", route_spec(RouteKind::Tcp, &[("front-node", 1)]), now);
+    world.app_mesh.add_route(
+        MESH,
+        "front-router",
+        "front-route",
+        route_spec(RouteKind::Tcp, &[("front-node", 1)]),
+        now,
+    );
     let mut targets = vec![(NODE, options.stable_weight)];
     targets.extend(options.other_weight.map(|weight| ("other-node", weight)));
     for (index, kind) in options.routes.iter().enumerate() {
-        let name = if index == 0 { ROUTE.to_owned() } else { format!("{ROUTE}-{}", index + 1) };
-        world.app_mesh.add_route(MESH, ROUTER, &name, route_spec(*kind, &targets), now);
+        let name = if index == 0 {
+            ROUTE.to_owned()
+        } else {
+            format!("{ROUTE}-{}", index + 1)
+        };
+        world
+            .app_mesh
+            .add_route(MESH, ROUTER, &name, route_spec(*kind, &targets), now);
     }
     if options.second_router {
         world.app_mesh.add_router(MESH, "checkout-router-2", now);
-        world.app_mesh.add_route(MESH, "checkout-router-2", ROUTE, route_spec(RouteKind::Http, &targets), now);
+        world.app_mesh.add_route(
+            MESH,
+            "checkout-router-2",
+            ROUTE,
+            route_spec(RouteKind::Http, &targets),
+            now,
+        );
     }
 }
 
 fn node_spec(options: &Options, service: &str) -> mesh::VirtualNodeSpec {
-    let by_cloud_map = || mesh::AwsCloudMapServiceDiscovery::builder().namespace_name(NAMESPACE).service_name(service);
+    let by_cloud_map = || {
+        mesh::AwsCloudMapServiceDiscovery::builder()
+            .namespace_name(NAMESPACE)
+            .service_name(service)
+    };
     let discovery = match options.discovery {
-        Discovery::CloudMap => mesh::ServiceDiscovery::AwsCloudMap(by_cloud_map().build().expect("both are set")),
+        Discovery::CloudMap => {
+            mesh::ServiceDiscovery::AwsCloudMap(by_cloud_map().build().expect("both are set"))
+        }
         Discovery::CloudMapOfService => {
-            let attribute = mesh::AwsCloudMapInstanceAttribute::builder().key("ECS_SERVICE_NAME").value(service);
+            let attribute = mesh::AwsCloudMapInstanceAttribute::builder()
+                .key("ECS_SERVICE_NAME")
+                .value(service);
             let discovery = by_cloud_map().attributes(attribute.build().expect("both are set"));
             mesh::ServiceDiscovery::AwsCloudMap(discovery.build().expect("both are set"))
         }
         Discovery::Dns => {
-            let discovery = mesh::DnsServiceDiscovery::builder().hostname(format!("{service}.{NAMESPACE}"));
+            let discovery =
+                mesh::DnsServiceDiscovery::builder().hostname(format!("{service}.{NAMESPACE}"));
             mesh::ServiceDiscovery::Dns(discovery.build().expect("the name is set"))
         }
     };
-    let port = mesh::PortMapping::builder().port(8080).protocol(mesh::PortProtocol::Http).build().expect("both are set");
+    let port = mesh::PortMapping::builder()
+        .port(8080)
+        .protocol(mesh::PortProtocol::Http)
+        .build()
+        .expect("both are set");
     let check = mesh::HealthCheckPolicy::builder()
         .protocol(mesh::PortProtocol::Http)
         .path("/health")
@@ -202,13 +276,28 @@ fn node_spec(options: &Options, service: &str) -> mesh::VirtualNodeSpec {
         .interval_millis(5000)
         .build()
         .expect("all are set");
-    let backend = mesh::VirtualServiceBackend::builder().virtual_service_name(format!("payments.{NAMESPACE}"));
-    let logging = mesh::FileAccessLog::builder().path("/dev/stdout").build().expect("the path is set");
+    let backend = mesh::VirtualServiceBackend::builder()
+        .virtual_service_name(format!("payments.{NAMESPACE}"));
+    let logging = mesh::FileAccessLog::builder()
+        .path("/dev/stdout")
+        .build()
+        .expect("the path is set");
     mesh::VirtualNodeSpec::builder()
         .service_discovery(discovery)
-        .listeners(mesh::Listener::builder().port_mapping(port).health_check(check).build())
-        .backends(mesh::Backend::VirtualService(backend.build().expect("the name is set")))
-        .logging(mesh::Logging::builder().access_log(mesh::AccessLog::File(logging)).build())
+        .listeners(
+            mesh::Listener::builder()
+                .port_mapping(port)
+                .health_check(check)
+                .build(),
+        )
+        .backends(mesh::Backend::VirtualService(
+            backend.build().expect("the name is set"),
+        ))
+        .logging(
+            mesh::Logging::builder()
+                .access_log(mesh::AccessLog::File(logging))
+                .build(),
+        )
         .build()
 }
 
@@ -216,9 +305,21 @@ fn node_spec(options: &Options, service: &str) -> mesh::VirtualNodeSpec {
 fn route_spec(kind: RouteKind, targets: &[(&str, i32)]) -> mesh::RouteSpec {
     let targets: Vec<mesh::WeightedTarget> = targets
         .iter()
-        .map(|(node, weight)| mesh::WeightedTarget::builder().virtual_node(*node).weight(*weight).port(8080).build().expect("both are set"))
+        .map(|(node, weight)| {
+            mesh::WeightedTarget::builder()
+                .virtual_node(*node)
+                .weight(*weight)
+                .port(8080)
+                .build()
+                .expect("both are set")
+        })
         .collect();
-    let seconds = |value| mesh::Duration::builder().unit(mesh::DurationUnit::S).value(value).build();
+    let seconds = |value| {
+        mesh::Duration::builder()
+            .unit(mesh::DurationUnit::S)
+            .value(value)
+            .build()
+    };
     let spec = mesh::RouteSpec::builder().priority(10);
     match kind {
         RouteKind::Http | RouteKind::Http2 => {
@@ -235,45 +336,109 @@ fn route_spec(kind: RouteKind, targets: &[(&str, i32)]) -> mesh::RouteSpec {
                 .tcp_retry_events(mesh::TcpRetryPolicyEvent::ConnectionError)
                 .build()
                 .expect("all are set");
-            let action = mesh::HttpRouteAction::builder().set_weighted_targets(Some(targets)).build().expect("targets are set");
+            let action = mesh::HttpRouteAction::builder()
+                .set_weighted_targets(Some(targets))
+                .build()
+                .expect("targets are set");
             let route = mesh::HttpRoute::builder()
-                .r#match(mesh::HttpRouteMatch::builder().prefix("/").headers(header).method(mesh::HttpMethod::Get).build())
+                .r#match(
+                    mesh::HttpRouteMatch::builder()
+                        .prefix("/")
+                        .headers(header)
+                        .method(mesh::HttpMethod::Get)
+                        .build(),
+                )
                 .retry_policy(retries)
-                .timeout(mesh::HttpTimeout::builder().per_request(seconds(20)).idle(seconds(60)).build())
+                .timeout(
+                    mesh::HttpTimeout::builder()
+                        .per_request(seconds(20))
+                        .idle(seconds(60))
+                        .build(),
+                )
                 .action(action)
                 .build();
-            if kind == RouteKind::Http { spec.http_route(route).build() } else { spec.http2_route(route).build() }
+            if kind == RouteKind::Http {
+                spec.http_route(route).build()
+            } else {
+                spec.http2_route(route).build()
+            }
         }
         RouteKind::Grpc => {
-            let action = mesh::GrpcRouteAction::builder().set_weighted_targets(Some(targets)).build().expect("targets are set");
-            let matched = mesh::GrpcRouteMatch::builder().service_name("shop.Checkout").method_name("Pay").build();
-            let timeout = mesh::GrpcTimeout::builder().per_request(seconds(20)).build();
-            spec.grpc_route(mesh::GrpcRoute::builder().r#match(matched).timeout(timeout).action(action).build()).build()
+            let action = mesh::GrpcRouteAction::builder()
+                .set_weighted_targets(Some(targets))
+                .build()
+                .expect("targets are set");
+            let matched = mesh::GrpcRouteMatch::builder()
+                .service_name("shop.Checkout")
+                .method_name("Pay")
+                .build();
+            let timeout = mesh::GrpcTimeout::builder()
+                .per_request(seconds(20))
+                .build();
+            spec.grpc_route(
+                mesh::GrpcRoute::builder()
+                    .r#match(matched)
+                    .timeout(timeout)
+                    .action(action)
+                    .build(),
+            )
+            .build()
         }
         RouteKind::Tcp => {
-            let action = mesh::TcpRouteAction::builder().set_weighted_targets(Some(targets)).build().expect("targets are set");
+            let action = mesh::TcpRouteAction::builder()
+                .set_weighted_targets(Some(targets))
+                .build()
+                .expect("targets are set");
             let timeout = mesh::TcpTimeout::builder().idle(seconds(60)).build();
-            spec.tcp_route(mesh::TcpRoute::builder().timeout(timeout).action(action).build()).build()
+            spec.tcp_route(
+                mesh::TcpRoute::builder()
+                    .timeout(timeout)
+                    .action(action)
+                    .build(),
+            )
+            .build()
         }
     }
 }
 
 fn build_service(world: &mut World, options: &Options, namespace: &str, service: &str, node: &str) {
-    let record = map_types::DnsRecord::builder().r#type(map_types::RecordType::A).ttl(10).build().expect("both are set");
-    let dns = map_types::DnsConfig::builder().dns_records(record).build().expect("records are set");
+    let record = map_types::DnsRecord::builder()
+        .r#type(map_types::RecordType::A)
+        .ttl(10)
+        .build()
+        .expect("both are set");
+    let dns = map_types::DnsConfig::builder()
+        .dns_records(record)
+        .build()
+        .expect("records are set");
     let registry = CreateRegistryInput::builder()
         .name(service)
         .namespace_id(namespace)
         .description("made by the platform team")
         .set_dns_config((!options.http_namespace).then_some(dns))
         .health_check_custom_config(map_types::HealthCheckCustomConfig::builder().build())
-        .tags(map_types::Tag::builder().key("team").value("payments").build().expect("both are set"))
+        .tags(
+            map_types::Tag::builder()
+                .key("team")
+                .value("payments")
+                .build()
+                .expect("both are set"),
+        )
         .build()
         .expect("the name is set");
-    let registry = cloud_map::create_service(world, &registry).expect("the registry is valid").service.and_then(|service| service.arn);
+    let registry = cloud_map::create_service(world, &registry)
+        .expect("the registry is valid")
+        .service
+        .and_then(|service| service.arn);
     let definition = definition(world, options, service, node);
     ecs::register_task_definition(world, &definition).expect("the definition is valid");
-    let registry = options.registry.then(|| vec![ecs_types::ServiceRegistry::builder().set_registry_arn(registry).build()]);
+    let registry = options.registry.then(|| {
+        vec![
+            ecs_types::ServiceRegistry::builder()
+                .set_registry_arn(registry)
+                .build(),
+        ]
+    });
     let input = service_input(options, service, registry);
     ecs::create_service(world, &input).expect("the service is valid");
 }
@@ -283,7 +448,10 @@ fn tag(key: &str, value: &str) -> ecs_types::Tag {
 }
 
 fn variable(name: &str, value: &str) -> ecs_types::KeyValuePair {
-    ecs_types::KeyValuePair::builder().name(name).value(value).build()
+    ecs_types::KeyValuePair::builder()
+        .name(name)
+        .value(value)
+        .build()
 }
 
 fn logs(container: &str) -> ecs_types::LogConfiguration {
@@ -296,15 +464,27 @@ fn logs(container: &str) -> ecs_types::LogConfiguration {
         .expect("the driver is set")
 }
 
-fn definition(world: &World, options: &Options, family: &str, node: &str) -> RegisterTaskDefinitionInput {
+fn definition(
+    world: &World,
+    options: &Options,
+    family: &str,
+    node: &str,
+) -> RegisterTaskDefinitionInput {
     let identity = if options.proxy_variable == "APPMESH_RESOURCE_ARN" {
-        world.node(node).and_then(|node| node.metadata.as_ref()).expect("the node was made before").arn.clone()
+        world
+            .node(node)
+            .and_then(|node| node.metadata.as_ref())
+            .expect("the node was made before")
+            .arn
+            .clone()
     } else {
         format!("mesh/{MESH}/virtualNode/{node}")
     };
     let secret = ecs_types::Secret::builder()
         .name("DATABASE_PASSWORD")
-        .value_from(format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:checkout-AbCdEf"))
+        .value_from(format!(
+            "arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:checkout-AbCdEf"
+        ))
         .build()
         .expect("both are set");
     let envoy_first = ecs_types::ContainerDependency::builder()
@@ -318,7 +498,12 @@ fn definition(world: &World, options: &Options, family: &str, node: &str) -> Reg
         .essential(true)
         .cpu(256)
         .memory(512)
-        .port_mappings(ecs_types::PortMapping::builder().container_port(8080).protocol(ecs_types::TransportProtocol::Tcp).build())
+        .port_mappings(
+            ecs_types::PortMapping::builder()
+                .container_port(8080)
+                .protocol(ecs_types::TransportProtocol::Tcp)
+                .build(),
+        )
         .environment(variable("LOG_LEVEL", "info"))
         .secrets(secret)
         .depends_on(envoy_first)
@@ -336,7 +521,9 @@ fn definition(world: &World, options: &Options, family: &str, node: &str) -> Reg
         .expect("the command is set");
     let envoy = ecs_types::ContainerDefinition::builder()
         .name("envoy")
-        .image(format!("840364872350.dkr.ecr.{REGION}.amazonaws.com/aws-appmesh-envoy:v1.29.12.1-prod"))
+        .image(format!(
+            "840364872350.dkr.ecr.{REGION}.amazonaws.com/aws-appmesh-envoy:v1.29.12.1-prod"
+        ))
         .essential(true)
         .user("1337")
         .environment(variable(options.proxy_variable, &identity))
@@ -351,7 +538,11 @@ fn definition(world: &World, options: &Options, family: &str, node: &str) -> Reg
         .log_configuration(logs("cwagent"))
         .build();
     let worker = options.second_app.then(|| {
-        ecs_types::ContainerDefinition::builder().name("worker").image(app_image("1.0.0")).essential(true).build()
+        ecs_types::ContainerDefinition::builder()
+            .name("worker")
+            .image(app_image("1.0.0"))
+            .essential(true)
+            .build()
     });
     let proxy = ecs_types::ProxyConfiguration::builder()
         .r#type(ecs_types::ProxyConfigurationType::Appmesh)
@@ -360,7 +551,10 @@ fn definition(world: &World, options: &Options, family: &str, node: &str) -> Reg
         .properties(variable("AppPorts", "8080"))
         .properties(variable("ProxyIngressPort", "15000"))
         .properties(variable("ProxyEgressPort", "15001"))
-        .properties(variable("EgressIgnoredIPs", "169.254.170.2,169.254.169.254"))
+        .properties(variable(
+            "EgressIgnoredIPs",
+            "169.254.170.2,169.254.169.254",
+        ))
         .build()
         .expect("the name is set");
     let mut input = RegisterTaskDefinitionInput::builder()
@@ -383,7 +577,11 @@ fn definition(world: &World, options: &Options, family: &str, node: &str) -> Reg
     input.build().expect("nothing is required by the type")
 }
 
-fn service_input(options: &Options, service: &str, registry: Option<Vec<ecs_types::ServiceRegistry>>) -> CreateServiceInput {
+fn service_input(
+    options: &Options,
+    service: &str,
+    registry: Option<Vec<ecs_types::ServiceRegistry>>,
+) -> CreateServiceInput {
     let vpc = ecs_types::AwsVpcConfiguration::builder()
         .subnets("subnet-0a1b2c3d")
         .subnets("subnet-4e5f6a7b")
@@ -391,23 +589,40 @@ fn service_input(options: &Options, service: &str, registry: Option<Vec<ecs_type
         .assign_public_ip(ecs_types::AssignPublicIp::Disabled)
         .build()
         .expect("subnets are set");
-    let breaker = ecs_types::DeploymentCircuitBreaker::builder().enable(true).rollback(true).build();
+    let breaker = ecs_types::DeploymentCircuitBreaker::builder()
+        .enable(true)
+        .rollback(true)
+        .build();
     let configuration = ecs_types::DeploymentConfiguration::builder()
         .maximum_percent(200)
         .minimum_healthy_percent(100)
         .deployment_circuit_breaker(breaker)
         .strategy(ecs_types::DeploymentStrategy::from(options.strategy))
         .build();
-    let controller = ecs_types::DeploymentController::builder().r#type(ecs_types::DeploymentControllerType::from(options.controller));
-    let strategy = if options.daemon { ecs_types::SchedulingStrategy::Daemon } else { ecs_types::SchedulingStrategy::Replica };
+    let controller = ecs_types::DeploymentController::builder().r#type(
+        ecs_types::DeploymentControllerType::from(options.controller),
+    );
+    let strategy = if options.daemon {
+        ecs_types::SchedulingStrategy::Daemon
+    } else {
+        ecs_types::SchedulingStrategy::Replica
+    };
     CreateServiceInput::builder()
         .cluster(CLUSTER)
         .service_name(service)
         .task_definition(service)
         .set_desired_count((!options.daemon).then_some(options.tasks))
         .scheduling_strategy(strategy)
-        .launch_type(if options.daemon { ecs_types::LaunchType::Ec2 } else { ecs_types::LaunchType::Fargate })
-        .network_configuration(ecs_types::NetworkConfiguration::builder().awsvpc_configuration(vpc).build())
+        .launch_type(if options.daemon {
+            ecs_types::LaunchType::Ec2
+        } else {
+            ecs_types::LaunchType::Fargate
+        })
+        .network_configuration(
+            ecs_types::NetworkConfiguration::builder()
+                .awsvpc_configuration(vpc)
+                .build(),
+        )
         .deployment_configuration(configuration)
         .deployment_controller(controller.build().expect("the type is set"))
         .set_service_registries(registry)

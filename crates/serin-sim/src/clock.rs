@@ -16,18 +16,29 @@ impl Clock {
 
     /// What the clock shows.
     pub fn now(&self) -> Timestamp {
-        *self.0.lock().expect("nobody panics while setting the clock")
+        *self
+            .0
+            .lock()
+            .expect("nobody panics while setting the clock")
     }
 
     /// Moves the clock forward.
     pub fn advance(&self, seconds: u64) {
-        let step = SignedDuration::from_secs(i64::try_from(seconds).expect("a test lasts less than the age of the universe"));
-        *self.0.lock().expect("nobody panics while setting the clock") += step;
+        let step = SignedDuration::from_secs(
+            i64::try_from(seconds).expect("a test lasts less than the age of the universe"),
+        );
+        *self
+            .0
+            .lock()
+            .expect("nobody panics while setting the clock") += step;
     }
 
     /// Sets the clock; it never goes back.
     pub fn set(&self, now: Timestamp) {
-        let mut shown = self.0.lock().expect("nobody panics while setting the clock");
+        let mut shown = self
+            .0
+            .lock()
+            .expect("nobody panics while setting the clock");
         assert!(now >= *shown, "the clock of a world does not go back");
         *shown = now;
     }

@@ -26,7 +26,10 @@ impl Ecr {
         for tags in images.values_mut() {
             tags.retain(|had| had != tag);
         }
-        images.entry(digest.clone()).or_default().push(tag.to_owned());
+        images
+            .entry(digest.clone())
+            .or_default()
+            .push(tag.to_owned());
         digest
     }
 }
@@ -47,17 +50,30 @@ fn digest(content: &str) -> String {
 impl World {
     /// The name of an image, with its tags if it is named by digest.
     pub(crate) fn name_of_image(&self, image: &str) -> String {
-        let Some((repository, digest)) = image.split_once('@') else { return image.to_owned() };
-        let name = repository.split_once('/').map_or(repository, |(_, name)| name);
+        let Some((repository, digest)) = image.split_once('@') else {
+            return image.to_owned();
+        };
+        let name = repository
+            .split_once('/')
+            .map_or(repository, |(_, name)| name);
         let name = name.split_once(':').map_or(name, |(name, _)| name);
-        let tags = self.ecr.repositories.get(name).and_then(|images| images.get(digest));
+        let tags = self
+            .ecr
+            .repositories
+            .get(name)
+            .and_then(|images| images.get(digest));
         let tags = tags.map(|tags| tags.join(",")).unwrap_or_default();
         format!("{repository}:{tags}")
     }
 }
 
-pub(crate) fn describe_images(world: &mut World, input: &DescribeImagesInput) -> Result<DescribeImagesOutput, Refusal> {
-    let repository = input.repository_name().ok_or_else(|| Refusal::new("InvalidParameterException", "repositoryName is required"))?;
+pub(crate) fn describe_images(
+    world: &mut World,
+    input: &DescribeImagesInput,
+) -> Result<DescribeImagesOutput, Refusal> {
+    let repository = input
+        .repository_name()
+        .ok_or_else(|| Refusal::new("InvalidParameterException", "repositoryName is required"))?;
     let registry = input.registry_id().unwrap_or(ACCOUNT);
     let images = world.ecr.repositories.get(repository).filter(|_| registry == ACCOUNT).ok_or_else(|| {
         let message = format!("The repository with name '{repository}' does not exist in the registry with id '{registry}'");
@@ -66,7 +82,9 @@ pub(crate) fn describe_images(world: &mut World, input: &DescribeImagesInput) ->
     for wanted in input.image_ids() {
         let exists = images.iter().any(|(digest, tags)| {
             wanted.image_digest().is_none_or(|wanted| wanted == digest)
-                && wanted.image_tag().is_none_or(|wanted| tags.iter().any(|tag| tag == wanted))
+                && wanted
+                    .image_tag()
+                    .is_none_or(|wanted| tags.iter().any(|tag| tag == wanted))
         });
         if !exists {
             let message = format!(
@@ -83,7 +101,9 @@ pub(crate) fn describe_images(world: &mut World, input: &DescribeImagesInput) ->
             input.image_ids().is_empty()
                 || input.image_ids().iter().any(|wanted| {
                     wanted.image_digest().is_none_or(|wanted| wanted == *digest)
-                        && wanted.image_tag().is_none_or(|wanted| tags.iter().any(|tag| tag == wanted))
+                        && wanted
+                            .image_tag()
+                            .is_none_or(|wanted| tags.iter().any(|tag| tag == wanted))
                 })
         })
         .map(|(digest, tags)| {
@@ -97,6 +117,15 @@ pub(crate) fn describe_images(world: &mut World, input: &DescribeImagesInput) ->
         })
         .collect();
     let bad = || Refusal::new("InvalidParameterException", "nextToken");
-    let (items, next) = page(&all, world.settings.page_size, input.max_results(), input.next_token()).ok_or_else(bad)?;
-    Ok(DescribeImagesOutput::builder().set_image_details(Some(items)).set_next_token(next).build())
+    let (items, next) = page(
+        &all,
+        world.settings.page_size,
+        input.max_results(),
+        input.next_token(),
+    )
+    .ok_or_else(bad)?;
+    Ok(DescribeImagesOutput::builder()
+        .set_image_details(Some(items))
+        .set_next_token(next)
+        .build())
 }

@@ -62,13 +62,23 @@ impl FaultKind {
             Self::Throttled => Some(Refusal::throttled(service)),
             Self::Denied => Some(Refusal::denied(service, operation)),
             Self::ServerError | Self::DoneThenServerError => Some(Refusal::server_error(service)),
-            Self::AnswerLost | Self::NeverSent | Self::AnsweredLate(_) | Self::KilledBefore | Self::KilledAfter => None,
+            Self::AnswerLost
+            | Self::NeverSent
+            | Self::AnsweredLate(_)
+            | Self::KilledBefore
+            | Self::KilledAfter => None,
         }
     }
 
     /// Whether the call takes effect nevertheless.
     pub(crate) fn takes_effect(&self) -> bool {
-        matches!(self, Self::AnswerLost | Self::DoneThenServerError | Self::AnsweredLate(_) | Self::KilledAfter)
+        matches!(
+            self,
+            Self::AnswerLost
+                | Self::DoneThenServerError
+                | Self::AnsweredLate(_)
+                | Self::KilledAfter
+        )
     }
 }
 

@@ -4,10 +4,6 @@
 //! process from the typed request, so that the adapters themselves run in a test. [`world::checkout`] puts a user's service
 //! into the account; [`Settings`] says how the world behaves; [`Fault`]s strike any call; [`Snapshot`] says what is left
 //! behind; [`safety`] checks the safety rules after every call.
-#![expect(
-    clippy::missing_panics_doc,
-    reason = "this crate serves tests: it panics where a test asks for what the world does not have"
-)]
 
 mod account;
 mod app_mesh;
@@ -42,7 +38,7 @@ pub use clock::Clock;
 pub use dynamo_db::Item;
 pub use fault::{Fault, FaultKind, Killed, Which};
 pub use settings::Settings;
-pub use stage::Stage;
 pub use snapshot::{ServiceShape, Snapshot};
+pub use stage::Stage;
 pub use wire::{Refusal, Service};
 pub use world::World;

@@ -24,16 +24,24 @@ impl Account {
 
     /// Somebody, or auto scaling, changes a service's number of tasks.
     pub fn scale_by_hand(&self, cluster: &str, service: &str, desired: i32) {
-        let input = UpdateServiceInput::builder().cluster(cluster).service(service).desired_count(desired);
+        let input = UpdateServiceInput::builder()
+            .cluster(cluster)
+            .service(service)
+            .desired_count(desired);
         let input = input.build().expect("its members are set");
-        self.change(|world| ecs::update_service(world, &input)).expect("the service is there");
+        self.change(|world| ecs::update_service(world, &input))
+            .expect("the service is there");
     }
 
     /// Somebody deploys another task definition to a service, past Serin.
     pub fn deploy_by_hand(&self, cluster: &str, service: &str, definition: &str) {
-        let input = UpdateServiceInput::builder().cluster(cluster).service(service).task_definition(definition);
+        let input = UpdateServiceInput::builder()
+            .cluster(cluster)
+            .service(service)
+            .task_definition(definition);
         let input = input.build().expect("its members are set");
-        self.change(|world| ecs::update_service(world, &input)).expect("the service and the definition are there");
+        self.change(|world| ecs::update_service(world, &input))
+            .expect("the service and the definition are there");
     }
 
     /// Somebody pushes an image; gives its digest.
@@ -48,21 +56,54 @@ impl Account {
     }
 
     /// Somebody puts a datapoint with a time of its own; it can be read at once.
-    pub fn put_metric_at(&self, namespace: &str, name: &str, dimensions: &[(&str, &str)], value: f64, at: i64) {
-        let dimensions = dimensions.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let series = Series { namespace: namespace.to_owned(), name: name.to_owned(), dimensions };
-        self.change(|world| world.cloud_watch.series.entry(series).or_default().push(Datapoint { at, value, visible_at: at }));
+    pub fn put_metric_at(
+        &self,
+        namespace: &str,
+        name: &str,
+        dimensions: &[(&str, &str)],
+        value: f64,
+        at: i64,
+    ) {
+        let dimensions = dimensions
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let series = Series {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            dimensions,
+        };
+        self.change(|world| {
+            world
+                .cloud_watch
+                .series
+                .entry(series)
+                .or_default()
+                .push(Datapoint {
+                    at,
+                    value,
+                    visible_at: at,
+                })
+        });
     }
 
     /// Sets a metric alarm, and makes it if it is not there.
     pub fn set_alarm(&self, name: &str, state: StateValue, reason: &str) {
-        let alarm = Alarm { state, reason: reason.to_owned(), composite: false };
+        let alarm = Alarm {
+            state,
+            reason: reason.to_owned(),
+            composite: false,
+        };
         self.change(|world| world.cloud_watch.alarms.insert(name.to_owned(), alarm));
     }
 
     /// Sets a composite alarm, and makes it if it is not there.
     pub fn set_composite_alarm(&self, name: &str, state: StateValue, reason: &str) {
-        let alarm = Alarm { state, reason: reason.to_owned(), composite: true };
+        let alarm = Alarm {
+            state,
+            reason: reason.to_owned(),
+            composite: true,
+        };
         self.change(|world| world.cloud_watch.alarms.insert(name.to_owned(), alarm));
     }
 
@@ -70,7 +111,10 @@ impl Account {
     pub fn set_execution(&self, arn: &str, status: ExecutionStatus) {
         self.change(|world| {
             let now = world.now();
-            world.step_functions.executions.insert(arn.to_owned(), (status, now))
+            world
+                .step_functions
+                .executions
+                .insert(arn.to_owned(), (status, now))
         });
     }
 
@@ -82,13 +126,24 @@ impl Account {
     /// Writes an item past Serin.
     pub fn put_item(&self, table: &str, id: &str, item: Item) {
         self.change(|world| {
-            let table = world.dynamo_db.tables.get_mut(table).expect("the table is there");
+            let table = world
+                .dynamo_db
+                .tables
+                .get_mut(table)
+                .expect("the table is there");
             table.insert(id.to_owned(), item)
         });
     }
 
     /// Adds an empty table with the partition key `id`.
     pub fn add_table(&self, name: &str) {
-        self.build(|world| world.dynamo_db.tables.entry(name.to_owned()).or_default().clear());
+        self.build(|world| {
+            world
+                .dynamo_db
+                .tables
+                .entry(name.to_owned())
+                .or_default()
+                .clear()
+        });
     }
 }

@@ -11,7 +11,9 @@ pub(crate) fn page<T: Clone>(
         None => 0,
         Some(token) => token.strip_prefix("page-from-")?.parse().ok()?,
     };
-    let limit = limit.map_or(size, |limit| usize::try_from(limit).unwrap_or(1).max(1).min(size));
+    let limit = limit.map_or(size, |limit| {
+        usize::try_from(limit).unwrap_or(1).max(1).min(size)
+    });
     let end = start.saturating_add(limit).min(items.len());
     let next = (end < items.len()).then(|| format!("page-from-{end}"));
     Some((items.get(start..end)?.to_vec(), next))

@@ -28,13 +28,24 @@ pub struct Subject {
 impl Subject {
     /// The deployment of `service` behind `stable_node`, before anything is allowed.
     pub fn new(before: Snapshot, service: &str, stable_node: &str) -> Self {
-        Self { before, service: service.to_owned(), stable_node: stable_node.to_owned(), allowed_percent: 0.0, promoting: false }
+        Self {
+            before,
+            service: service.to_owned(),
+            stable_node: stable_node.to_owned(),
+            allowed_percent: 0.0,
+            promoting: false,
+        }
     }
 
     /// Every rule that the world breaks, as sentences.
     pub fn violations(&self, world: &World) -> Vec<String> {
         let mut violations = Vec::new();
-        for (path, before) in self.before.routes.iter().filter(|(_, spec)| self.names_stable(spec)) {
+        for (path, before) in self
+            .before
+            .routes
+            .iter()
+            .filter(|(_, spec)| self.names_stable(spec))
+        {
             let Some(now) = route(world, path) else {
                 violations.push(format!("rule 5: route {path} is gone"));
                 continue;
@@ -51,7 +62,10 @@ impl Subject {
     }
 
     fn names_stable(&self, spec: &RouteSpec) -> bool {
-        targets(spec).unwrap_or_default().iter().any(|target| target.virtual_node == self.stable_node)
+        targets(spec)
+            .unwrap_or_default()
+            .iter()
+            .any(|target| target.virtual_node == self.stable_node)
     }
 
     /// Rule 1: stable and canary together have exactly the share of the whole that stable had.
@@ -59,31 +73,63 @@ impl Subject {
         let (before, now) = (weights(before), weights(now));
         let (total_before, total_now): (i32, i32) = (before.values().sum(), now.values().sum());
         let ours = |weights: &BTreeMap<&str, i32>| -> i32 {
-            weights.iter().filter(|(node, _)| **node == self.stable_node || !before.contains_key(**node)).map(|(_, weight)| weight).sum()
+            weights
+                .iter()
+                .filter(|(node, _)| **node == self.stable_node || !before.contains_key(**node))
+                .map(|(_, weight)| weight)
+                .sum()
         };
         let kept = ours(&before) * total_now == ours(&now) * total_before;
-        (!kept || total_now == 0).then(|| format!("rule 1: the weights of route {path} were {before:?} and are {now:?}"))
+        (!kept || total_now == 0)
+            .then(|| format!("rule 1: the weights of route {path} were {before:?} and are {now:?}"))
     }
 
     /// Rule 2: the canary's share of what both have is not above the current step.
-    fn canary_is_within_its_step(&self, path: &str, before: &RouteSpec, now: &RouteSpec) -> Option<String> {
+    fn canary_is_within_its_step(
+        &self,
+        path: &str,
+        before: &RouteSpec,
+        now: &RouteSpec,
+    ) -> Option<String> {
         let before = weights(before);
         let now = weights(now);
-        let canary: i32 = now.iter().filter(|(node, _)| !before.contains_key(**node)).map(|(_, weight)| weight).sum();
+        let canary: i32 = now
+            .iter()
+            .filter(|(node, _)| !before.contains_key(**node))
+            .map(|(_, weight)| weight)
+            .sum();
         let both = canary + now.get(self.stable_node.as_str()).copied().unwrap_or(0);
-        let percent = if both == 0 { 0.0 } else { f64::from(canary) * 100.0 / f64::from(both) };
+        let percent = if both == 0 {
+            0.0
+        } else {
+            f64::from(canary) * 100.0 / f64::from(both)
+        };
         let allowed = self.allowed_percent;
-        (percent > allowed + 1e-9).then(|| format!("rule 2: the canary has {percent} percent of route {path}, allowed are {allowed}"))
+        (percent > allowed + 1e-9).then(|| {
+            format!(
+                "rule 2: the canary has {percent} percent of route {path}, allowed are {allowed}"
+            )
+        })
     }
 
     /// Rule 3: no weight goes to a target that has no healthy task.
     fn weight_only_on_healthy_tasks(world: &World, path: &str, now: &RouteSpec) -> Vec<String> {
         let mesh = path.split('/').next().unwrap_or_default();
-        let bad = |target: &&WeightedTarget| target.weight > 0 && world.healthy_tasks_of_node(mesh, &target.virtual_node) == 0;
-        let sentence = |target: &WeightedTarget| {
-            format!("rule 3: route {path} gives {} to {}, which has no healthy task", target.weight, target.virtual_node)
+        let bad = |target: &&WeightedTarget| {
+            target.weight > 0 && world.healthy_tasks_of_node(mesh, &target.virtual_node) == 0
         };
-        targets(now).unwrap_or_default().iter().filter(bad).map(sentence).collect()
+        let sentence = |target: &WeightedTarget| {
+            format!(
+                "rule 3: route {path} gives {} to {}, which has no healthy task",
+                target.weight, target.virtual_node
+            )
+        };
+        targets(now)
+            .unwrap_or_default()
+            .iter()
+            .filter(bad)
+            .map(sentence)
+            .collect()
     }
 
     /// Rule 4: stable's service, definition and virtual node are as they were.
@@ -91,25 +137,50 @@ impl Subject {
         let now = world.snapshot();
         let mut violations = Vec::new();
         if now.services.get(&self.service) != self.before.services.get(&self.service) {
-            violations.push(format!("rule 4: the ECS service {} was modified before promotion", self.service));
+            violations.push(format!(
+                "rule 4: the ECS service {} was modified before promotion",
+                self.service
+            ));
         }
-        let of_stable = |(path, _): &(&String, &_)| path.rsplit('/').next() == Some(self.stable_node.as_str());
+        let of_stable =
+            |(path, _): &(&String, &_)| path.rsplit('/').next() == Some(self.stable_node.as_str());
         if let Some((path, was)) = self.before.nodes.iter().find(of_stable)
             && now.nodes.get(path) != Some(was)
         {
-            violations.push(format!("rule 4: the virtual node {path} was modified before promotion"));
+            violations.push(format!(
+                "rule 4: the virtual node {path} was modified before promotion"
+            ));
         }
-        let gone = self.before.registries.iter().filter(|(id, was)| now.registries.get(*id) != Some(*was));
-        violations.extend(gone.map(|(id, _)| format!("rule 4: the Cloud Map service {id} was modified before promotion")));
-        let gone = self.before.task_definitions.iter().filter(|definition| !now.task_definitions.contains(definition));
-        violations.extend(gone.map(|definition| format!("rule 4: the task definition {definition} was retired before promotion")));
+        let gone = self
+            .before
+            .registries
+            .iter()
+            .filter(|(id, was)| now.registries.get(*id) != Some(*was));
+        violations.extend(gone.map(|(id, _)| {
+            format!("rule 4: the Cloud Map service {id} was modified before promotion")
+        }));
+        let gone = self
+            .before
+            .task_definitions
+            .iter()
+            .filter(|definition| !now.task_definitions.contains(definition));
+        violations.extend(gone.map(|definition| {
+            format!("rule 4: the task definition {definition} was retired before promotion")
+        }));
         violations
     }
 
     /// Rule 5: everything in a route but the weights and the canary's own target is as it was. A replacement may end with
     /// stable's own target taken out.
-    fn only_the_weights_differ(&self, path: &str, before: &RouteSpec, now: &RouteSpec) -> Option<String> {
-        let kept = |node: &str| weights(before).contains_key(node) && !(self.promoting && node == self.stable_node);
+    fn only_the_weights_differ(
+        &self,
+        path: &str,
+        before: &RouteSpec,
+        now: &RouteSpec,
+    ) -> Option<String> {
+        let kept = |node: &str| {
+            weights(before).contains_key(node) && !(self.promoting && node == self.stable_node)
+        };
         let without_weights = |spec: &RouteSpec| {
             let mut spec = spec.clone();
             if let Some(targets) = targets_mut(&mut spec) {
@@ -128,11 +199,24 @@ impl Subject {
 fn route<'a>(world: &'a World, path: &str) -> Option<&'a RouteSpec> {
     let mut parts = path.splitn(3, '/');
     let (mesh, router, name) = (parts.next()?, parts.next()?, parts.next()?);
-    world.app_mesh.meshes.get(mesh)?.routers.get(router)?.routes.get(name)?.spec.as_ref()
+    world
+        .app_mesh
+        .meshes
+        .get(mesh)?
+        .routers
+        .get(router)?
+        .routes
+        .get(name)?
+        .spec
+        .as_ref()
 }
 
 fn weights(spec: &RouteSpec) -> BTreeMap<&str, i32> {
-    targets(spec).unwrap_or_default().iter().map(|target| (target.virtual_node.as_str(), target.weight)).collect()
+    targets(spec)
+        .unwrap_or_default()
+        .iter()
+        .map(|target| (target.virtual_node.as_str(), target.weight))
+        .collect()
 }
 
 /// Watches an account: checks the rules after every call, and remembers what was broken.
@@ -145,16 +229,27 @@ pub struct Watch {
 impl Watch {
     /// Watches from now on.
     pub fn new(account: &Account, subject: Subject) -> Self {
-        let watch = Self { subject: Arc::new(Mutex::new(subject)), broken: Arc::default() };
+        let watch = Self {
+            subject: Arc::new(Mutex::new(subject)),
+            broken: Arc::default(),
+        };
         let hand = watch.clone();
         account.on_call(move |world, call| hand.check(world, call));
         watch
     }
 
     fn check(&self, world: &World, call: &Call) {
-        let violations = self.subject.lock().expect("no panic while it is held").violations(world);
+        let violations = self
+            .subject
+            .lock()
+            .expect("no panic while it is held")
+            .violations(world);
         let mut broken = self.broken.lock().expect("no panic while it is held");
-        broken.extend(violations.into_iter().map(|violation| format!("after {} {}: {violation}", call.service, call.operation)));
+        broken.extend(
+            violations
+                .into_iter()
+                .map(|violation| format!("after {} {}: {violation}", call.service, call.operation)),
+        );
     }
 
     /// Says how much the canary may have from now on.
@@ -174,7 +269,10 @@ impl Watch {
 
     /// What was broken so far.
     pub fn broken(&self) -> Vec<String> {
-        self.broken.lock().expect("no panic while it is held").clone()
+        self.broken
+            .lock()
+            .expect("no panic while it is held")
+            .clone()
     }
 
     /// Fails the test if anything was broken.

@@ -75,5 +75,8 @@ impl Settings {
 }
 
 fn find<T: Copy>(table: &[(String, T)], image: &str) -> Option<T> {
-    table.iter().find(|(text, _)| image.contains(text)).map(|(_, value)| *value)
+    table
+        .iter()
+        .find(|(text, _)| image.contains(text))
+        .map(|(_, value)| *value)
 }

@@ -45,18 +45,34 @@ impl World {
     /// All that matters of the account now.
     pub fn snapshot(&self) -> Snapshot {
         let routes = self.app_mesh.routes().map(|route| {
-            let path = format!("{}/{}/{}", route.mesh_name, route.virtual_router_name, route.route_name);
+            let path = format!(
+                "{}/{}/{}",
+                route.mesh_name, route.virtual_router_name, route.route_name
+            );
             (path, route.spec.clone().expect("a route has a spec"))
         });
-        let nodes = self.app_mesh.meshes.values().flat_map(|mesh| mesh.nodes.values()).map(|(node, _)| {
-            let path = format!("{}/{}", node.mesh_name, node.virtual_node_name);
-            (path, node.spec.clone().expect("a node has a spec"))
-        });
-        let live = self.ecs.services.iter().filter(|service| !matches!(service.status, ServiceStatus::Inactive { .. }));
+        let nodes = self
+            .app_mesh
+            .meshes
+            .values()
+            .flat_map(|mesh| mesh.nodes.values())
+            .map(|(node, _)| {
+                let path = format!("{}/{}", node.mesh_name, node.virtual_node_name);
+                (path, node.spec.clone().expect("a node has a spec"))
+            });
+        let live = self
+            .ecs
+            .services
+            .iter()
+            .filter(|service| !matches!(service.status, ServiceStatus::Inactive { .. }));
         let services = live.map(|service| {
             let shape = ServiceShape {
                 status: format!("{:?}", service.status),
-                task_definition: service.rollouts.first().map(|rollout| rollout.definition.clone()).unwrap_or_default(),
+                task_definition: service
+                    .rollouts
+                    .first()
+                    .map(|rollout| rollout.definition.clone())
+                    .unwrap_or_default(),
                 desired: service.desired,
                 settings: service.data.clone(),
             };
@@ -66,10 +82,18 @@ impl World {
         Snapshot {
             routes: routes.collect(),
             nodes: nodes.collect(),
-            registries: self.cloud_map.services.iter().map(|(id, registry)| (id.clone(), registry.service.clone())).collect(),
+            registries: self
+                .cloud_map
+                .services
+                .iter()
+                .map(|(id, registry)| (id.clone(), registry.service.clone()))
+                .collect(),
             services: services.collect(),
             task_definitions: self.active_task_definitions(),
-            locks: items.filter(|(id, item)| id.starts_with("service#") && item.len() > 1).map(|(id, item)| (id.clone(), item.clone())).collect(),
+            locks: items
+                .filter(|(id, item)| id.starts_with("service#") && item.len() > 1)
+                .map(|(id, item)| (id.clone(), item.clone()))
+                .collect(),
         }
     }
 }
@@ -80,12 +104,30 @@ impl Snapshot {
         let mut differences = Vec::new();
         compare("route", &self.routes, &after.routes, &mut differences);
         compare("virtual node", &self.nodes, &after.nodes, &mut differences);
-        compare("Cloud Map service", &self.registries, &after.registries, &mut differences);
-        compare("ECS service", &self.services, &after.services, &mut differences);
+        compare(
+            "Cloud Map service",
+            &self.registries,
+            &after.registries,
+            &mut differences,
+        );
+        compare(
+            "ECS service",
+            &self.services,
+            &after.services,
+            &mut differences,
+        );
         compare("lock", &self.locks, &after.locks, &mut differences);
-        let gone = self.task_definitions.iter().filter(|definition| !after.task_definitions.contains(definition));
-        differences.extend(gone.map(|definition| format!("task definition {definition} is no longer ACTIVE")));
-        let new = after.task_definitions.iter().filter(|definition| !self.task_definitions.contains(definition));
+        let gone = self
+            .task_definitions
+            .iter()
+            .filter(|definition| !after.task_definitions.contains(definition));
+        differences.extend(
+            gone.map(|definition| format!("task definition {definition} is no longer ACTIVE")),
+        );
+        let new = after
+            .task_definitions
+            .iter()
+            .filter(|definition| !self.task_definitions.contains(definition));
         differences.extend(new.map(|definition| format!("task definition {definition} is new")));
         differences
     }
@@ -100,7 +142,9 @@ fn compare<T: PartialEq + std::fmt::Debug>(
     for (name, was) in before {
         match after.get(name) {
             None => differences.push(format!("{kind} {name} is gone")),
-            Some(is) if is != was => differences.push(format!("{kind} {name} was {was:?} and is {is:?}")),
+            Some(is) if is != was => {
+                differences.push(format!("{kind} {name} was {was:?} and is {is:?}"))
+            }
             Some(_) => {}
         }
     }

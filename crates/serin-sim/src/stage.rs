@@ -40,14 +40,21 @@ impl Stage {
         world::checkout_with(&account, options);
         account.clock().advance(BEFORE);
         let aws = Adapters::new(account.clients(), world::LEDGER_TABLE);
-        Self { account, aws, execution: ExecutionArn::new(EXECUTION) }
+        Self {
+            account,
+            aws,
+            execution: ExecutionArn::new(EXECUTION),
+        }
     }
 
     /// The same world in another execution, whose name is `name`.
     #[must_use]
     pub fn in_execution(&self, name: &str) -> Self {
         let machine = EXECUTION.trim_end_matches("first");
-        Self { execution: ExecutionArn::new(format!("{machine}{name}")), ..self.clone() }
+        Self {
+            execution: ExecutionArn::new(format!("{machine}{name}")),
+            ..self.clone()
+        }
     }
 
     /// The execution that every step of the stage belongs to.
@@ -58,7 +65,12 @@ impl Stage {
     /// What the state machine gives a step now.
     pub fn input<S>(&self, state: S) -> StepInput<S> {
         let now = self.account.clock().now();
-        StepInput { execution: self.execution(), started_at: now, now, state }
+        StepInput {
+            execution: self.execution(),
+            started_at: now,
+            now,
+            state,
+        }
     }
 
     /// A request for the image `2.0.0` with whatever else `more` has.

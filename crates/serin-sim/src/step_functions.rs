@@ -15,7 +15,10 @@ pub(crate) struct StepFunctions {
     pub(crate) executions: BTreeMap<String, (ExecutionStatus, i64)>,
 }
 
-pub(crate) fn describe_execution(world: &mut World, input: &DescribeExecutionInput) -> Result<DescribeExecutionOutput, Refusal> {
+pub(crate) fn describe_execution(
+    world: &mut World,
+    input: &DescribeExecutionInput,
+) -> Result<DescribeExecutionOutput, Refusal> {
     let arn = input.execution_arn().unwrap_or_default();
     let parts: Vec<&str> = arn.split(':').collect();
     let [_, _, "states", region, account, "execution", machine, name] = parts.as_slice() else {
@@ -26,11 +29,18 @@ pub(crate) fn describe_execution(world: &mut World, input: &DescribeExecutionInp
         .executions
         .get(arn)
         .cloned()
-        .ok_or_else(|| Refusal::new("ExecutionDoesNotExist", format!("Execution Does Not Exist: '{arn}'")))?;
+        .ok_or_else(|| {
+            Refusal::new(
+                "ExecutionDoesNotExist",
+                format!("Execution Does Not Exist: '{arn}'"),
+            )
+        })?;
     let stopped = (status != ExecutionStatus::Running).then(|| DateTime::from_secs(world.now()));
     Ok(DescribeExecutionOutput::builder()
         .execution_arn(arn)
-        .state_machine_arn(format!("arn:aws:states:{region}:{account}:stateMachine:{machine}"))
+        .state_machine_arn(format!(
+            "arn:aws:states:{region}:{account}:stateMachine:{machine}"
+        ))
         .name(*name)
         .status(status)
         .start_date(DateTime::from_secs(started))

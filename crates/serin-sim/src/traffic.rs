@@ -47,7 +47,12 @@ impl World {
             let each = requests / tasks.len() as f64;
             let counted: Vec<((String, String), f64)> = tasks
                 .iter()
-                .map(|task| ((task.cluster.clone(), task.family.clone()), each * self.settings.error_rate(&task.images)))
+                .map(|task| {
+                    (
+                        (task.cluster.clone(), task.family.clone()),
+                        each * self.settings.error_rate(&task.images),
+                    )
+                })
                 .collect();
             for (key, errors) in counted {
                 *self.traffic.served.entry(key.1.clone()).or_default() += each;
@@ -67,16 +72,25 @@ impl World {
     fn shares(&mut self) -> Vec<(String, String, f64)> {
         let now = self.now();
         let rate = self.settings.requests_per_second;
-        let follows_at = now + i64::try_from(self.settings.propagation_seconds).expect("it is short");
+        let follows_at =
+            now + i64::try_from(self.settings.propagation_seconds).expect("it is short");
         let mut shares = Vec::new();
         for route in self.app_mesh.routes() {
-            let Some(spec) = route.spec.as_ref().filter(|spec| spec.tcp_route.is_none()) else { continue };
+            let Some(spec) = route.spec.as_ref().filter(|spec| spec.tcp_route.is_none()) else {
+                continue;
+            };
             let targets = app_mesh::targets(spec).unwrap_or_default();
-            let key = (route.mesh_name.clone(), route.virtual_router_name.clone(), route.route_name.clone());
+            let key = (
+                route.mesh_name.clone(),
+                route.virtual_router_name.clone(),
+                route.route_name.clone(),
+            );
             let followed = self.traffic.followed.entry(key).or_default();
             match followed.last() {
                 None => followed.push((now, targets.to_vec())),
-                Some((_, last)) if last.as_slice() != targets => followed.push((follows_at, targets.to_vec())),
+                Some((_, last)) if last.as_slice() != targets => {
+                    followed.push((follows_at, targets.to_vec()))
+                }
                 Some(_) => {}
             }
             while followed.len() > 1 && followed[1].0 <= now {
@@ -98,7 +112,9 @@ impl World {
     /// The agent reads every Envoy's counters.
     fn scrape(&mut self) {
         let has_envoy = |definition: &str| {
-            self.ecs.definition(definition).is_some_and(|found| found.data.proxy_configuration().is_some())
+            self.ecs
+                .definition(definition)
+                .is_some_and(|found| found.data.proxy_configuration().is_some())
         };
         let running: BTreeSet<(String, String)> = self
             .ecs
@@ -115,7 +131,12 @@ impl World {
             }
             let (requests, errors) = counts.get(&key).copied().unwrap_or_default();
             let (errors, requests) = (errors.round(), requests.round());
-            for (class, value) in [("2", requests - errors), ("3", 0.0), ("4", 0.0), ("5", errors)] {
+            for (class, value) in [
+                ("2", requests - errors),
+                ("3", 0.0),
+                ("4", 0.0),
+                ("5", errors),
+            ] {
                 self.publish(&key, class, value);
             }
         }
@@ -129,9 +150,23 @@ impl World {
             ("envoy_http_conn_manager_prefix", "ingress"),
             ("envoy_response_code_class", class),
         ];
-        let dimensions = dimensions.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let series = Series { namespace: NAMESPACE.to_owned(), name: METRIC.to_owned(), dimensions };
+        let dimensions = dimensions
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        let series = Series {
+            namespace: NAMESPACE.to_owned(),
+            name: METRIC.to_owned(),
+            dimensions,
+        };
         let visible_at = now + i64::try_from(self.settings.metric_delay).expect("it is short");
-        self.cloud_watch.series.entry(series).or_default().push(Datapoint { at: now, value, visible_at });
+        self.cloud_watch
+            .series
+            .entry(series)
+            .or_default()
+            .push(Datapoint {
+                at: now,
+                value,
+                visible_at,
+            });
     }
 }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use aws_smithy_mocks::create_mock_http_client;
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
@@ -65,7 +66,12 @@ pub struct Refusal {
 impl Refusal {
     /// An error that is the caller's fault.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { status: 400, code: code.to_owned(), message: message.into(), members: Box::default() }
+        Self {
+            status: 400,
+            code: code.to_owned(),
+            message: message.into(),
+            members: Box::default(),
+        }
     }
 
     /// With another HTTP status.
@@ -96,7 +102,9 @@ impl Refusal {
 
     /// Not allowed, in this service's words.
     pub fn denied(service: Service, operation: &str) -> Self {
-        let message = format!("User: arn:aws:sts::123456789012:assumed-role/serin/step is not authorized to perform: {operation}");
+        let message = format!(
+            "User: arn:aws:sts::123456789012:assumed-role/serin/step is not authorized to perform: {operation}"
+        );
         match service {
             Service::AppMesh => Self::new("ForbiddenException", message).status(403),
             Service::CloudWatch => Self::new("AccessDenied", message).status(403),
@@ -118,16 +126,26 @@ impl Refusal {
 
     /// The HTTP answer in the service's protocol.
     pub(crate) fn response(&self, service: Service) -> HttpResponse {
-        let body = if service == Service::CloudWatch { self.cbor() } else { self.json() };
+        let body = if service == Service::CloudWatch {
+            self.cbor()
+        } else {
+            self.json()
+        };
         let status = StatusCode::try_from(self.status).expect("statuses are HTTP statuses");
         let mut response = HttpResponse::new(status, SdkBody::from(body));
         match service {
             Service::AppMesh => {
-                response.headers_mut().insert("x-amzn-errortype", self.code.clone());
+                response
+                    .headers_mut()
+                    .insert("x-amzn-errortype", self.code.clone());
             }
             Service::CloudWatch => {
-                response.headers_mut().insert("smithy-protocol", "rpc-v2-cbor");
-                response.headers_mut().insert("content-type", "application/cbor");
+                response
+                    .headers_mut()
+                    .insert("smithy-protocol", "rpc-v2-cbor");
+                response
+                    .headers_mut()
+                    .insert("content-type", "application/cbor");
             }
             _ => {}
         }
@@ -145,7 +163,9 @@ impl Refusal {
     fn cbor(&self) -> Vec<u8> {
         let mut bytes = vec![0xA2];
         for text in ["__type", &self.code, "message", &self.message] {
-            let length = u16::try_from(text.len()).expect("an error's sentence is short").to_be_bytes();
+            let length = u16::try_from(text.len())
+                .expect("an error's sentence is short")
+                .to_be_bytes();
             bytes.extend([0x79, length[0], length[1]]);
             bytes.extend(text.as_bytes());
         }
@@ -155,7 +175,10 @@ impl Refusal {
 
 /// An answer that never arrives.
 pub(crate) fn lost_response() -> HttpResponse {
-    let mut response = HttpResponse::new(StatusCode::try_from(200).expect("a status"), SdkBody::empty());
+    let mut response = HttpResponse::new(
+        StatusCode::try_from(200).expect("a status"),
+        SdkBody::empty(),
+    );
     response.headers_mut().insert(LOST, "true");
     response
 }
@@ -171,7 +194,11 @@ impl Wire {
 }
 
 impl HttpClient for Wire {
-    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
         SharedHttpConnector::new(Losing(self.0.http_connector(settings, components)))
     }
 }
@@ -185,7 +212,9 @@ impl HttpConnector for Losing {
         HttpConnectorFuture::new(async move {
             let response = answer.await?;
             if response.headers().get(LOST).is_some() {
-                return Err(ConnectorError::io("the connection was closed before the answer came".into()));
+                return Err(ConnectorError::io(
+                    "the connection was closed before the answer came".into(),
+                ));
             }
             Ok(response)
         })

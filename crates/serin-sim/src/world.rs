@@ -18,8 +18,8 @@ use crate::step_functions::StepFunctions;
 use crate::traffic::Traffic;
 
 pub use crate::checkout::{
-    APP_IMAGE, CLUSTER, Discovery, FAMILY, LEDGER_TABLE, MESH, NAMESPACE, NODE, Options, REGISTRY, ROUTE, ROUTER, RouteKind,
-    SERVICE, app_image, checkout, checkout_with,
+    APP_IMAGE, CLUSTER, Discovery, FAMILY, LEDGER_TABLE, MESH, NAMESPACE, NODE, Options, REGISTRY,
+    ROUTE, ROUTER, RouteKind, SERVICE, app_image, checkout, checkout_with,
 };
 
 /// Everything in the account.
@@ -84,17 +84,26 @@ impl World {
 
     /// A route.
     pub fn route(&self, router: &str, route: &str) -> &RouteData {
-        self.app_mesh.route(router, route).unwrap_or_else(|| panic!("there is no route {route} of virtual router {router}"))
+        self.app_mesh
+            .route(router, route)
+            .unwrap_or_else(|| panic!("there is no route {route} of virtual router {router}"))
     }
 
     /// The weighted targets of a route.
     pub fn targets(&self, router: &str, route: &str) -> &[WeightedTarget] {
-        self.route(router, route).spec.as_ref().and_then(app_mesh::targets).expect("a route has targets")
+        self.route(router, route)
+            .spec
+            .as_ref()
+            .and_then(app_mesh::targets)
+            .expect("a route has targets")
     }
 
     /// The weights of a route, by virtual node.
     pub fn weights(&self, router: &str, route: &str) -> BTreeMap<String, i32> {
-        self.targets(router, route).iter().map(|target| (target.virtual_node.clone(), target.weight)).collect()
+        self.targets(router, route)
+            .iter()
+            .map(|target| (target.virtual_node.clone(), target.weight))
+            .collect()
     }
 
     /// The share of a virtual node in a route, in percent of all its weights.
@@ -106,18 +115,34 @@ impl World {
 
     /// The names of the virtual nodes.
     pub fn nodes(&self) -> Vec<String> {
-        self.app_mesh.meshes.values().flat_map(|mesh| mesh.nodes.keys().cloned()).collect()
+        self.app_mesh
+            .meshes
+            .values()
+            .flat_map(|mesh| mesh.nodes.keys().cloned())
+            .collect()
     }
 
     /// A virtual node.
     pub fn node(&self, name: &str) -> Option<&VirtualNodeData> {
-        self.app_mesh.meshes.values().find_map(|mesh| mesh.nodes.get(name)).map(|(node, _)| node)
+        self.app_mesh
+            .meshes
+            .values()
+            .find_map(|mesh| mesh.nodes.get(name))
+            .map(|(node, _)| node)
     }
 
     /// The tags of a virtual node.
     pub fn node_tags(&self, name: &str) -> BTreeMap<String, String> {
-        let found = self.app_mesh.meshes.values().find_map(|mesh| mesh.nodes.get(name));
-        found.into_iter().flat_map(|(_, tags)| tags).map(|tag| (tag.key.clone(), tag.value.clone())).collect()
+        let found = self
+            .app_mesh
+            .meshes
+            .values()
+            .find_map(|mesh| mesh.nodes.get(name));
+        found
+            .into_iter()
+            .flat_map(|(_, tags)| tags)
+            .map(|tag| (tag.key.clone(), tag.value.clone()))
+            .collect()
     }
 
     /// How many healthy tasks get the traffic of a virtual node.
@@ -127,24 +152,50 @@ impl World {
 
     /// The healthy tasks behind a virtual node: by Cloud Map's instances, or by DNS the service of that name.
     pub(crate) fn tasks_of_node(&self, mesh: &str, node: &str) -> Vec<&TaskState> {
-        let found = self.app_mesh.meshes.get(mesh).and_then(|mesh| mesh.nodes.get(node));
-        let discovery = found.and_then(|(data, _)| data.spec.as_ref()).and_then(|spec| spec.service_discovery.as_ref());
+        let found = self
+            .app_mesh
+            .meshes
+            .get(mesh)
+            .and_then(|mesh| mesh.nodes.get(node));
+        let discovery = found
+            .and_then(|(data, _)| data.spec.as_ref())
+            .and_then(|spec| spec.service_discovery.as_ref());
         match discovery {
             Some(ServiceDiscovery::AwsCloudMap(discovery)) => {
-                let Some(registry) = self.cloud_map.named(&discovery.namespace_name, &discovery.service_name) else {
+                let Some(registry) = self
+                    .cloud_map
+                    .named(&discovery.namespace_name, &discovery.service_name)
+                else {
                     return Vec::new();
                 };
                 let matches = |task: &&TaskState| {
                     registry.instances.get(&task.id).is_some_and(|instance| {
-                        let wanted = |name: &str, value: &str| instance.attributes.get(name).is_some_and(|had| had == value);
-                        discovery.attributes().iter().all(|attribute| wanted(&attribute.key, &attribute.value))
+                        let wanted = |name: &str, value: &str| {
+                            instance
+                                .attributes
+                                .get(name)
+                                .is_some_and(|had| had == value)
+                        };
+                        discovery
+                            .attributes()
+                            .iter()
+                            .all(|attribute| wanted(&attribute.key, &attribute.value))
                     })
                 };
-                self.ecs.tasks.iter().filter(|task| task.healthy).filter(matches).collect()
+                self.ecs
+                    .tasks
+                    .iter()
+                    .filter(|task| task.healthy)
+                    .filter(matches)
+                    .collect()
             }
             Some(ServiceDiscovery::Dns(discovery)) => {
                 let name = discovery.hostname.split('.').next().unwrap_or_default();
-                self.ecs.tasks.iter().filter(|task| task.healthy && task.service_name == name).collect()
+                self.ecs
+                    .tasks
+                    .iter()
+                    .filter(|task| task.healthy && task.service_name == name)
+                    .collect()
             }
             _ => Vec::new(),
         }
@@ -153,13 +204,20 @@ impl World {
     /// A service as `DescribeServices` gives it, with its tags, unless it is INACTIVE.
     pub fn service(&self, cluster: &str, name: &str) -> Option<Service> {
         let found = self.ecs.service(cluster, name)?;
-        (!matches!(found.status, ServiceStatus::Inactive { .. })).then(|| self.describe(found, true))
+        (!matches!(found.status, ServiceStatus::Inactive { .. }))
+            .then(|| self.describe(found, true))
     }
 
     /// The names of a cluster's services that are not INACTIVE.
     pub fn services(&self, cluster: &str) -> Vec<String> {
-        let live = self.ecs.services.iter().filter(|service| !matches!(service.status, ServiceStatus::Inactive { .. }));
-        live.filter(|service| service.cluster == cluster).map(|service| service.name.clone()).collect()
+        let live = self
+            .ecs
+            .services
+            .iter()
+            .filter(|service| !matches!(service.status, ServiceStatus::Inactive { .. }));
+        live.filter(|service| service.cluster == cluster)
+            .map(|service| service.name.clone())
+            .collect()
     }
 
     /// A task definition by ARN, `family:revision` or family, with its tags.
@@ -169,33 +227,82 @@ impl World {
             let family = definition.family().unwrap_or_default();
             family == short || format!("{family}:{}", definition.revision) == short
         };
-        let found = self.ecs.definitions.iter().rev().find(|found| fits(&found.data) && (short.contains(':') || found.is_active()));
+        let found = self
+            .ecs
+            .definitions
+            .iter()
+            .rev()
+            .find(|found| fits(&found.data) && (short.contains(':') || found.is_active()));
         found.map(|found| (&found.data, found.tags.as_slice()))
     }
 
     /// The `family:revision` of every ACTIVE task definition.
     pub fn active_task_definitions(&self) -> Vec<String> {
-        let active = self.ecs.definitions.iter().filter(|found| found.is_active());
-        active.map(|found| format!("{}:{}", found.data.family().unwrap_or_default(), found.data.revision)).collect()
+        let active = self
+            .ecs
+            .definitions
+            .iter()
+            .filter(|found| found.is_active());
+        active
+            .map(|found| {
+                format!(
+                    "{}:{}",
+                    found.data.family().unwrap_or_default(),
+                    found.data.revision
+                )
+            })
+            .collect()
     }
 
     /// How many tasks of a service run now, and how many of them are healthy.
     pub fn running_and_healthy(&self, service: &str) -> (usize, usize) {
-        let running = || self.ecs.tasks.iter().filter(|task| task.service_name == service && task.runs());
-        (running().count(), running().filter(|task| task.healthy).count())
+        let running = || {
+            self.ecs
+                .tasks
+                .iter()
+                .filter(|task| task.service_name == service && task.runs())
+        };
+        (
+            running().count(),
+            running().filter(|task| task.healthy).count(),
+        )
     }
 
     /// The names of the Cloud Map services, as `service.namespace`.
     pub fn registries(&self) -> Vec<String> {
-        let name = |id: Option<&str>| id.and_then(|id| self.cloud_map.namespaces.get(id)).and_then(|found| found.name()).unwrap_or("?");
-        let services = self.cloud_map.services.values().map(|registry| &registry.service);
-        services.map(|service| format!("{}.{}", service.name().unwrap_or("?"), name(service.namespace_id()))).collect()
+        let name = |id: Option<&str>| {
+            id.and_then(|id| self.cloud_map.namespaces.get(id))
+                .and_then(|found| found.name())
+                .unwrap_or("?")
+        };
+        let services = self
+            .cloud_map
+            .services
+            .values()
+            .map(|registry| &registry.service);
+        services
+            .map(|service| {
+                format!(
+                    "{}.{}",
+                    service.name().unwrap_or("?"),
+                    name(service.namespace_id())
+                )
+            })
+            .collect()
     }
 
     /// The tags of the Cloud Map service of that name.
     pub fn registry_tags(&self, name: &str) -> BTreeMap<String, String> {
-        let found = self.cloud_map.services.values().find(|registry| registry.service.name() == Some(name));
-        found.into_iter().flat_map(|registry| &registry.tags).map(|tag| (tag.key.clone(), tag.value.clone())).collect()
+        let found = self
+            .cloud_map
+            .services
+            .values()
+            .find(|registry| registry.service.name() == Some(name));
+        found
+            .into_iter()
+            .flat_map(|registry| &registry.tags)
+            .map(|tag| (tag.key.clone(), tag.value.clone()))
+            .collect()
     }
 
     /// An item of a table.

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::name::{ClusterName, ContainerName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName, TaskDefinitionArn};
+use crate::name::{
+    ClusterName, ContainerName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName,
+    TaskDefinitionArn,
+};
 use crate::plan::Plan;
 use crate::request::{Capacity, Checks, Finish, OnUnhealthy};
 use crate::routing::RouterRecord;
@@ -92,7 +95,9 @@ impl Deployment {
             Capacity::Tasks(tasks) => tasks,
             Capacity::MatchWeight => {
                 let tenths = u64::from(self.stable.desired_count) * u64::from(weight.tenths());
-                u32::try_from(tenths.div_ceil(1000)).expect("at most the desired count").max(1)
+                u32::try_from(tenths.div_ceil(1000))
+                    .expect("at most the desired count")
+                    .max(1)
             }
         }
     }
@@ -106,7 +111,8 @@ impl Deployment {
         let elapsed = now.as_second() - since.as_second();
         let whole = self.deadline_at.as_second() - self.started_at.as_second();
         let longest = (whole / 1000).max(30);
-        u32::try_from((elapsed / 10).clamp(SHORTEST, longest)).expect("a positive number of seconds below a week")
+        u32::try_from((elapsed / 10).clamp(SHORTEST, longest))
+            .expect("a positive number of seconds below a week")
     }
 
     /// Whether a removal that began at `since` has taken so long that a person must look.
@@ -121,7 +127,9 @@ impl Deployment {
         let execution = self.execution.as_str();
         let machine = execution
             .rsplit_once(':')
-            .map_or(execution.to_owned(), |(machine, _)| machine.replacen(":execution:", ":stateMachine:", 1));
+            .map_or(execution.to_owned(), |(machine, _)| {
+                machine.replacen(":execution:", ":stateMachine:", 1)
+            });
         format!(
             r#"aws stepfunctions start-execution --state-machine-arn {machine} --input '{{"rollBack": "{execution}"}}'"#
         )
@@ -147,7 +155,8 @@ mod tests {
     use crate::routing::{AppMeshRecord, CloudMapService, ProxyIdentity};
 
     fn deployment(capacity: Capacity, desired_count: u32) -> Deployment {
-        let request = serde_json::json!({"cluster": "prod", "service": "checkout", "image": "checkout:2"});
+        let request =
+            serde_json::json!({"cluster": "prod", "service": "checkout", "image": "checkout:2"});
         let request = Request::parse(&request).unwrap();
         let started_at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
         let execution = ExecutionArn::new("arn:aws:states:eu-west-1:1:execution:serin:one");
@@ -156,7 +165,10 @@ mod tests {
             execution,
             started_at,
             deadline_at: "2026-11-21T16:00:00Z".parse().unwrap(),
-            service: ServiceKey { cluster: request.cluster.clone(), service: request.service.clone() },
+            service: ServiceKey {
+                cluster: request.cluster.clone(),
+                service: request.service.clone(),
+            },
             stable: StableVersion {
                 service: request.service.clone(),
                 service_arn: String::new(),
@@ -175,8 +187,17 @@ mod tests {
                 mesh_owner: None,
                 stable_node: "checkout".into(),
                 canary_node: "canary".into(),
-                proxy: ProxyIdentity { container: String::new(), variable: String::new(), stable_value: String::new() },
-                stable_registry: CloudMapService { namespace_id: String::new(), id: String::new(), arn: String::new(), name: String::new() },
+                proxy: ProxyIdentity {
+                    container: String::new(),
+                    variable: String::new(),
+                    stable_value: String::new(),
+                },
+                stable_registry: CloudMapService {
+                    namespace_id: String::new(),
+                    id: String::new(),
+                    arn: String::new(),
+                    name: String::new(),
+                },
                 canary_registry_name: String::new(),
                 routes: vec![],
             }),
@@ -198,20 +219,32 @@ mod tests {
     fn capacity_that_follows_the_weight_is_rounded_up_and_never_zero() {
         // The figures of Argo Rollouts' TestTrafficWeightToReplicas for 10 replicas, but for the first: zero is never enough.
         let tasks = |weight| deployment(Capacity::MatchWeight, 10).tasks_at(percent(weight));
-        assert_eq!([0.0, 20.0, 25.0, 33.0, 99.0, 100.0].map(tasks), [1, 2, 3, 4, 10, 10]);
+        assert_eq!(
+            [0.0, 20.0, 25.0, 33.0, 99.0, 100.0].map(tasks),
+            [1, 2, 3, 4, 10, 10]
+        );
     }
 
     #[test]
     fn full_capacity_is_stables_and_a_number_is_that_number() {
         assert_eq!(deployment(Capacity::Full, 4).tasks_at(percent(1.0)), 4);
-        assert_eq!(deployment(Capacity::Tasks(2), 4).tasks_at(percent(100.0)), 2);
+        assert_eq!(
+            deployment(Capacity::Tasks(2), 4).tasks_at(percent(100.0)),
+            2
+        );
     }
 
     #[test]
     fn the_command_that_rolls_back_names_the_state_machine_of_the_execution() {
         let command = deployment(Capacity::Full, 1).roll_back_command();
-        assert!(command.contains("--state-machine-arn arn:aws:states:eu-west-1:1:stateMachine:serin "), "{command}");
-        assert!(command.contains(r#"{"rollBack": "arn:aws:states:eu-west-1:1:execution:serin:one"}"#), "{command}");
+        assert!(
+            command.contains("--state-machine-arn arn:aws:states:eu-west-1:1:stateMachine:serin "),
+            "{command}"
+        );
+        assert!(
+            command.contains(r#"{"rollBack": "arn:aws:states:eu-west-1:1:execution:serin:one"}"#),
+            "{command}"
+        );
     }
 
     #[test]
@@ -220,7 +253,9 @@ mod tests {
         deployment.deadline_at = deployment.started_at + jiff::SignedDuration::from_secs(518_400);
         let (mut now, mut polls) = (deployment.started_at, 0);
         while !deployment.is_overdue(now) {
-            now += jiff::SignedDuration::from_secs(i64::from(deployment.poll_seconds(deployment.started_at, now)));
+            now += jiff::SignedDuration::from_secs(i64::from(
+                deployment.poll_seconds(deployment.started_at, now),
+            ));
             polls += 1;
         }
         assert!(polls * 9 < 20_000, "{polls}");

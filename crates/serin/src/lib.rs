@@ -17,7 +17,10 @@ pub mod verdict;
 pub mod weight;
 
 pub use deployment::{CanaryVersion, Deployment, StableVersion};
-pub use name::{ClusterName, ContainerName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName, TaskDefinitionArn};
+pub use name::{
+    ClusterName, ContainerName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName,
+    TaskDefinitionArn,
+};
 pub use plan::{Plan, Step};
 pub use ports::{Fleet, HealthSignals, Ledger, PortError, TrafficRouter};
 pub use progress::Progress;

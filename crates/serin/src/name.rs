@@ -57,7 +57,8 @@ impl DeploymentId {
     /// The first eight digits of the SHA-256 of the execution's ARN.
     pub fn of(execution: &ExecutionArn) -> Self {
         let digest = Sha256::digest(execution.as_str().as_bytes());
-        Self(digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect())
+        let digits = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+        Self(format!("{digits:08x}"))
     }
 
     /// The eight digits.
@@ -126,7 +127,9 @@ mod tests {
     use super::*;
 
     fn id() -> DeploymentId {
-        DeploymentId::of(&ExecutionArn::new("arn:aws:states:eu-west-1:1:execution:serin:one"))
+        DeploymentId::of(&ExecutionArn::new(
+            "arn:aws:states:eu-west-1:1:execution:serin:one",
+        ))
     }
 
     #[test]
@@ -152,8 +155,17 @@ mod tests {
 
     #[test]
     fn the_canary_never_shares_stables_family() {
-        assert_eq!(canary_family(&Family::new("checkout")).as_str(), "checkout-canary");
-        assert_eq!(canary_family(&Family::new("checkout-canary")).as_str(), "checkout");
-        assert_eq!(canary_family(&Family::new("-canary")).as_str(), "-canary-canary");
+        assert_eq!(
+            canary_family(&Family::new("checkout")).as_str(),
+            "checkout-canary"
+        );
+        assert_eq!(
+            canary_family(&Family::new("checkout-canary")).as_str(),
+            "checkout"
+        );
+        assert_eq!(
+            canary_family(&Family::new("-canary")).as_str(),
+            "-canary-canary"
+        );
     }
 }

@@ -60,8 +60,12 @@ impl Plan {
         let mut tenths = 0;
         while tenths < max.tenths() {
             tenths = (tenths + step.tenths()).min(max.tenths());
-            let weight_percent = Weight::from_tenths(tenths).expect("cut to max, which is a weight");
-            steps.push(Step { weight_percent, hold_seconds });
+            let weight_percent =
+                Weight::from_tenths(tenths).expect("cut to max, which is a weight");
+            steps.push(Step {
+                weight_percent,
+                hold_seconds,
+            });
         }
         Some(Self(steps))
     }
@@ -120,14 +124,24 @@ mod tests {
     fn step_20_with_maximum_50_does_not_overshoot() {
         let percent = |value| Weight::from_percent(value).unwrap();
         let plan = Plan::linear(percent(20.0), percent(50.0), 60).unwrap();
-        let weights: Vec<_> = plan.steps().iter().map(|step| step.weight_percent.to_string()).collect();
+        let weights: Vec<_> = plan
+            .steps()
+            .iter()
+            .map(|step| step.weight_percent.to_string())
+            .collect();
         assert_eq!(weights, ["20", "40", "50"]);
     }
 
     #[test]
     fn a_step_that_does_not_raise_the_weight_is_no_plan() {
-        let step = Step { weight_percent: Weight::FULL, hold_seconds: 1 };
-        assert_eq!(Plan::new(vec![step, step]), Err(PlanError::NotIncreasing(1)));
+        let step = Step {
+            weight_percent: Weight::FULL,
+            hold_seconds: 1,
+        };
+        assert_eq!(
+            Plan::new(vec![step, step]),
+            Err(PlanError::NotIncreasing(1))
+        );
         assert_eq!(Plan::new(vec![]), Err(PlanError::Empty));
     }
 }

@@ -3,7 +3,10 @@
 //! Native `async fn`, no `dyn`, no mocks. Every method that changes something is written as *ensure*: called again it finds
 //! its work done and changes nothing more. Adapters translate and decide nothing; there are no retry loops in them (the SDK
 //! retries briefly, the state machine patiently).
-#![expect(async_fn_in_trait, reason = "the adapters and the steps live in one workspace; Send follows from the concrete types")]
+#![expect(
+    async_fn_in_trait,
+    reason = "the adapters and the steps live in one workspace; Send follows from the concrete types"
+)]
 
 use std::collections::BTreeMap;
 
@@ -11,7 +14,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::Deployment;
-use crate::name::{ClusterName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName, TaskDefinitionArn};
+use crate::name::{
+    ClusterName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName, TaskDefinitionArn,
+};
 use crate::progress::Attachment;
 use crate::report::{Ending, Leftover};
 use crate::request::RouterWish;
@@ -244,7 +249,10 @@ pub struct StoppedContainer {
 impl StoppedTask {
     /// Whether the task stopped by its own fault, not because ECS or a person wanted it so.
     pub fn failed_by_itself(&self) -> bool {
-        matches!(self.stop_code.as_str(), "EssentialContainerExited" | "TaskFailedToStart")
+        matches!(
+            self.stop_code.as_str(),
+            "EssentialContainerExited" | "TaskFailedToStart"
+        )
     }
 }
 
@@ -265,7 +273,10 @@ impl std::fmt::Display for StoppedTask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.reason)?;
         // The container that failed comes first: the others only ended with it.
-        let (with_it, failed): (Vec<_>, Vec<_>) = self.containers.iter().partition(|container| container.exit_code == Some(0));
+        let (with_it, failed): (Vec<_>, Vec<_>) = self
+            .containers
+            .iter()
+            .partition(|container| container.exit_code == Some(0));
         for container in failed.into_iter().chain(with_it) {
             write!(f, "; container {}", container.name)?;
             if let Some(code) = container.exit_code {
@@ -282,16 +293,27 @@ impl std::fmt::Display for StoppedTask {
 /// The tasks of the versions.
 pub trait Fleet {
     /// The service, or `None` if the cluster has none of that name (or has no such cluster).
-    async fn service(&self, cluster: &ClusterName, service: &ServiceName) -> Result<Option<ServiceDescription>, PortError>;
+    async fn service(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+    ) -> Result<Option<ServiceDescription>, PortError>;
 
     /// A task definition by ARN, by `family:revision`, or by family (its newest active revision).
-    async fn task_definition(&self, name: &str) -> Result<Option<TaskDefinitionDescription>, PortError>;
+    async fn task_definition(
+        &self,
+        name: &str,
+    ) -> Result<Option<TaskDefinitionDescription>, PortError>;
 
     /// Names the image by its digest where ECR allows.
     async fn pin_image(&self, image: &str) -> Result<ImagePin, PortError>;
 
     /// Ensures the canary's task definition; gives its ARN.
-    async fn ensure_canary_definition(&self, deployment: &Deployment, attachment: &Attachment) -> Result<TaskDefinitionArn, PortError>;
+    async fn ensure_canary_definition(
+        &self,
+        deployment: &Deployment,
+        attachment: &Attachment,
+    ) -> Result<TaskDefinitionArn, PortError>;
 
     /// Ensures the canary's ECS service with `tasks` tasks; gives its ARN.
     async fn ensure_canary_service(
@@ -303,25 +325,50 @@ pub trait Fleet {
     ) -> Result<String, PortError>;
 
     /// What a service looks like now.
-    async fn observe(&self, cluster: &ClusterName, service: &ServiceName) -> Result<Observation, PortError>;
+    async fn observe(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+    ) -> Result<Observation, PortError>;
 
     /// The tasks of a service that stopped lately (ECS keeps them for about an hour), oldest first.
-    async fn stopped_tasks(&self, cluster: &ClusterName, service: &ServiceName) -> Result<Vec<StoppedTask>, PortError>;
+    async fn stopped_tasks(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+    ) -> Result<Vec<StoppedTask>, PortError>;
 
     /// Sets how many tasks a service should have.
-    async fn resize(&self, cluster: &ClusterName, service: &ServiceName, tasks: u32) -> Result<(), PortError>;
+    async fn resize(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+        tasks: u32,
+    ) -> Result<(), PortError>;
 
     /// Ensures the revision of stable's family that carries the new version; gives its ARN.
-    async fn ensure_promoted_definition(&self, deployment: &Deployment) -> Result<TaskDefinitionArn, PortError>;
+    async fn ensure_promoted_definition(
+        &self,
+        deployment: &Deployment,
+    ) -> Result<TaskDefinitionArn, PortError>;
 
     /// Tells stable's service to run `definition`; changes nothing if it does.
-    async fn update_stable(&self, deployment: &Deployment, definition: &TaskDefinitionArn) -> Result<(), PortError>;
+    async fn update_stable(
+        &self,
+        deployment: &Deployment,
+        definition: &TaskDefinitionArn,
+    ) -> Result<(), PortError>;
 
     /// Removes the ECS service of one side, its tasks drained first.
-    async fn remove_service(&self, deployment: &Deployment, side: Side) -> Result<Removal, PortError>;
+    async fn remove_service(
+        &self,
+        deployment: &Deployment,
+        side: Side,
+    ) -> Result<Removal, PortError>;
 
     /// Deregisters the task definition of one side: the canary's own, or the one that stable had.
-    async fn retire_definition(&self, deployment: &Deployment, side: Side) -> Result<(), PortError>;
+    async fn retire_definition(&self, deployment: &Deployment, side: Side)
+    -> Result<(), PortError>;
 
     /// Deregisters the revision that [`Fleet::ensure_promoted_definition`] made, if stable does not run it.
     async fn retire_promoted_definition(&self, deployment: &Deployment) -> Result<(), PortError>;
@@ -375,13 +422,22 @@ pub trait TrafficRouter {
     async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, PortError>;
 
     /// How many of the canary's tasks the router could send traffic to now.
-    async fn healthy_targets(&self, deployment: &Deployment, attachment: &Attachment) -> Result<u32, PortError>;
+    async fn healthy_targets(
+        &self,
+        deployment: &Deployment,
+        attachment: &Attachment,
+    ) -> Result<u32, PortError>;
 
     /// Moves every route from `from` to `to` and reads each back.
     ///
     /// A route that already is at `to` is left alone; one that is at neither was changed by somebody else, and then no route
     /// is written.
-    async fn shift(&self, deployment: &Deployment, from: Weight, to: Weight) -> Result<(), ShiftError>;
+    async fn shift(
+        &self,
+        deployment: &Deployment,
+        from: Weight,
+        to: Weight,
+    ) -> Result<(), ShiftError>;
 
     /// Proves that every route still is at `weight`, as it was last written.
     async fn verify(&self, deployment: &Deployment, weight: Weight) -> Result<(), ShiftError>;
@@ -474,7 +530,12 @@ pub enum AlarmState {
 /// What can be measured.
 pub trait HealthSignals {
     /// Measures one side over the window, with one call. Before the canary exists, stable is measured (the pre-flight).
-    async fn measure(&self, deployment: &Deployment, side: Side, window: Window) -> Result<Measurements, PortError>;
+    async fn measure(
+        &self,
+        deployment: &Deployment,
+        side: Side,
+        window: Window,
+    ) -> Result<Measurements, PortError>;
 
     /// The state of the alarms, in the order of the names.
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmReading>, PortError>;
@@ -483,7 +544,9 @@ pub trait HealthSignals {
 // --------------------------------------------------------------------------------------------------------------- ledger
 
 /// What a deployment is doing, as far as others must know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString,
+)]
 #[serde(rename_all = "camelCase")]
 #[strum(serialize_all = "camelCase")]
 pub enum Phase {
@@ -550,10 +613,16 @@ pub struct LedgerRecord {
 /// The durable record of each deployment, and the lock of its service.
 pub trait Ledger {
     /// Takes the service's lock for this execution, or says who has it. Taking it twice is taking it once.
-    async fn lock(&self, service: &ServiceKey, execution: &ExecutionArn, now: Timestamp) -> Result<Lock, PortError>;
+    async fn lock(
+        &self,
+        service: &ServiceKey,
+        execution: &ExecutionArn,
+        now: Timestamp,
+    ) -> Result<Lock, PortError>;
 
     /// Gives the lock back if it is this execution's.
-    async fn unlock(&self, service: &ServiceKey, execution: &ExecutionArn) -> Result<(), PortError>;
+    async fn unlock(&self, service: &ServiceKey, execution: &ExecutionArn)
+    -> Result<(), PortError>;
 
     /// Records a planned deployment, in [`Phase::Running`]; changes nothing if it is recorded.
     async fn record(&self, deployment: &Deployment) -> Result<(), PortError>;
@@ -567,7 +636,11 @@ pub trait Ledger {
     }
 
     /// Moves a deployment to `phase`, if [`Phase::may_become`] allows it; otherwise gives the phase that it is in.
-    async fn enter(&self, execution: &ExecutionArn, phase: Phase) -> Result<Result<(), Phase>, PortError>;
+    async fn enter(
+        &self,
+        execution: &ExecutionArn,
+        phase: Phase,
+    ) -> Result<Result<(), Phase>, PortError>;
 
     /// Ends a deployment and gives the lock back. `bearer` is the ECS service that bears the name from now on, after a
     /// `replace`. A deployment that needs attention is not closed: it keeps its phase and its lock until a person has
@@ -581,7 +654,8 @@ pub trait Ledger {
     ) -> Result<(), PortError>;
 
     /// What Step Functions says of an execution: `RUNNING`, `ABORTED`, ...; `None` if it no longer knows.
-    async fn execution_status(&self, execution: &ExecutionArn) -> Result<Option<String>, PortError>;
+    async fn execution_status(&self, execution: &ExecutionArn)
+    -> Result<Option<String>, PortError>;
 }
 
 #[cfg(test)]
@@ -590,7 +664,11 @@ mod tests {
 
     #[test]
     fn the_container_that_failed_is_named_before_those_that_ended_with_it() {
-        let container = |name: &str, code| StoppedContainer { name: name.into(), exit_code: Some(code), reason: String::new() };
+        let container = |name: &str, code| StoppedContainer {
+            name: name.into(),
+            exit_code: Some(code),
+            reason: String::new(),
+        };
         let task = StoppedTask {
             stop_code: "EssentialContainerExited".into(),
             reason: "Essential container in task exited".into(),
@@ -599,8 +677,15 @@ mod tests {
         };
         let sentence = "Essential container in task exited; container app exited with code 137; container envoy exited with code 0";
         assert_eq!(task.to_string(), sentence);
-        assert_eq!(crash_loop(std::slice::from_ref(&task)), None, "one may be an accident");
-        assert_eq!(crash_loop(&[task.clone(), task]), Some(format!("2 tasks failed; the first: {sentence}")));
+        assert_eq!(
+            crash_loop(std::slice::from_ref(&task)),
+            None,
+            "one may be an accident"
+        );
+        assert_eq!(
+            crash_loop(&[task.clone(), task]),
+            Some(format!("2 tasks failed; the first: {sentence}"))
+        );
     }
 
     #[test]

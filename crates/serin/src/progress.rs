@@ -116,7 +116,10 @@ impl Progress {
     /// Notes that something was done.
     pub fn note(&mut self, at: Timestamp, what: impl Into<String>) {
         if self.timeline.len() < EVENTS_KEPT {
-            self.timeline.push(Event { at, what: what.into() });
+            self.timeline.push(Event {
+                at,
+                what: what.into(),
+            });
         }
     }
 

@@ -101,7 +101,10 @@ mod tests {
             progress.note(jiff::Timestamp::UNIX_EPOCH, "x".repeat(300));
         }
         let mut report = Report::of(&progress, Ending::NeedsAttention, "the why");
-        report.left.push(Leftover { what: "a service".into(), command: "aws ecs delete-service".into() });
+        report.left.push(Leftover {
+            what: "a service".into(),
+            command: "aws ecs delete-service".into(),
+        });
         let cause = report.to_cause();
         assert!(cause.len() <= CAUSE_LIMIT);
         let read: Report = serde_json::from_str(&cause).unwrap();

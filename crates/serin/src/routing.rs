@@ -24,9 +24,10 @@ impl RouterRecord {
     /// How the router knows whether stable's tasks can be reached, in the form that it has for the canary.
     pub fn stable_attachment(&self) -> Attachment {
         match self {
-            Self::AppMesh(record) => {
-                Attachment { registry_arn: Some(record.stable_registry.arn.clone()), environment: Vec::new() }
-            }
+            Self::AppMesh(record) => Attachment {
+                registry_arn: Some(record.stable_registry.arn.clone()),
+                environment: Vec::new(),
+            },
         }
     }
 
@@ -42,7 +43,10 @@ impl RouterRecord {
     /// Why this router cannot express `weight` on every one of its routes, with the nearest that it can; `None` if it can.
     pub fn cannot_express(&self, weight: Weight) -> Option<String> {
         match self {
-            Self::AppMesh(record) => record.routes.iter().find_map(|route| route.cannot_express(weight)),
+            Self::AppMesh(record) => record
+                .routes
+                .iter()
+                .find_map(|route| route.cannot_express(weight)),
         }
     }
 }
@@ -140,7 +144,11 @@ impl RouteRecord {
             .filter(|(index, _)| *index != self.stable_target)
             .map(|(_, target)| target.weight)
             .sum();
-        if others == 0 { 100 } else { self.targets[self.stable_target].weight }
+        if others == 0 {
+            100
+        } else {
+            self.targets[self.stable_target].weight
+        }
     }
 
     /// The targets that this route must have at `weight`: computed from the snapshot, never from what the route has now.
@@ -157,7 +165,11 @@ impl RouteRecord {
         let stable = targets.get_mut(self.stable_target)?;
         let port = stable.port;
         stable.weight = shared - canary;
-        targets.push(WeightedTarget { node: canary_node.to_owned(), weight: canary, port });
+        targets.push(WeightedTarget {
+            node: canary_node.to_owned(),
+            weight: canary,
+            port,
+        });
         Some(targets)
     }
 
@@ -168,7 +180,9 @@ impl RouteRecord {
         }
         let nearest = weight
             .nearest_part_of(shared)
-            .map_or_else(String::new, |nearest| format!("; the nearest that it can is {nearest}"));
+            .map_or_else(String::new, |nearest| {
+                format!("; the nearest that it can is {nearest}")
+            });
         Some(format!(
             "route {} of virtual router {} divides {shared} whole parts and cannot express {weight} percent{nearest}",
             self.route, self.virtual_router
@@ -182,7 +196,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn target(node: &str, weight: u32) -> WeightedTarget {
-        WeightedTarget { node: node.into(), weight, port: None }
+        WeightedTarget {
+            node: node.into(),
+            weight,
+            port: None,
+        }
     }
 
     fn route(targets: Vec<WeightedTarget>) -> RouteRecord {
@@ -217,7 +235,12 @@ mod tests {
         let route = route(vec![target("stable", 1)]);
         let weights = |percent| -> Vec<u32> {
             let weight = Weight::from_percent(percent).unwrap();
-            route.targets_at(weight, "canary").unwrap().iter().map(|target| target.weight).collect()
+            route
+                .targets_at(weight, "canary")
+                .unwrap()
+                .iter()
+                .map(|target| target.weight)
+                .collect()
         };
         assert_eq!(weights(5.0), [95, 5]);
         assert_eq!(weights(100.0), [0, 100]);
@@ -227,12 +250,25 @@ mod tests {
     #[test]
     fn a_weight_that_app_mesh_cannot_express_is_refused_with_the_nearest() {
         let alone = route(vec![target("stable", 100)]);
-        let sentence = alone.cannot_express(Weight::from_percent(2.5).unwrap()).unwrap();
-        assert!(sentence.ends_with("cannot express 2.5 percent; the nearest that it can is 2"), "{sentence}");
+        let sentence = alone
+            .cannot_express(Weight::from_percent(2.5).unwrap())
+            .unwrap();
+        assert!(
+            sentence.ends_with("cannot express 2.5 percent; the nearest that it can is 2"),
+            "{sentence}"
+        );
 
         let beside_another = route(vec![target("stable", 80), target("other", 20)]);
-        assert_eq!(beside_another.cannot_express(Weight::from_percent(10.0).unwrap()), None);
-        let sentence = beside_another.cannot_express(Weight::from_percent(1.0).unwrap()).unwrap();
-        assert!(sentence.contains("80 whole parts") && sentence.ends_with("is 2.5"), "{sentence}");
+        assert_eq!(
+            beside_another.cannot_express(Weight::from_percent(10.0).unwrap()),
+            None
+        );
+        let sentence = beside_another
+            .cannot_express(Weight::from_percent(1.0).unwrap())
+            .unwrap();
+        assert!(
+            sentence.contains("80 whole parts") && sentence.ends_with("is 2.5"),
+            "{sentence}"
+        );
     }
 }

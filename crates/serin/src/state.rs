@@ -42,7 +42,9 @@ pub struct State {
 }
 
 /// What a check calls for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::VariantNames)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::VariantNames,
+)]
 #[serde(rename_all = "camelCase")]
 #[strum(serialize_all = "camelCase")]
 pub enum Next {
@@ -77,7 +79,8 @@ impl Failure {
         struct LambdaError {
             error_message: String,
         }
-        serde_json::from_str::<LambdaError>(&self.cause).map_or_else(|_| self.cause.clone(), |error| error.error_message)
+        serde_json::from_str::<LambdaError>(&self.cause)
+            .map_or_else(|_| self.cause.clone(), |error| error.error_message)
     }
 }
 
@@ -149,7 +152,10 @@ mod tests {
             cause: r#"{"errorType":"CanaryNotStarting","errorMessage":"exit code 1"}"#.into(),
         };
         assert_eq!(failure.sentence(), "exit code 1");
-        let failure = Failure { error: "States.Timeout".into(), cause: "timed out".into() };
+        let failure = Failure {
+            error: "States.Timeout".into(),
+            cause: "timed out".into(),
+        };
         assert_eq!(failure.sentence(), "timed out");
     }
 }

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(weight.to_string(), "12.5");
 /// assert!(Weight::from_percent(12.55).is_err());
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Weight(u16);
 
@@ -54,13 +56,21 @@ impl Weight {
         if (tenths - tenths.round()).abs() > 1e-6 {
             return Err(WeightError::TooFine(percent));
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000 fits")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "0 to 1000 fits"
+        )]
         Ok(Self(tenths.round() as u16))
     }
 
     /// A weight from tenths of a percent, at most 1000.
     pub const fn from_tenths(tenths: u16) -> Option<Self> {
-        if tenths <= 1000 { Some(Self(tenths)) } else { None }
+        if tenths <= 1000 {
+            Some(Self(tenths))
+        } else {
+            None
+        }
     }
 
     /// In tenths of a percent, 0 to 1000.
@@ -83,7 +93,8 @@ impl Weight {
     /// express.
     pub fn exact_part_of(self, whole: u32) -> Option<u32> {
         let product = u64::from(whole) * u64::from(self.0);
-        (product % 1000 == 0).then(|| u32::try_from(product / 1000).expect("a part is at most the whole"))
+        (product % 1000 == 0)
+            .then(|| u32::try_from(product / 1000).expect("a part is at most the whole"))
     }
 
     /// The nearest weight above zero that is a whole part of `whole`, for the sentence that refuses this one.
@@ -171,8 +182,17 @@ mod tests {
 
     #[test]
     fn numbers_that_are_no_weight_say_why() {
-        assert_eq!(Weight::from_percent(101.0).unwrap_err().to_string(), "101 is above 100");
-        assert_eq!(Weight::from_percent(-1.0).unwrap_err().to_string(), "-1 is below 0.1");
-        assert_eq!(Weight::from_percent(0.55).unwrap_err().to_string(), "0.55 has more than one decimal");
+        assert_eq!(
+            Weight::from_percent(101.0).unwrap_err().to_string(),
+            "101 is above 100"
+        );
+        assert_eq!(
+            Weight::from_percent(-1.0).unwrap_err().to_string(),
+            "-1 is below 0.1"
+        );
+        assert_eq!(
+            Weight::from_percent(0.55).unwrap_err().to_string(),
+            "0.55 has more than one decimal"
+        );
     }
 }

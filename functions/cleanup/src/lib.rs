@@ -7,7 +7,9 @@
 //! takes its traffic away. The rollback step learns that from the ledger's phase.
 
 use jiff::Timestamp;
-use serin::ports::{Fleet, Ledger, Observation, Phase, Removal, Rollout, ShiftError, Side, TrafficRouter};
+use serin::ports::{
+    Fleet, Ledger, Observation, Phase, Removal, Rollout, ShiftError, Side, TrafficRouter,
+};
 use serin::progress::{Attachment, CleanupProgress};
 use serin::report::{Ending, Report};
 use serin::request::FinishMode;
@@ -75,7 +77,12 @@ pub async fn cleanup(
     input: StepInput,
 ) -> Result<State, CleanupError> {
     let StepInput { now, state, .. } = input;
-    let step = Cleanup { fleet, router, ledger, now };
+    let step = Cleanup {
+        fleet,
+        router,
+        ledger,
+        now,
+    };
     let cleanup = state.progress.cleanup.clone().unwrap_or_default();
     match (state.deployment.finish.mode, cleanup.traffic_settled_at) {
         (_, Some(settled_at)) => step.remove_what_is_not_needed(state, settled_at).await,
@@ -102,14 +109,22 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             if deployment.is_overdue(self.now) {
                 return Err(CleanupError::DeadlineExceeded);
             }
-            self.router.verify(deployment, state.progress.weight_percent).await?;
+            self.router
+                .verify(deployment, state.progress.weight_percent)
+                .await?;
         }
         self.enter(&state, Phase::Promoting).await?;
         let promoted = self.fleet.ensure_promoted_definition(deployment).await?;
         self.fleet.update_stable(deployment, &promoted).await?;
 
-        state.progress.note(self.now, format!("updated {} to {promoted}", deployment.stable.service));
-        state.progress.cleanup = Some(CleanupProgress { promoted: Some(promoted), traffic_settled_at: None });
+        state.progress.note(
+            self.now,
+            format!("updated {} to {promoted}", deployment.stable.service),
+        );
+        state.progress.cleanup = Some(CleanupProgress {
+            promoted: Some(promoted),
+            traffic_settled_at: None,
+        });
         let seconds = state.deployment.poll_seconds(self.now, self.now);
         Ok(state.again_in(seconds))
     }
@@ -118,11 +133,17 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
     async fn give_traffic_back(&self, mut state: State) -> Result<State, CleanupError> {
         let deployment = &state.deployment;
         let stable = &deployment.stable.service;
-        let promoted = state.progress.cleanup.as_ref().and_then(|cleanup| cleanup.promoted.clone());
+        let promoted = state
+            .progress
+            .cleanup
+            .as_ref()
+            .and_then(|cleanup| cleanup.promoted.clone());
         let tasks = match self.fleet.observe(deployment.cluster(), stable).await? {
             Observation::Active(tasks) => tasks,
             Observation::Absent | Observation::Draining { .. } => {
-                return Err(CleanupError::PromotionFailed(format!("service {stable} is gone")));
+                return Err(CleanupError::PromotionFailed(format!(
+                    "service {stable} is gone"
+                )));
             }
         };
         if Some(&tasks.task_definition) != promoted.as_ref() {
@@ -132,9 +153,20 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
         if let Rollout::Failed(reason) = &tasks.rollout {
             return Err(CleanupError::PromotionFailed(reason.clone()));
         }
-        if !tasks.is_steady() || !self.can_be_reached(&state, &deployment.router.stable_attachment(), tasks.desired).await? {
+        if !tasks.is_steady()
+            || !self
+                .can_be_reached(
+                    &state,
+                    &deployment.router.stable_attachment(),
+                    tasks.desired,
+                )
+                .await?
+        {
             if deployment.is_overdue(self.now) {
-                let so_far = format!("{} of {} tasks run the new version at the deadline", tasks.running_new, tasks.desired);
+                let so_far = format!(
+                    "{} of {} tasks run the new version at the deadline",
+                    tasks.running_new, tasks.desired
+                );
                 return Err(CleanupError::PromotionFailed(so_far));
             }
             let seconds = deployment.poll_seconds(deployment.started_at, self.now);
@@ -155,19 +187,32 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             if deployment.is_overdue(self.now) {
                 return Err(CleanupError::DeadlineExceeded);
             }
-            let attachment = state.progress.canary.as_ref().map(|canary| canary.attachment.clone()).ok_or_else(gone)?;
-            let Observation::Active(tasks) = self.fleet.observe(deployment.cluster(), canary).await? else {
+            let attachment = state
+                .progress
+                .canary
+                .as_ref()
+                .map(|canary| canary.attachment.clone())
+                .ok_or_else(gone)?;
+            let Observation::Active(tasks) =
+                self.fleet.observe(deployment.cluster(), canary).await?
+            else {
                 return Err(gone());
             };
-            let needed = deployment.tasks_at(Weight::FULL).max(deployment.stable.desired_count);
+            let needed = deployment
+                .tasks_at(Weight::FULL)
+                .max(deployment.stable.desired_count);
             if tasks.desired < needed {
-                self.fleet.resize(deployment.cluster(), canary, needed).await?;
+                self.fleet
+                    .resize(deployment.cluster(), canary, needed)
+                    .await?;
             }
             if tasks.running < needed || !self.can_be_reached(&state, &attachment, needed).await? {
                 let seconds = deployment.poll_seconds(deployment.started_at, self.now);
                 return Ok(state.again_in(seconds));
             }
-            self.router.verify(deployment, state.progress.weight_percent).await?;
+            self.router
+                .verify(deployment, state.progress.weight_percent)
+                .await?;
         }
         // After a lost answer the ledger may be one phase further than this call's input.
         if phase != Some(Phase::CleaningUp) {
@@ -179,7 +224,11 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
     }
 
     /// The side that has lost its traffic goes, once Envoys have heard of it and requests in flight have ended.
-    async fn remove_what_is_not_needed(&self, mut state: State, settled_at: Timestamp) -> Result<State, CleanupError> {
+    async fn remove_what_is_not_needed(
+        &self,
+        mut state: State,
+        settled_at: Timestamp,
+    ) -> Result<State, CleanupError> {
         let deployment = &state.deployment;
         let drained_at = settled_at.as_second() + i64::from(deployment.drain_seconds());
         if let Ok(seconds @ 1..) = u32::try_from(drained_at - self.now.as_second()) {
@@ -201,13 +250,23 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             return Ok(state.again_in(seconds));
         }
         self.fleet.retire_definition(deployment, side).await?;
-        self.ledger.close(deployment, Ending::Promoted, bearer.as_ref(), self.now).await?;
+        self.ledger
+            .close(deployment, Ending::Promoted, bearer.as_ref(), self.now)
+            .await?;
 
         let why = match side {
-            Side::Canary => format!("every step was judged; {} runs the new version", deployment.stable.service),
-            Side::Stable => format!("every step was judged; {} has replaced {}", deployment.canary.service, deployment.stable.service),
+            Side::Canary => format!(
+                "every step was judged; {} runs the new version",
+                deployment.stable.service
+            ),
+            Side::Stable => format!(
+                "every step was judged; {} has replaced {}",
+                deployment.canary.service, deployment.stable.service
+            ),
         };
-        state.progress.note(self.now, format!("removed what the {side} had"));
+        state
+            .progress
+            .note(self.now, format!("removed what the {side} had"));
         let report = Report::of(&state.progress, Ending::Promoted, why);
         Ok(state.ended(report))
     }
@@ -216,21 +275,43 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
         let edited = self.router.settle(&state.deployment, on).await?;
         tracing::info!(%on, edited = edited.len(), "traffic settled");
         self.enter(state, Phase::CleaningUp).await?;
-        state.progress.note(self.now, format!("gave all the traffic to the {on} side, for good"));
+        state.progress.note(
+            self.now,
+            format!("gave all the traffic to the {on} side, for good"),
+        );
         for sentence in edited {
             state.progress.note(self.now, sentence);
         }
-        let promoted = state.progress.cleanup.take().and_then(|cleanup| cleanup.promoted);
-        state.progress.cleanup = Some(CleanupProgress { promoted, traffic_settled_at: Some(self.now) });
+        let promoted = state
+            .progress
+            .cleanup
+            .take()
+            .and_then(|cleanup| cleanup.promoted);
+        state.progress.cleanup = Some(CleanupProgress {
+            promoted,
+            traffic_settled_at: Some(self.now),
+        });
         Ok(())
     }
 
-    async fn can_be_reached(&self, state: &State, attachment: &Attachment, tasks: u32) -> Result<bool, CleanupError> {
-        Ok(self.router.healthy_targets(&state.deployment, attachment).await? >= tasks)
+    async fn can_be_reached(
+        &self,
+        state: &State,
+        attachment: &Attachment,
+        tasks: u32,
+    ) -> Result<bool, CleanupError> {
+        Ok(self
+            .router
+            .healthy_targets(&state.deployment, attachment)
+            .await?
+            >= tasks)
     }
 
     async fn enter(&self, state: &State, phase: Phase) -> Result<(), CleanupError> {
-        self.ledger.enter(&state.deployment.execution, phase).await?.map_err(|_| CleanupError::DeploymentFenced)
+        self.ledger
+            .enter(&state.deployment.execution, phase)
+            .await?
+            .map_err(|_| CleanupError::DeploymentFenced)
     }
 }
 

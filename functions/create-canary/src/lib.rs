@@ -4,7 +4,9 @@
 //! A crash loop is recognised from the stopped tasks, after two failed starts, and not from a time-out.
 
 use jiff::Timestamp;
-use serin::ports::{Fleet, Ledger, Observation, Phase, Rollout, Running, StoppedTask, TrafficRouter, crash_loop};
+use serin::ports::{
+    Fleet, Ledger, Observation, Phase, Rollout, Running, StoppedTask, TrafficRouter, crash_loop,
+};
 use serin::progress::CreatedCanary;
 use serin::{Deployment, State, StepInput, step_error_from_port_error};
 
@@ -57,7 +59,12 @@ pub async fn create_canary(
     ledger: &impl Ledger,
     input: StepInput,
 ) -> Result<State, CreateCanaryError> {
-    let StepInput { execution, now, mut state, .. } = input;
+    let StepInput {
+        execution,
+        now,
+        mut state,
+        ..
+    } = input;
     if ledger.phase(&execution).await? != Some(Phase::Running) {
         return Err(CreateCanaryError::DeploymentFenced);
     }
@@ -66,34 +73,51 @@ pub async fn create_canary(
         None => create(fleet, router, &state.deployment).await?,
     };
     if state.progress.canary.is_none() {
-        state.progress.note(now, format!("created the canary {}", state.deployment.canary.service));
+        state.progress.note(
+            now,
+            format!("created the canary {}", state.deployment.canary.service),
+        );
     }
 
     let deployment = &state.deployment;
-    let lacking = match fleet.observe(deployment.cluster(), &deployment.canary.service).await? {
+    let lacking = match fleet
+        .observe(deployment.cluster(), &deployment.canary.service)
+        .await?
+    {
         Observation::Active(tasks) => {
-            let stopped = match tasks.is_steady() {
-                true => Vec::new(),
-                false => fleet.stopped_tasks(deployment.cluster(), &deployment.canary.service).await?,
+            let stopped = if tasks.is_steady() {
+                Vec::new()
+            } else {
+                fleet
+                    .stopped_tasks(deployment.cluster(), &deployment.canary.service)
+                    .await?
             };
             refuse_a_crash_loop(&tasks, &stopped)?;
-            let reachable = router.healthy_targets(deployment, &canary.attachment).await?;
+            let reachable = router
+                .healthy_targets(deployment, &canary.attachment)
+                .await?;
             lacking(&tasks, reachable)
         }
         Observation::Absent | Observation::Draining { .. } => {
-            return Err(CreateCanaryError::CanaryGone(deployment.canary.service.to_string()));
+            return Err(CreateCanaryError::CanaryGone(
+                deployment.canary.service.to_string(),
+            ));
         }
     };
     state.progress.canary = Some(canary);
     tracing::info!(lacking, "canary observed");
     match lacking {
         None => {
-            state.progress.note(now, "the canary is ready: all tasks run and can be reached");
+            state
+                .progress
+                .note(now, "the canary is ready: all tasks run and can be reached");
             Ok(state.done_then_wait(1))
         }
         Some(lacking) => {
             refuse_lateness(&state.deployment, now, lacking)?;
-            let seconds = state.deployment.poll_seconds(state.deployment.started_at, now);
+            let seconds = state
+                .deployment
+                .poll_seconds(state.deployment.started_at, now);
             Ok(state.again_in(seconds))
         }
     }
@@ -107,10 +131,22 @@ async fn create(
 ) -> Result<CreatedCanary, CreateCanaryError> {
     let first = deployment.plan.steps()[0].weight_percent;
     let attachment = router.prepare(deployment).await?;
-    let task_definition = fleet.ensure_canary_definition(deployment, &attachment).await?;
-    let service_arn =
-        fleet.ensure_canary_service(deployment, &task_definition, &attachment, deployment.tasks_at(first)).await?;
-    Ok(CreatedCanary { task_definition, service_arn, attachment })
+    let task_definition = fleet
+        .ensure_canary_definition(deployment, &attachment)
+        .await?;
+    let service_arn = fleet
+        .ensure_canary_service(
+            deployment,
+            &task_definition,
+            &attachment,
+            deployment.tasks_at(first),
+        )
+        .await?;
+    Ok(CreatedCanary {
+        task_definition,
+        service_arn,
+        attachment,
+    })
 }
 
 /// What the canary lacks to be ready; `None` if it is.
@@ -119,7 +155,10 @@ fn lacking(tasks: &Running, reachable: u32) -> Option<String> {
         return Some(format!("{} of {} tasks run", tasks.running, tasks.desired));
     }
     if reachable < tasks.desired {
-        return Some(format!("all {} tasks run, but only {reachable} can be reached", tasks.desired));
+        return Some(format!(
+            "all {} tasks run, but only {reachable} can be reached",
+            tasks.desired
+        ));
     }
     (!tasks.is_steady()).then(|| "all tasks run, but ECS has not completed the roll-out".to_owned())
 }
@@ -131,14 +170,22 @@ fn refuse_a_crash_loop(tasks: &Running, stopped: &[StoppedTask]) -> Result<(), C
     match &tasks.rollout {
         Rollout::Failed(reason) => {
             let first = stopped.iter().find(|task| task.failed_by_itself());
-            let first = first.map_or_else(String::new, |task| format!("; the first failed task: {task}"));
-            Err(CreateCanaryError::CanaryNotStarting(format!("ECS gave up: {reason}{first}")))
+            let first = first.map_or_else(String::new, |task| {
+                format!("; the first failed task: {task}")
+            });
+            Err(CreateCanaryError::CanaryNotStarting(format!(
+                "ECS gave up: {reason}{first}"
+            )))
         }
         Rollout::InProgress | Rollout::Completed => Ok(()),
     }
 }
 
-fn refuse_lateness(deployment: &Deployment, now: Timestamp, lacking: String) -> Result<(), CreateCanaryError> {
+fn refuse_lateness(
+    deployment: &Deployment,
+    now: Timestamp,
+    lacking: String,
+) -> Result<(), CreateCanaryError> {
     if deployment.is_overdue(now) {
         return Err(CreateCanaryError::DeadlineExceeded);
     }

@@ -7,7 +7,9 @@ use serin::request::{OnTooLittleData, OnUnhealthy};
 use serin::state::Next;
 use serin::verdict::{Finding, Outcome, Verdict};
 use serin::{Deployment, Progress, State, StepInput, step_error_from_port_error};
-use serin_judge::{Measurable, StepTimes, judge_alarm, judge_error_rate, judge_query, judge_tasks, verdict};
+use serin_judge::{
+    Measurable, StepTimes, judge_alarm, judge_error_rate, judge_query, judge_tasks, verdict,
+};
 
 /// Why there is no verdict. The names are the state machine's. An unhealthy canary is a verdict, not an error.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
@@ -47,35 +49,78 @@ pub async fn health_check(
     let StepInput { now, mut state, .. } = input;
     let (index, times) = step_in_force(&state)?;
     if state.deployment.is_overdue(now) {
-        let last = state.progress.verdicts.last().map_or_else(String::new, |last| format!("; the last check: {}", last.sentence));
+        let last = state
+            .progress
+            .verdicts
+            .last()
+            .map_or_else(String::new, |last| {
+                format!("; the last check: {}", last.sentence)
+            });
         return Err(HealthCheckError::DeadlineExceeded(last));
     }
     let measurable = times.measurable(&state.deployment.checks, now);
     let findings = look(fleet, signals, &state.deployment, measurable).await?;
-    let verdict = verdict(now, index + 1, state.progress.weight_percent, measurable.window, findings);
+    let verdict = verdict(
+        now,
+        index + 1,
+        state.progress.weight_percent,
+        measurable.window,
+        findings,
+    );
 
     if verdict.outcome == Outcome::Unhealthy {
         state.progress.unhealthy_checks += 1;
     }
-    let next = decide(&state.deployment, &state.progress, &verdict, measurable.covers_hold, index);
+    let next = decide(
+        &state.deployment,
+        &state.progress,
+        &verdict,
+        measurable.covers_hold,
+        index,
+    );
     tracing::info!(step = index + 1, outcome = %verdict.outcome, %next, why = verdict.sentence, "verdict");
     if next != Next::Wait {
-        state.progress.note(now, format!("step {}: {}, {}", index + 1, verdict.outcome, verdict.sentence));
+        state.progress.note(
+            now,
+            format!(
+                "step {}: {}, {}",
+                index + 1,
+                verdict.outcome,
+                verdict.sentence
+            ),
+        );
     }
     state.progress.keep(verdict);
     state.next = Some(next);
     let seconds = times.next_check_in(&state.deployment.checks, now);
     let state = state.done_then_wait(seconds);
-    Ok(if next == Next::Freeze { frozen(router, state) } else { state })
+    Ok(if next == Next::Freeze {
+        frozen(router, state)
+    } else {
+        state
+    })
 }
 
 /// The step in force and its times; the last one is watched longer by what the request wants the old version kept.
 fn step_in_force(state: &State) -> Result<(usize, StepTimes), HealthCheckError> {
     let plan = &state.deployment.plan;
     let index = state.progress.step.ok_or(HealthCheckError::NoStepInForce)?;
-    let (step, shifted_at) = plan.step(index).zip(state.progress.shifted_at).ok_or(HealthCheckError::NoStepInForce)?;
-    let kept = if plan.is_last(index) { state.deployment.finish.keep_canary_seconds } else { 0 };
-    Ok((index, StepTimes { shifted_at, hold_seconds: step.hold_seconds + kept }))
+    let (step, shifted_at) = plan
+        .step(index)
+        .zip(state.progress.shifted_at)
+        .ok_or(HealthCheckError::NoStepInForce)?;
+    let kept = if plan.is_last(index) {
+        state.deployment.finish.keep_canary_seconds
+    } else {
+        0
+    };
+    Ok((
+        index,
+        StepTimes {
+            shifted_at,
+            hold_seconds: step.hold_seconds + kept,
+        },
+    ))
 }
 
 /// Looks at everything that the plan wants looked at: tasks and alarms at once, metrics as soon as data can exist.
@@ -88,12 +133,22 @@ async fn look(
     let (cluster, service) = (deployment.cluster(), &deployment.canary.service);
     let canary = fleet.observe(cluster, service).await?;
     let short = matches!(&canary, Observation::Active(tasks) if tasks.running < tasks.desired);
-    let stopped = if short { fleet.stopped_tasks(cluster, service).await? } else { Vec::new() };
+    let stopped = if short {
+        fleet.stopped_tasks(cluster, service).await?
+    } else {
+        Vec::new()
+    };
     let mut findings = vec![judge_tasks(&canary, &stopped)];
 
     let checks = &deployment.checks;
     if !checks.alarms.is_empty() {
-        findings.extend(signals.alarms(&checks.alarms).await?.iter().map(judge_alarm));
+        findings.extend(
+            signals
+                .alarms(&checks.alarms)
+                .await?
+                .iter()
+                .map(judge_alarm),
+        );
     }
     let Some(window) = measurable.window else {
         findings.push(too_early());
@@ -102,9 +157,20 @@ async fn look(
     if checks.error_rate_percent.is_some() || !checks.queries.is_empty() {
         let measured = signals.measure(deployment, Side::Canary, window).await?;
         if let (Some(limit), Some(counts)) = (checks.error_rate_percent, &measured.requests) {
-            findings.push(judge_error_rate(counts, measured.stable_requests.as_ref(), limit, checks.min_requests));
+            findings.push(judge_error_rate(
+                counts,
+                measured.stable_requests.as_ref(),
+                limit,
+                checks.min_requests,
+            ));
         }
-        findings.extend(checks.queries.iter().zip(&measured.queries).map(|(query, measured)| judge_query(query, measured)));
+        findings.extend(
+            checks
+                .queries
+                .iter()
+                .zip(&measured.queries)
+                .map(|(query, measured)| judge_query(query, measured)),
+        );
     }
     Ok(findings)
 }
@@ -123,14 +189,26 @@ fn too_early() -> Finding {
 }
 
 /// What a verdict calls for. `progress` already counts it.
-fn decide(deployment: &Deployment, progress: &Progress, verdict: &Verdict, covers_hold: bool, index: usize) -> Next {
-    let onward = if deployment.plan.is_last(index) { Next::Promote } else { Next::Advance };
+fn decide(
+    deployment: &Deployment,
+    progress: &Progress,
+    verdict: &Verdict,
+    covers_hold: bool,
+    index: usize,
+) -> Next {
+    let onward = if deployment.plan.is_last(index) {
+        Next::Promote
+    } else {
+        Next::Advance
+    };
     let back = match deployment.on_unhealthy {
         OnUnhealthy::RollBack => Next::RollBack,
         OnUnhealthy::Freeze => Next::Freeze,
     };
     match verdict.outcome {
-        Outcome::Unhealthy if progress.unhealthy_checks > deployment.checks.failures_allowed => back,
+        Outcome::Unhealthy if progress.unhealthy_checks > deployment.checks.failures_allowed => {
+            back
+        }
         Outcome::Healthy if covers_hold => onward,
         Outcome::Inconclusive if covers_hold => match deployment.checks.on_too_little_data {
             OnTooLittleData::Wait => Next::Wait,
@@ -144,8 +222,16 @@ fn decide(deployment: &Deployment, progress: &Progress, verdict: &Verdict, cover
 /// A frozen deployment keeps everything, its lock included, until a person rolls it back.
 fn frozen(router: &impl TrafficRouter, state: State) -> State {
     let deployment = &state.deployment;
-    let sentence = state.progress.verdicts.last().map_or_else(String::new, |verdict| verdict.sentence.clone());
-    let mut report = Report::of(&state.progress, Ending::NeedsAttention, format!("frozen on an unhealthy verdict: {sentence}"));
+    let sentence = state
+        .progress
+        .verdicts
+        .last()
+        .map_or_else(String::new, |verdict| verdict.sentence.clone());
+    let mut report = Report::of(
+        &state.progress,
+        Ending::NeedsAttention,
+        format!("frozen on an unhealthy verdict: {sentence}"),
+    );
     report.left.push(Leftover {
         what: format!(
             "the canary {} still has {} percent of the traffic, and the deployment its lock; this rolls it back",

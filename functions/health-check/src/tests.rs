@@ -16,20 +16,32 @@ use crate::{HealthCheckError, health_check};
 async fn shifted(stage: &Stage, more: Value) -> State {
     let aws = &stage.aws;
     let input = stage.input(RawRequest(stage.request(more)));
-    let mut state = plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input).await.unwrap();
+    let mut state = plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
+        .await
+        .unwrap();
     loop {
-        state = create_canary(&aws.fleet, &aws.router, &aws.ledger, stage.input(state)).await.unwrap();
+        state = create_canary(&aws.fleet, &aws.router, &aws.ledger, stage.input(state))
+            .await
+            .unwrap();
         stage.wait(u64::from(state.wait_seconds));
         if state.done {
             break;
         }
     }
-    shift_weight(&aws.fleet, &aws.router, &aws.ledger, stage.input(state)).await.unwrap()
+    shift_weight(&aws.fleet, &aws.router, &aws.ledger, stage.input(state))
+        .await
+        .unwrap()
 }
 
 async fn check(stage: &Stage, state: State) -> Result<State, HealthCheckError> {
     stage.wait(u64::from(state.wait_seconds));
-    health_check(&stage.aws.fleet, &stage.aws.router, &stage.aws.signals, stage.input(state)).await
+    health_check(
+        &stage.aws.fleet,
+        &stage.aws.router,
+        &stage.aws.signals,
+        stage.input(state),
+    )
+    .await
 }
 
 /// Checks until something else than waiting is called for.
@@ -40,7 +52,10 @@ async fn check_until_next(stage: &Stage, mut state: State) -> State {
             return state;
         }
     }
-    panic!("no check ever calls for anything: {:?}", state.progress.verdicts);
+    panic!(
+        "no check ever calls for anything: {:?}",
+        state.progress.verdicts
+    );
 }
 
 fn bad() -> Value {
@@ -57,9 +72,19 @@ async fn a_healthy_canary_advances_when_its_hold_has_been_measured_and_not_befor
     let verdict = state.progress.verdicts.last().unwrap();
     assert_eq!(verdict.outcome, Outcome::Healthy);
     let window = verdict.window.unwrap();
-    assert!(window.start.as_second() >= shifted_at.as_second() + 60, "not before it had settled");
-    assert!(window.end.as_second() + 60 > shifted_at.as_second() + 300, "up to the end of the hold");
-    let rate = verdict.findings.iter().find(|finding| finding.name == "errorRatePercent").unwrap();
+    assert!(
+        window.start.as_second() >= shifted_at.as_second() + 60,
+        "not before it had settled"
+    );
+    assert!(
+        window.end.as_second() + 60 > shifted_at.as_second() + 300,
+        "up to the end of the hold"
+    );
+    let rate = verdict
+        .findings
+        .iter()
+        .find(|finding| finding.name == "errorRatePercent")
+        .unwrap();
     assert_eq!(rate.value, Some(0.0));
     assert!(rate.samples.unwrap() >= 50 && rate.stable.is_some());
 }
@@ -71,7 +96,11 @@ async fn a_bad_canary_is_rolled_back_at_the_first_check_that_has_enough_data() {
     assert_eq!(state.next, Some(Next::RollBack));
     let verdict = state.progress.verdicts.last().unwrap();
     assert_eq!(verdict.outcome, Outcome::Unhealthy);
-    assert!(verdict.sentence.contains("above the limit of 1 percent"), "{}", verdict.sentence);
+    assert!(
+        verdict.sentence.contains("above the limit of 1 percent"),
+        "{}",
+        verdict.sentence
+    );
     let waited = verdict.at.as_second() - state.progress.shifted_at.unwrap().as_second();
     assert!(waited < 300, "before the hold is over: {waited}");
 }
@@ -82,7 +111,10 @@ async fn failures_that_are_allowed_do_not_roll_back() {
     let mut more = bad();
     more["checks"] = json!({"failuresAllowed": 2});
     let state = check_until_next(&stage, shifted(&stage, more).await).await;
-    assert_eq!((state.next, state.progress.unhealthy_checks), (Some(Next::RollBack), 3));
+    assert_eq!(
+        (state.next, state.progress.unhealthy_checks),
+        (Some(Next::RollBack), 3)
+    );
 }
 
 #[tokio::test]
@@ -90,10 +122,15 @@ async fn without_data_a_canary_is_never_healthy_and_the_request_decides_what_hap
     for (choice, expected) in [("rollBack", Next::RollBack), ("proceed", Next::Advance)] {
         let stage = Stage::default();
         let state = shifted(&stage, json!({"checks": {"onTooLittleData": choice}})).await;
-        stage.account.settings(|settings| settings.metrics_silent = true);
+        stage
+            .account
+            .settings(|settings| settings.metrics_silent = true);
         let state = check_until_next(&stage, state).await;
         assert_eq!(state.next, Some(expected));
-        assert_eq!(state.progress.verdicts.last().unwrap().outcome, Outcome::Inconclusive);
+        assert_eq!(
+            state.progress.verdicts.last().unwrap().outcome,
+            Outcome::Inconclusive
+        );
     }
 }
 
@@ -101,7 +138,9 @@ async fn without_data_a_canary_is_never_healthy_and_the_request_decides_what_hap
 async fn waiting_for_data_ends_at_the_deadline() {
     let stage = Stage::default();
     let mut state = shifted(&stage, json!({"deadlineSeconds": 1800})).await;
-    stage.account.settings(|settings| settings.metrics_silent = true);
+    stage
+        .account
+        .settings(|settings| settings.metrics_silent = true);
     let error = loop {
         match check(&stage, state).await {
             Ok(next) => state = next,
@@ -109,14 +148,19 @@ async fn waiting_for_data_ends_at_the_deadline() {
         }
         assert_eq!(state.next, Some(Next::Wait));
     };
-    assert!(matches!(&error, HealthCheckError::DeadlineExceeded(last) if last.contains("no data")), "{error}");
+    assert!(
+        matches!(&error, HealthCheckError::DeadlineExceeded(last) if last.contains("no data")),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn partial_data_is_not_enough() {
     let stage = Stage::default();
     let state = shifted(&stage, json!({"checks": {"onTooLittleData": "rollBack"}})).await;
-    stage.account.settings(|settings| settings.metrics_partial = true);
+    stage
+        .account
+        .settings(|settings| settings.metrics_partial = true);
     let state = check_until_next(&stage, state).await;
     assert_eq!(state.next, Some(Next::RollBack));
     assert!(state.progress.verdicts[0].sentence.contains("PartialData"));
@@ -125,12 +169,20 @@ async fn partial_data_is_not_enough() {
 #[tokio::test]
 async fn an_alarm_rolls_back_before_any_metric_could() {
     let stage = Stage::default();
-    stage.account.set_alarm("checkout-5xx", AlarmStateValue::Ok, "quiet");
+    stage
+        .account
+        .set_alarm("checkout-5xx", AlarmStateValue::Ok, "quiet");
     let state = shifted(&stage, json!({"checks": {"alarms": ["checkout-5xx"]}})).await;
-    stage.account.set_alarm("checkout-5xx", AlarmStateValue::Alarm, "7 errors");
+    stage
+        .account
+        .set_alarm("checkout-5xx", AlarmStateValue::Alarm, "7 errors");
     let state = check(&stage, state).await.unwrap();
     assert_eq!(state.next, Some(Next::RollBack));
-    assert!(state.progress.verdicts[0].sentence.contains("checkout-5xx is in ALARM: 7 errors"));
+    assert!(
+        state.progress.verdicts[0]
+            .sentence
+            .contains("checkout-5xx is in ALARM: 7 errors")
+    );
 }
 
 #[tokio::test]
@@ -138,11 +190,19 @@ async fn a_canary_whose_tasks_have_died_is_unhealthy_without_any_request() {
     let stage = Stage::default();
     let state = shifted(&stage, json!({})).await;
     let canary = state.deployment.canary.service.to_string();
-    stage.account.settings(|settings| settings.start_seconds = 10_000);
+    stage
+        .account
+        .settings(|settings| settings.start_seconds = 10_000);
     stage.account.change(|world| world.kill_tasks(&canary));
     let state = check(&stage, state).await.unwrap();
     assert_eq!(state.next, Some(Next::RollBack));
-    assert!(state.progress.verdicts[0].sentence.contains("none of the canary's"), "{}", state.progress.verdicts[0].sentence);
+    assert!(
+        state.progress.verdicts[0]
+            .sentence
+            .contains("none of the canary's"),
+        "{}",
+        state.progress.verdicts[0].sentence
+    );
 }
 
 #[tokio::test]
@@ -154,7 +214,13 @@ async fn a_query_is_measured_with_the_canarys_names_and_held_against_its_limit()
     let put = |family: &str, value: f64| {
         let now = stage.account.clock().now().as_second();
         for minute in 0..30 {
-            stage.account.put_metric_at("App", "Latency", &[("Family", family)], value, now - 600 + minute * 60);
+            stage.account.put_metric_at(
+                "App",
+                "Latency",
+                &[("Family", family)],
+                value,
+                now - 600 + minute * 60,
+            );
         }
     };
     put("checkout", 100.0);
@@ -162,8 +228,15 @@ async fn a_query_is_measured_with_the_canarys_names_and_held_against_its_limit()
     put("checkout-canary", 450.0);
     let state = check_until_next(&stage, state).await;
     assert_eq!(state.next, Some(Next::RollBack));
-    let finding = state.progress.verdicts[0].findings.iter().find(|finding| finding.name == "queries.latency").unwrap();
-    assert_eq!((finding.outcome, finding.value), (Outcome::Unhealthy, Some(450.0)));
+    let finding = state.progress.verdicts[0]
+        .findings
+        .iter()
+        .find(|finding| finding.name == "queries.latency")
+        .unwrap();
+    assert_eq!(
+        (finding.outcome, finding.value),
+        (Outcome::Unhealthy, Some(450.0))
+    );
 }
 
 #[tokio::test]
@@ -180,14 +253,21 @@ async fn one_check_is_one_call_for_metrics() {
 async fn an_api_that_does_not_answer_is_an_error_and_not_a_verdict() {
     let stage = Stage::default();
     let mut state = shifted(&stage, json!({})).await;
-    stage.account.inject(Fault { operation: "GetMetricData", which: Which::Always, kind: FaultKind::ServerError });
+    stage.account.inject(Fault {
+        operation: "GetMetricData",
+        which: Which::Always,
+        kind: FaultKind::ServerError,
+    });
     let error = loop {
         match check(&stage, state).await {
             Ok(next) => state = next,
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, HealthCheckError::AwsUnavailable(_)), "{error}");
+    assert!(
+        matches!(error, HealthCheckError::AwsUnavailable(_)),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -196,13 +276,32 @@ async fn a_frozen_deployment_stays_as_it_is_and_says_how_to_go_on() {
     let mut more = bad();
     more["onUnhealthy"] = json!("freeze");
     let state = shifted(&stage, more).await;
-    let weights = stage.account.look(|world| world.weights(world::ROUTER, world::ROUTE));
+    let weights = stage
+        .account
+        .look(|world| world.weights(world::ROUTER, world::ROUTE));
     let state = check_until_next(&stage, state).await;
-    assert_eq!((state.next, state.ending), (Some(Next::Freeze), Some(Ending::NeedsAttention)));
-    assert_eq!(stage.account.look(|world| world.weights(world::ROUTER, world::ROUTE)), weights);
+    assert_eq!(
+        (state.next, state.ending),
+        (Some(Next::Freeze), Some(Ending::NeedsAttention))
+    );
+    assert_eq!(
+        stage
+            .account
+            .look(|world| world.weights(world::ROUTER, world::ROUTE)),
+        weights
+    );
     let report = state.report.unwrap();
-    assert!(report.left[0].command.contains("rollBack") && report.left[0].what.contains("5 percent"), "{:?}", report.left);
-    assert!(state.cause.unwrap().contains("frozen on an unhealthy verdict"));
+    assert!(
+        report.left[0].command.contains("rollBack") && report.left[0].what.contains("5 percent"),
+        "{:?}",
+        report.left
+    );
+    assert!(
+        state
+            .cause
+            .unwrap()
+            .contains("frozen on an unhealthy verdict")
+    );
 }
 
 #[tokio::test]

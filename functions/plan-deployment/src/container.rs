@@ -37,13 +37,24 @@ pub(crate) fn choose(
         .containers
         .iter()
         .filter(|container| container.essential)
-        .filter(|container| definition.proxy_container.as_deref() != Some(&container.name) && proxy != Some(&container.name))
+        .filter(|container| {
+            definition.proxy_container.as_deref() != Some(&container.name)
+                && proxy != Some(&container.name)
+        })
         .filter(|container| !is_sidecar(container))
         .collect();
     match candidates.as_slice() {
         [only] => Ok(ContainerName::new(&only.name)),
-        [] => Err(ambiguous("has no essential container that is not a proxy or an agent", &definition.containers.iter().collect::<Vec<_>>(), definition)),
-        _ => Err(ambiguous("has more than one container that could be the application's", &candidates, definition)),
+        [] => Err(ambiguous(
+            "has no essential container that is not a proxy or an agent",
+            &definition.containers.iter().collect::<Vec<_>>(),
+            definition,
+        )),
+        _ => Err(ambiguous(
+            "has more than one container that could be the application's",
+            &candidates,
+            definition,
+        )),
     }
 }
 
@@ -54,13 +65,22 @@ pub(crate) fn all_exist<'a>(
 ) -> Result<(), PlanDeploymentError> {
     let missing: Vec<_> = names
         .into_iter()
-        .filter(|name| definition.containers.iter().all(|container| container.name != name.as_str()))
+        .filter(|name| {
+            definition
+                .containers
+                .iter()
+                .all(|container| container.name != name.as_str())
+        })
         .map(|name| format!("{name:?}", name = name.as_str()))
         .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let known: Vec<_> = definition.containers.iter().map(|container| container.name.as_str()).collect();
+    let known: Vec<_> = definition
+        .containers
+        .iter()
+        .map(|container| container.name.as_str())
+        .collect();
     Err(PlanDeploymentError::InvalidRequest(format!(
         "container: {} has no container {}; it has {}",
         definition.arn,
@@ -71,11 +91,20 @@ pub(crate) fn all_exist<'a>(
 
 fn is_sidecar(container: &ContainerDescription) -> bool {
     SIDECARS.iter().any(|part| container.image.contains(part))
-        || PROXY_VARIABLES.iter().any(|variable| container.environment.contains_key(*variable))
+        || PROXY_VARIABLES
+            .iter()
+            .any(|variable| container.environment.contains_key(*variable))
 }
 
-fn ambiguous(what: &str, containers: &[&ContainerDescription], definition: &TaskDefinitionDescription) -> PlanDeploymentError {
-    let names: Vec<_> = containers.iter().map(|container| container.name.as_str()).collect();
+fn ambiguous(
+    what: &str,
+    containers: &[&ContainerDescription],
+    definition: &TaskDefinitionDescription,
+) -> PlanDeploymentError {
+    let names: Vec<_> = containers
+        .iter()
+        .map(|container| container.name.as_str())
+        .collect();
     PlanDeploymentError::AmbiguousDiscovery(format!(
         "task definition {} {what}: {}; the field container decides",
         definition.arn,
@@ -92,7 +121,12 @@ mod tests {
     use super::*;
 
     fn container(name: &str, image: &str) -> ContainerDescription {
-        ContainerDescription { name: name.into(), image: image.into(), essential: true, environment: BTreeMap::new() }
+        ContainerDescription {
+            name: name.into(),
+            image: image.into(),
+            essential: true,
+            environment: BTreeMap::new(),
+        }
     }
 
     fn definition(containers: Vec<ContainerDescription>) -> TaskDefinitionDescription {
@@ -106,26 +140,52 @@ mod tests {
 
     #[test]
     fn the_application_is_what_is_left_when_proxy_and_agents_are_not_counted() {
-        let mut log_router = container("log_router", "public.ecr.aws/aws-observability/aws-for-fluent-bit:stable");
+        let mut log_router = container(
+            "log_router",
+            "public.ecr.aws/aws-observability/aws-for-fluent-bit:stable",
+        );
         log_router.essential = true;
         let mut migration = container("migration", "checkout-migration:1");
         migration.essential = false;
-        let definition = definition(vec![log_router, container("envoy", "any"), migration, container("app", "checkout:1")]);
-        assert_eq!(choose(&definition, None, None).unwrap(), ContainerName::new("app"));
+        let definition = definition(vec![
+            log_router,
+            container("envoy", "any"),
+            migration,
+            container("app", "checkout:1"),
+        ]);
+        assert_eq!(
+            choose(&definition, None, None).unwrap(),
+            ContainerName::new("app")
+        );
     }
 
     #[test]
     fn two_applications_are_listed_with_the_field_that_decides() {
-        let definition = definition(vec![container("app", "a"), container("worker", "b"), container("envoy", "c")]);
+        let definition = definition(vec![
+            container("app", "a"),
+            container("worker", "b"),
+            container("envoy", "c"),
+        ]);
         let error = choose(&definition, None, None).unwrap_err().to_string();
-        assert!(error.contains("app, worker") && error.ends_with("the field container decides"), "{error}");
-        assert_eq!(choose(&definition, Some(&ContainerName::new("worker")), None).unwrap(), ContainerName::new("worker"));
+        assert!(
+            error.contains("app, worker") && error.ends_with("the field container decides"),
+            "{error}"
+        );
+        assert_eq!(
+            choose(&definition, Some(&ContainerName::new("worker")), None).unwrap(),
+            ContainerName::new("worker")
+        );
     }
 
     #[test]
     fn a_container_that_does_not_exist_is_refused_with_those_that_do() {
         let definition = definition(vec![container("app", "a")]);
-        let error = choose(&definition, Some(&ContainerName::new("ap")), None).unwrap_err().to_string();
-        assert!(error.contains(r#"no container "ap"; it has app"#), "{error}");
+        let error = choose(&definition, Some(&ContainerName::new("ap")), None)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(r#"no container "ap"; it has app"#),
+            "{error}"
+        );
     }
 }

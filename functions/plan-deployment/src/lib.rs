@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use serin::deployment::{CanaryVersion, StableVersion};
 use serin::name::{canary_family, canary_name};
 use serin::ports::{
-    DiscoveryError, Fleet, HealthSignals, ImagePin, Ledger, Lock, ServiceDescription, TaskDefinitionDescription, TrafficRouter,
+    DiscoveryError, Fleet, HealthSignals, ImagePin, Ledger, Lock, ServiceDescription,
+    TaskDefinitionDescription, TrafficRouter,
 };
 use serin::request::{Faults, NewVersion, Request};
 use serin::{
-    ContainerName, Deployment, DeploymentId, ExecutionArn, ServiceKey, ServiceName, State, StepInput, TaskDefinitionArn,
-    step_error_from_port_error,
+    ContainerName, Deployment, DeploymentId, ExecutionArn, ServiceKey, ServiceName, State,
+    StepInput, TaskDefinitionArn, step_error_from_port_error,
 };
 
 /// Why a request was refused, before anything was created. The names are the state machine's.
@@ -103,22 +104,42 @@ pub async fn plan_deployment(
     ledger: &impl Ledger,
     input: StepInput<RawRequest>,
 ) -> Result<State, PlanDeploymentError> {
-    let StepInput { execution, started_at, now, state } = input;
+    let StepInput {
+        execution,
+        started_at,
+        now,
+        state,
+    } = input;
     let request = Request::parse(&state.0)?;
-    let key = ServiceKey { cluster: request.cluster.clone(), service: request.service.clone() };
+    let key = ServiceKey {
+        cluster: request.cluster.clone(),
+        service: request.service.clone(),
+    };
 
     let bearer = match ledger.lock(&key, &execution, now).await? {
         Lock::Taken { bearer } => bearer.unwrap_or_else(|| request.service.clone()),
         Lock::Held(holder) => {
-            let status = ledger.execution_status(&holder.execution).await?.unwrap_or_else(|| "no longer known".into());
+            let status = ledger
+                .execution_status(&holder.execution)
+                .await?
+                .unwrap_or_else(|| "no longer known".into());
             return Err(PlanDeploymentError::AnotherDeploymentInProgress(format!(
                 "{key} is being deployed by {} since {}, which is {status}",
                 holder.execution, holder.since
             )));
         }
     };
-    let planner = Planner { fleet, router, signals, request: &request, now };
-    match planner.resolve(&execution, started_at, key.clone(), bearer).await {
+    let planner = Planner {
+        fleet,
+        router,
+        signals,
+        request: &request,
+        now,
+    };
+    match planner
+        .resolve(&execution, started_at, key.clone(), bearer)
+        .await
+    {
         Ok(deployment) => {
             ledger.record(&deployment).await?;
             tracing::info!(service = %key, canary = %deployment.canary.service, steps = deployment.plan.steps().len(), "planned");
@@ -153,7 +174,10 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
         let running = self.definition(service.task_definition.as_str()).await?;
         let (source, images, mut notes) = self.new_version(&running).await?;
         let id = DeploymentId::of(execution);
-        let router = self.router.discover(request.router.as_ref(), &service, &running, &id).await?;
+        let router = self
+            .router
+            .discover(request.router.as_ref(), &service, &running, &id)
+            .await?;
 
         notes.extend(request.notes());
         if service.load_balancers > 0 {
@@ -169,7 +193,8 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             id,
             execution: execution.clone(),
             started_at,
-            deadline_at: started_at + SignedDuration::from_secs(i64::from(request.deadline_seconds)),
+            deadline_at: started_at
+                + SignedDuration::from_secs(i64::from(request.deadline_seconds)),
             service: key,
             stable: StableVersion {
                 service: bearer,
@@ -190,25 +215,48 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
         self.preflight(deployment).await
     }
 
-    async fn service(&self, key: &ServiceKey, bearer: &ServiceName) -> Result<ServiceDescription, PlanDeploymentError> {
-        let service = self.fleet.service(&key.cluster, bearer).await?.ok_or_else(|| {
-            PlanDeploymentError::ServiceNotFound(format!("cluster {} has no service {bearer}, or there is no such cluster", key.cluster))
-        })?;
+    async fn service(
+        &self,
+        key: &ServiceKey,
+        bearer: &ServiceName,
+    ) -> Result<ServiceDescription, PlanDeploymentError> {
+        let service = self
+            .fleet
+            .service(&key.cluster, bearer)
+            .await?
+            .ok_or_else(|| {
+                PlanDeploymentError::ServiceNotFound(format!(
+                    "cluster {} has no service {bearer}, or there is no such cluster",
+                    key.cluster
+                ))
+            })?;
         preflight::refuse_unsupported(&service)?;
         preflight::refuse_unsteady(&service)?;
         Ok(service)
     }
 
-    async fn definition(&self, name: &str) -> Result<TaskDefinitionDescription, PlanDeploymentError> {
+    async fn definition(
+        &self,
+        name: &str,
+    ) -> Result<TaskDefinitionDescription, PlanDeploymentError> {
         let definition = self.fleet.task_definition(name).await?;
-        definition.ok_or_else(|| PlanDeploymentError::ImageNotFound(format!("there is no task definition {name}")))
+        definition.ok_or_else(|| {
+            PlanDeploymentError::ImageNotFound(format!("there is no task definition {name}"))
+        })
     }
 
     /// What the canary copies, and the images that differ from it, each named by its digest where that is possible.
     async fn new_version(
         &self,
         running: &TaskDefinitionDescription,
-    ) -> Result<(TaskDefinitionArn, BTreeMap<ContainerName, String>, Vec<String>), PlanDeploymentError> {
+    ) -> Result<
+        (
+            TaskDefinitionArn,
+            BTreeMap<ContainerName, String>,
+            Vec<String>,
+        ),
+        PlanDeploymentError,
+    > {
         let request = self.request;
         let wished = match request.new_version() {
             NewVersion::TaskDefinition(name) => {
@@ -216,8 +264,14 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
                 return Ok((source.arn, BTreeMap::new(), Vec::new()));
             }
             NewVersion::Image(image) => {
-                let wish = request.router.as_ref().and_then(|router| router.proxy_container.as_deref());
-                BTreeMap::from([(container::choose(running, request.container.as_ref(), wish)?, image)])
+                let wish = request
+                    .router
+                    .as_ref()
+                    .and_then(|router| router.proxy_container.as_deref());
+                BTreeMap::from([(
+                    container::choose(running, request.container.as_ref(), wish)?,
+                    image,
+                )])
             }
             NewVersion::Images(images) => {
                 container::all_exist(running, images.keys())?;
@@ -229,10 +283,16 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             let pinned = match self.fleet.pin_image(&image).await? {
                 ImagePin::Pinned(pinned) => pinned,
                 ImagePin::Unknown(reason) => {
-                    notes.push(format!("Image {image} is not named by its digest: {reason}."));
+                    notes.push(format!(
+                        "Image {image} is not named by its digest: {reason}."
+                    ));
                     image
                 }
-                ImagePin::Missing => return Err(PlanDeploymentError::ImageNotFound(format!("Amazon ECR has no image {image}"))),
+                ImagePin::Missing => {
+                    return Err(PlanDeploymentError::ImageNotFound(format!(
+                        "Amazon ECR has no image {image}"
+                    )));
+                }
             };
             images.insert(container, pinned);
         }

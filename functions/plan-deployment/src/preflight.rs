@@ -2,7 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serin::Deployment;
-use serin::ports::{AlarmState, Fleet, HealthSignals, Measured, Reading, ServiceDescription, Side, TrafficRouter};
+use serin::ports::{
+    AlarmState, Fleet, HealthSignals, Measured, Reading, ServiceDescription, Side, TrafficRouter,
+};
 use serin::verdict::Window;
 
 use crate::{PlanDeploymentError, Planner};
@@ -14,15 +16,29 @@ const PERIODS_LOOKED_BACK: i64 = 10;
 pub(crate) fn refuse_unsupported(service: &ServiceDescription) -> Result<(), PlanDeploymentError> {
     let name = &service.service;
     let why = if service.status != "ACTIVE" {
-        return Err(PlanDeploymentError::ServiceNotFound(format!("service {name} is {}, not ACTIVE", service.status)));
+        return Err(PlanDeploymentError::ServiceNotFound(format!(
+            "service {name} is {}, not ACTIVE",
+            service.status
+        )));
     } else if service.controller != "ECS" {
-        format!("service {name} has the deployment controller {}; only ECS is supported", service.controller)
+        format!(
+            "service {name} has the deployment controller {}; only ECS is supported",
+            service.controller
+        )
     } else if service.scheduling != "REPLICA" {
-        format!("service {name} is scheduled as {}, which has no number of tasks; only REPLICA is supported", service.scheduling)
+        format!(
+            "service {name} is scheduled as {}, which has no number of tasks; only REPLICA is supported",
+            service.scheduling
+        )
     } else if service.managed_by_ecs {
-        format!("service {name} is managed by ECS itself (Express), which does not let others change it")
+        format!(
+            "service {name} is managed by ECS itself (Express), which does not let others change it"
+        )
     } else if service.strategy != "ROLLING" {
-        format!("ECS itself deploys service {name} with the strategy {}; two deployments would shift the same traffic; only ROLLING is supported", service.strategy)
+        format!(
+            "ECS itself deploys service {name} with the strategy {}; two deployments would shift the same traffic; only ROLLING is supported",
+            service.strategy
+        )
     } else {
         return Ok(());
     };
@@ -33,11 +49,19 @@ pub(crate) fn refuse_unsupported(service: &ServiceDescription) -> Result<(), Pla
 pub(crate) fn refuse_unsteady(service: &ServiceDescription) -> Result<(), PlanDeploymentError> {
     let name = &service.service;
     let why = if service.desired_count == 0 {
-        format!("service {name} has a desired count of 0: there is no stable version to deploy beside")
+        format!(
+            "service {name} has a desired count of 0: there is no stable version to deploy beside"
+        )
     } else if service.deployments > 1 {
-        format!("service {name} has {} ECS deployments in progress; wait until it is steady", service.deployments)
+        format!(
+            "service {name} has {} ECS deployments in progress; wait until it is steady",
+            service.deployments
+        )
     } else if service.running_count < service.desired_count {
-        format!("service {name} runs {} of {} tasks; wait until it is steady", service.running_count, service.desired_count)
+        format!(
+            "service {name} runs {} of {} tasks; wait until it is steady",
+            service.running_count, service.desired_count
+        )
     } else {
         return Ok(());
     };
@@ -46,14 +70,22 @@ pub(crate) fn refuse_unsteady(service: &ServiceDescription) -> Result<(), PlanDe
 
 impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
     /// Everything that can be known to go wrong before anything is created.
-    pub(crate) async fn preflight(&self, mut deployment: Deployment) -> Result<Deployment, PlanDeploymentError> {
+    pub(crate) async fn preflight(
+        &self,
+        mut deployment: Deployment,
+    ) -> Result<Deployment, PlanDeploymentError> {
         for step in deployment.plan.steps() {
             if let Some(why) = deployment.router.cannot_express(step.weight_percent) {
                 return Err(PlanDeploymentError::WeightNotExpressible(why));
             }
         }
-        if let (false, Some(why)) = (deployment.checks.latency_ms.is_empty(), deployment.router.no_latency_because()) {
-            return Err(PlanDeploymentError::InvalidRequest(format!("checks.latencyMs: {why}")));
+        if let (false, Some(why)) = (
+            deployment.checks.latency_ms.is_empty(),
+            deployment.router.no_latency_because(),
+        ) {
+            return Err(PlanDeploymentError::InvalidRequest(format!(
+                "checks.latencyMs: {why}"
+            )));
         }
         let quiet = self.alarms(&deployment).await?;
         deployment.notes.extend(quiet);
@@ -72,9 +104,15 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
         for alarm in self.signals.alarms(names).await? {
             match alarm.state {
                 AlarmState::Ok => {}
-                AlarmState::InsufficientData => notes.push(format!("Alarm {} has no data yet; until it has, checks are inconclusive.", alarm.name)),
+                AlarmState::InsufficientData => notes.push(format!(
+                    "Alarm {} has no data yet; until it has, checks are inconclusive.",
+                    alarm.name
+                )),
                 AlarmState::Missing => {
-                    return Err(PlanDeploymentError::AlarmNotFound(format!("checks.alarms: there is no alarm {}", alarm.name)));
+                    return Err(PlanDeploymentError::AlarmNotFound(format!(
+                        "checks.alarms: there is no alarm {}",
+                        alarm.name
+                    )));
                 }
                 AlarmState::Alarm => {
                     return Err(PlanDeploymentError::AlarmAlreadyFiring(format!(
@@ -94,9 +132,19 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
         if checks.error_rate_percent.is_none() && checks.queries.is_empty() {
             return Ok(Vec::new());
         }
-        let window = recent(self.now, i64::from(checks.period_seconds), i64::from(checks.data_delay()));
-        let measured = self.signals.measure(deployment, Side::Stable, window).await?;
-        let counts = measured.requests.iter().flat_map(|counts| [&counts.requests, &counts.errors]);
+        let window = recent(
+            self.now,
+            i64::from(checks.period_seconds),
+            i64::from(checks.data_delay()),
+        );
+        let measured = self
+            .signals
+            .measure(deployment, Side::Stable, window)
+            .await?;
+        let counts = measured
+            .requests
+            .iter()
+            .flat_map(|counts| [&counts.requests, &counts.errors]);
         if let Some(silent) = counts.chain(&measured.queries).find_map(silence) {
             return Err(PlanDeploymentError::MetricsNotFound(format!(
                 "stable's own metrics do not answer, so the canary's would not either: {silent} (from {} to {})",
@@ -104,7 +152,11 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             )));
         }
         let idle = measured.requests.is_some_and(|counts| matches!(counts.requests.reading, Reading::Value { value, .. } if value <= 0.0));
-        Ok(if idle { vec!["Stable has had no requests lately; without any, checks are inconclusive.".into()] } else { Vec::new() })
+        Ok(if idle {
+            vec!["Stable has had no requests lately; without any, checks are inconclusive.".into()]
+        } else {
+            Vec::new()
+        })
     }
 }
 
@@ -113,12 +165,18 @@ fn silence(measured: &Measured) -> Option<String> {
     match &measured.reading {
         Reading::Value { .. } => None,
         Reading::NoData => Some(format!("no data for {}", measured.query)),
-        Reading::Incomplete(status) => Some(format!("CloudWatch answered {status} for {}", measured.query)),
+        Reading::Incomplete(status) => Some(format!(
+            "CloudWatch answered {status} for {}",
+            measured.query
+        )),
     }
 }
 
 fn recent(now: Timestamp, period: i64, delay: i64) -> Window {
     let end = (now.as_second() - delay).div_euclid(period) * period;
     let end = Timestamp::from_second(end).unwrap_or(now);
-    Window { start: end - SignedDuration::from_secs(period * PERIODS_LOOKED_BACK), end }
+    Window {
+        start: end - SignedDuration::from_secs(period * PERIODS_LOOKED_BACK),
+        end,
+    }
 }

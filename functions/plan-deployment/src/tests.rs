@@ -11,12 +11,20 @@ async fn plan(stage: &Stage, more: Value) -> Result<Deployment, PlanDeploymentEr
     let aws = &stage.aws;
     let request = RawRequest(stage.request(more));
     let input = stage.input(request);
-    plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input).await.map(|state| state.deployment)
+    plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
+        .await
+        .map(|state| state.deployment)
 }
 
 /// Refused under this name with these words, and nothing is left, not even the lock.
 #[track_caller]
-fn assert_refused(stage: &Stage, before: &serin_sim::Snapshot, refused: Result<Deployment, PlanDeploymentError>, name: &str, words: &[&str]) {
+fn assert_refused(
+    stage: &Stage,
+    before: &serin_sim::Snapshot,
+    refused: Result<Deployment, PlanDeploymentError>,
+    name: &str,
+    words: &[&str],
+) {
     let error = refused.expect_err("a refusal");
     let sentence = error.to_string();
     let error: &'static str = error.into();
@@ -24,7 +32,10 @@ fn assert_refused(stage: &Stage, before: &serin_sim::Snapshot, refused: Result<D
     for word in words {
         assert!(sentence.contains(word), "{word:?} is not in {sentence:?}");
     }
-    assert_eq!(stage.account.differences_since(before), Vec::<String>::new());
+    assert_eq!(
+        stage.account.differences_since(before),
+        Vec::<String>::new()
+    );
 }
 
 #[tokio::test]
@@ -32,7 +43,10 @@ async fn cluster_service_and_image_are_enough_to_discover_the_rest() {
     let stage = Stage::default();
     let deployment = plan(&stage, json!({})).await.unwrap();
     let RouterRecord::AppMesh(router) = &deployment.router;
-    assert_eq!((router.mesh.as_str(), router.stable_node.as_str()), (world::MESH, world::NODE));
+    assert_eq!(
+        (router.mesh.as_str(), router.stable_node.as_str()),
+        (world::MESH, world::NODE)
+    );
     assert_eq!(router.routes.len(), 1);
     assert_eq!(deployment.stable.desired_count, 4);
     assert_eq!(deployment.canary.family.as_str(), "checkout-canary");
@@ -44,19 +58,31 @@ async fn cluster_service_and_image_are_enough_to_discover_the_rest() {
 #[tokio::test]
 async fn every_route_of_every_router_that_names_the_node_is_found_whatever_its_protocol() {
     let stage = Stage::with(&Options {
-        routes: vec![RouteKind::Http, RouteKind::Http2, RouteKind::Grpc, RouteKind::Tcp],
+        routes: vec![
+            RouteKind::Http,
+            RouteKind::Http2,
+            RouteKind::Grpc,
+            RouteKind::Tcp,
+        ],
         second_router: true,
         ..Options::default()
     });
     let RouterRecord::AppMesh(router) = plan(&stage, json!({})).await.unwrap().router;
-    let mut protocols: Vec<_> = router.routes.iter().map(|route| route.protocol.as_str()).collect();
+    let mut protocols: Vec<_> = router
+        .routes
+        .iter()
+        .map(|route| route.protocol.as_str())
+        .collect();
     protocols.sort_unstable();
     assert_eq!(protocols, ["grpc", "http", "http", "http2", "tcp"]);
 }
 
 #[tokio::test]
 async fn the_older_variable_names_the_virtual_node_too() {
-    let stage = Stage::with(&Options { proxy_variable: "APPMESH_VIRTUAL_NODE_NAME", ..Options::default() });
+    let stage = Stage::with(&Options {
+        proxy_variable: "APPMESH_VIRTUAL_NODE_NAME",
+        ..Options::default()
+    });
     let RouterRecord::AppMesh(router) = plan(&stage, json!({})).await.unwrap().router;
     assert_eq!(router.stable_node, world::NODE);
 }
@@ -65,9 +91,24 @@ async fn the_older_variable_names_the_virtual_node_too() {
 async fn planning_changes_nothing_but_the_ledger() {
     let stage = Stage::default();
     plan(&stage, json!({})).await.unwrap();
-    let writes: Vec<_> = stage.account.calls().into_iter().map(|call| call.operation).filter(|operation| {
-        ["Create", "Update", "Delete", "Register", "Deregister", "Put"].iter().any(|verb| operation.starts_with(verb))
-    }).collect();
+    let writes: Vec<_> = stage
+        .account
+        .calls()
+        .into_iter()
+        .map(|call| call.operation)
+        .filter(|operation| {
+            [
+                "Create",
+                "Update",
+                "Delete",
+                "Register",
+                "Deregister",
+                "Put",
+            ]
+            .iter()
+            .any(|verb| operation.starts_with(verb))
+        })
+        .collect();
     assert_eq!(writes, ["UpdateItem", "PutItem"]);
 }
 
@@ -80,17 +121,77 @@ async fn planning_twice_is_planning_once() {
 
 #[tokio::test]
 async fn what_cannot_be_deployed_is_refused_with_the_reason_and_leaves_nothing() {
-    let two_apps = Options { second_app: true, ..Options::default() };
+    let two_apps = Options {
+        second_app: true,
+        ..Options::default()
+    };
     let cases = [
-        (Options::default(), json!({"service": "nobody"}), "ServiceNotFound", vec!["nobody"]),
-        (Options::default(), json!({"cluster": "nowhere"}), "ServiceNotFound", vec!["nowhere"]),
-        (Options { controller: "CODE_DEPLOY", ..Options::default() }, json!({}), "ServiceNotSupported", vec!["CODE_DEPLOY", "only ECS"]),
-        (Options { daemon: true, ..Options::default() }, json!({}), "ServiceNotSupported", vec!["DAEMON"]),
-        (Options { strategy: "CANARY", ..Options::default() }, json!({}), "ServiceNotSupported", vec!["strategy CANARY"]),
-        (Options { registry: false, ..Options::default() }, json!({}), "ServiceNotSupported", vec!["Cloud Map"]),
-        (two_apps.clone(), json!({}), "AmbiguousDiscovery", vec!["app, worker", "the field container decides"]),
-        (two_apps, json!({"container": "ap"}), "InvalidRequest", vec!["no container \"ap\"", "app"]),
-        (Options::default(), json!({"image": world::app_image("9.9.9")}), "ImageNotFound", vec!["9.9.9"]),
+        (
+            Options::default(),
+            json!({"service": "nobody"}),
+            "ServiceNotFound",
+            vec!["nobody"],
+        ),
+        (
+            Options::default(),
+            json!({"cluster": "nowhere"}),
+            "ServiceNotFound",
+            vec!["nowhere"],
+        ),
+        (
+            Options {
+                controller: "CODE_DEPLOY",
+                ..Options::default()
+            },
+            json!({}),
+            "ServiceNotSupported",
+            vec!["CODE_DEPLOY", "only ECS"],
+        ),
+        (
+            Options {
+                daemon: true,
+                ..Options::default()
+            },
+            json!({}),
+            "ServiceNotSupported",
+            vec!["DAEMON"],
+        ),
+        (
+            Options {
+                strategy: "CANARY",
+                ..Options::default()
+            },
+            json!({}),
+            "ServiceNotSupported",
+            vec!["strategy CANARY"],
+        ),
+        (
+            Options {
+                registry: false,
+                ..Options::default()
+            },
+            json!({}),
+            "ServiceNotSupported",
+            vec!["Cloud Map"],
+        ),
+        (
+            two_apps.clone(),
+            json!({}),
+            "AmbiguousDiscovery",
+            vec!["app, worker", "the field container decides"],
+        ),
+        (
+            two_apps,
+            json!({"container": "ap"}),
+            "InvalidRequest",
+            vec!["no container \"ap\"", "app"],
+        ),
+        (
+            Options::default(),
+            json!({"image": world::app_image("9.9.9")}),
+            "ImageNotFound",
+            vec!["9.9.9"],
+        ),
         (
             Options::default(),
             json!({"plan": {"stepPercent": 12.5, "intervalSeconds": 300}}),
@@ -101,10 +202,23 @@ async fn what_cannot_be_deployed_is_refused_with_the_reason_and_leaves_nothing()
             Options::default(),
             json!({"checks": {"latencyMs": [{"percentile": 99, "max": 500}]}}),
             "InvalidRequest",
-            vec!["checks.latencyMs: App Mesh has no latency percentiles", "checks.queries"],
+            vec![
+                "checks.latencyMs: App Mesh has no latency percentiles",
+                "checks.queries",
+            ],
         ),
-        (Options::default(), json!({"checks": {"alarms": ["nobody"]}}), "AlarmNotFound", vec!["nobody"]),
-        (Options::default(), json!({"plan": {}, "capacity": 5}), "InvalidRequest", vec!["plan: says nothing", "capacity: 5"]),
+        (
+            Options::default(),
+            json!({"checks": {"alarms": ["nobody"]}}),
+            "AlarmNotFound",
+            vec!["nobody"],
+        ),
+        (
+            Options::default(),
+            json!({"plan": {}, "capacity": 5}),
+            "InvalidRequest",
+            vec!["plan: says nothing", "capacity: 5"],
+        ),
     ];
     for (options, more, name, words) in cases {
         let stage = Stage::with(&options);
@@ -117,19 +231,35 @@ async fn what_cannot_be_deployed_is_refused_with_the_reason_and_leaves_nothing()
 #[tokio::test]
 async fn stable_metrics_that_do_not_answer_are_named() {
     let stage = Stage::default();
-    stage.account.settings(|settings| settings.metrics_silent = true);
+    stage
+        .account
+        .settings(|settings| settings.metrics_silent = true);
     let before = stage.account.snapshot();
     let refused = plan(&stage, json!({})).await;
-    assert_refused(&stage, &before, refused, "MetricsNotFound", &["envoy_http_downstream_rq_xx", "checkout", "do not answer"]);
+    assert_refused(
+        &stage,
+        &before,
+        refused,
+        "MetricsNotFound",
+        &["envoy_http_downstream_rq_xx", "checkout", "do not answer"],
+    );
 }
 
 #[tokio::test]
 async fn a_service_that_is_being_deployed_or_short_of_tasks_is_not_steady() {
     let stage = Stage::default();
-    stage.account.scale_by_hand(world::CLUSTER, world::SERVICE, 6);
+    stage
+        .account
+        .scale_by_hand(world::CLUSTER, world::SERVICE, 6);
     let before = stage.account.snapshot();
     let refused = plan(&stage, json!({})).await;
-    assert_refused(&stage, &before, refused, "ServiceNotSteady", &["4 of 6 tasks"]);
+    assert_refused(
+        &stage,
+        &before,
+        refused,
+        "ServiceNotSteady",
+        &["4 of 6 tasks"],
+    );
 }
 
 #[tokio::test]
@@ -138,13 +268,29 @@ async fn the_second_deployment_of_a_service_is_told_which_one_runs() {
     plan(&stage, json!({})).await.unwrap();
     let before = stage.account.snapshot();
     let refused = plan(&stage.in_execution("second"), json!({})).await;
-    assert_refused(&stage, &before, refused, "AnotherDeploymentInProgress", &["prod/checkout", "execution:serin:first"]);
+    assert_refused(
+        &stage,
+        &before,
+        refused,
+        "AnotherDeploymentInProgress",
+        &["prod/checkout", "execution:serin:first"],
+    );
 }
 
 #[tokio::test]
 async fn an_image_outside_ecr_stays_as_it_is_named_and_the_plan_says_so() {
     let stage = Stage::default();
-    let deployment = plan(&stage, json!({"image": "docker.io/library/checkout:2"})).await.unwrap();
-    assert_eq!(deployment.canary.images.values().next().unwrap(), "docker.io/library/checkout:2");
-    assert!(deployment.notes.iter().any(|note| note.contains("docker.io/library/checkout:2 is not named by its digest")));
+    let deployment = plan(&stage, json!({"image": "docker.io/library/checkout:2"}))
+        .await
+        .unwrap();
+    assert_eq!(
+        deployment.canary.images.values().next().unwrap(),
+        "docker.io/library/checkout:2"
+    );
+    assert!(
+        deployment
+            .notes
+            .iter()
+            .any(|note| note.contains("docker.io/library/checkout:2 is not named by its digest"))
+    );
 }

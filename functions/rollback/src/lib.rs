@@ -12,7 +12,10 @@ use serin::report::{Ending, Leftover, Report};
 use serin::request::FinishMode;
 use serin::state::{Failure, Next};
 use serin::weight::Weight;
-use serin::{ClusterName, Deployment, ExecutionArn, Progress, ServiceKey, ServiceName, State, StepInput, step_error_from_port_error};
+use serin::{
+    ClusterName, Deployment, ExecutionArn, Progress, ServiceKey, ServiceName, State, StepInput,
+    step_error_from_port_error,
+};
 
 /// Why the rollback did not get further. The names are the state machine's; a rollback that fails for good needs a person.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
@@ -74,7 +77,7 @@ pub enum Undone {
         /// The report as text.
         cause: String,
         /// The whole story.
-        report: Report,
+        report: Box<Report>,
     },
 }
 
@@ -88,8 +91,16 @@ pub async fn rollback(
     ledger: &impl Ledger,
     input: StepInput<Found>,
 ) -> Result<Undone, RollbackError> {
-    let StepInput { execution, now, state: found, .. } = input;
-    let planned = found.deployment.as_ref().map(|deployment| deployment.execution.clone());
+    let StepInput {
+        execution,
+        now,
+        state: found,
+        ..
+    } = input;
+    let planned = found
+        .deployment
+        .as_ref()
+        .map(|deployment| deployment.execution.clone());
     let wanted = found.roll_back.clone().or(planned).unwrap_or(execution);
     let Some(record) = ledger.find(&wanted).await?.or_else(|| unrecorded(&found)) else {
         return nothing_was_planned(ledger, wanted, &found).await;
@@ -100,10 +111,19 @@ pub async fn rollback(
         next: found.next,
         ..State::planned(record.deployment)
     };
-    let step = Rollback { fleet, router, ledger, now };
+    let step = Rollback {
+        fleet,
+        router,
+        ledger,
+        now,
+    };
     let state = match record.phase {
-        Phase::Running | Phase::RollingBack | Phase::Replacing => step.put_everything_back(state).await?,
-        Phase::Promoting if step.stable_is_as_it_was(&state.deployment).await? => step.put_everything_back(state).await?,
+        Phase::Running | Phase::RollingBack | Phase::Replacing => {
+            step.put_everything_back(state).await?
+        }
+        Phase::Promoting if step.stable_is_as_it_was(&state.deployment).await? => {
+            step.put_everything_back(state).await?
+        }
         Phase::Promoting => leave_stable_to_a_person(state),
         Phase::CleaningUp => step.finish_cleaning_up(state).await?,
         Phase::Ended => step.close_again(state, record.ending).await?,
@@ -122,29 +142,43 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
     async fn put_everything_back(&self, state: State) -> Result<State, RollbackError> {
         match state.progress.rollback.clone() {
             None => self.give_traffic_back(state).await,
-            Some(rollback) => self.remove_the_canary(state, rollback.traffic_returned_at).await,
+            Some(rollback) => {
+                self.remove_the_canary(state, rollback.traffic_returned_at)
+                    .await
+            }
         }
     }
 
     async fn give_traffic_back(&self, mut state: State) -> Result<State, RollbackError> {
         // The ledger is told first, so that a shift that still runs somewhere finds the deployment fenced; that costs one
         // call before the traffic. A phase that forbids it has been dealt with by the caller.
-        let _ = self.ledger.enter(&state.deployment.execution, Phase::RollingBack).await?;
+        let _ = self
+            .ledger
+            .enter(&state.deployment.execution, Phase::RollingBack)
+            .await?;
         let edited = self.router.settle(&state.deployment, Side::Stable).await?;
         tracing::info!(edited = edited.len(), "traffic returned to stable");
 
-        state.progress.note(self.now, "gave all the traffic back to stable");
+        state
+            .progress
+            .note(self.now, "gave all the traffic back to stable");
         for sentence in edited {
             state.progress.note(self.now, sentence);
         }
         state.progress.weight_percent = Weight::ZERO;
-        state.progress.rollback = Some(RollbackProgress { traffic_returned_at: self.now });
+        state.progress.rollback = Some(RollbackProgress {
+            traffic_returned_at: self.now,
+        });
         let seconds = state.deployment.drain_seconds();
         Ok(state.again_in(seconds))
     }
 
     /// Newest first: the service, then its task definition, then what the router made for it.
-    async fn remove_the_canary(&self, mut state: State, since: Timestamp) -> Result<State, RollbackError> {
+    async fn remove_the_canary(
+        &self,
+        mut state: State,
+        since: Timestamp,
+    ) -> Result<State, RollbackError> {
         let deployment = &state.deployment;
         let drained_at = since.as_second() + i64::from(deployment.drain_seconds());
         if let Ok(seconds @ 1..) = u32::try_from(drained_at - self.now.as_second()) {
@@ -154,7 +188,9 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
             && !deployment.is_removal_stuck(since, self.now)
         {
             let seconds = deployment.poll_seconds(since, self.now);
-            state.progress.note_once(self.now, format!("waiting: {what}"));
+            state
+                .progress
+                .note_once(self.now, format!("waiting: {what}"));
             return Ok(state.again_in(seconds));
         }
         self.fleet.retire_promoted_definition(deployment).await?;
@@ -164,13 +200,24 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         let why = why(&state);
         let error = error_of(&state);
         if left.is_empty() {
-            self.ledger.close(deployment, Ending::RolledBack, None, self.now).await?;
-            state.progress.note(self.now, "removed the canary; everything is as it was");
-            let report = Report { error, ..Report::of(&state.progress, Ending::RolledBack, why) };
+            self.ledger
+                .close(deployment, Ending::RolledBack, None, self.now)
+                .await?;
+            state
+                .progress
+                .note(self.now, "removed the canary; everything is as it was");
+            let report = Report {
+                error,
+                ..Report::of(&state.progress, Ending::RolledBack, why)
+            };
             return Ok(state.ended(report));
         }
         left.push(roll_back_again(deployment));
-        let report = Report { error, left, ..Report::of(&state.progress, Ending::NeedsAttention, why) };
+        let report = Report {
+            error,
+            left,
+            ..Report::of(&state.progress, Ending::NeedsAttention, why)
+        };
         Ok(state.ended(report))
     }
 
@@ -181,31 +228,59 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
             FinishMode::Promote => Side::Canary,
             FinishMode::Replace => Side::Stable,
         };
-        let since = state.progress.rollback.as_ref().map_or(self.now, |rollback| rollback.traffic_returned_at);
+        let since = state
+            .progress
+            .rollback
+            .as_ref()
+            .map_or(self.now, |rollback| rollback.traffic_returned_at);
         if let Removal::Going(what) = self.remove(deployment, side).await? {
             if deployment.is_removal_stuck(since, self.now) {
-                let left = vec![Leftover { what, command: deployment.roll_back_command() }];
-                let report = Report { error: error_of(&state), left, ..Report::of(&state.progress, Ending::NeedsAttention, why(&state)) };
+                let left = vec![Leftover {
+                    what,
+                    command: deployment.roll_back_command(),
+                }];
+                let report = Report {
+                    error: error_of(&state),
+                    left,
+                    ..Report::of(&state.progress, Ending::NeedsAttention, why(&state))
+                };
                 return Ok(state.ended(report));
             }
             let seconds = deployment.poll_seconds(since, self.now);
-            state.progress.rollback = Some(RollbackProgress { traffic_returned_at: since });
+            state.progress.rollback = Some(RollbackProgress {
+                traffic_returned_at: since,
+            });
             return Ok(state.again_in(seconds));
         }
         let bearer = (side == Side::Stable).then(|| deployment.canary.service.clone());
-        self.ledger.close(deployment, Ending::Promoted, bearer.as_ref(), self.now).await?;
-        let why = format!("the new version is the stable one and nothing is left, but its clean-up first failed: {}", why(&state));
-        let report = Report { error: error_of(&state), ..Report::of(&state.progress, Ending::NeedsAttention, why) };
+        self.ledger
+            .close(deployment, Ending::Promoted, bearer.as_ref(), self.now)
+            .await?;
+        let why = format!(
+            "the new version is the stable one and nothing is left, but its clean-up first failed: {}",
+            why(&state)
+        );
+        let report = Report {
+            error: error_of(&state),
+            ..Report::of(&state.progress, Ending::NeedsAttention, why)
+        };
         Ok(state.ended(report))
     }
 
     /// The end was recorded, but its answer was lost, perhaps before the lock was given back.
-    async fn close_again(&self, state: State, ending: Option<Ending>) -> Result<State, RollbackError> {
+    async fn close_again(
+        &self,
+        state: State,
+        ending: Option<Ending>,
+    ) -> Result<State, RollbackError> {
         let deployment = &state.deployment;
         if let Some(ending) = ending {
-            let replaced = ending == Ending::Promoted && deployment.finish.mode == FinishMode::Replace;
+            let replaced =
+                ending == Ending::Promoted && deployment.finish.mode == FinishMode::Replace;
             let bearer = replaced.then(|| deployment.canary.service.clone());
-            self.ledger.close(deployment, ending, bearer.as_ref(), self.now).await?;
+            self.ledger
+                .close(deployment, ending, bearer.as_ref(), self.now)
+                .await?;
         }
         Ok(already_over(state, ending))
     }
@@ -220,9 +295,14 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
 
     /// Whether stable runs exactly what it ran before its update: then it can take the traffic back.
     async fn stable_is_as_it_was(&self, deployment: &Deployment) -> Result<bool, RollbackError> {
-        let stable = self.fleet.observe(deployment.cluster(), &deployment.stable.service).await?;
+        let stable = self
+            .fleet
+            .observe(deployment.cluster(), &deployment.stable.service)
+            .await?;
         Ok(match stable {
-            Observation::Active(tasks) => tasks.is_steady() && tasks.task_definition == deployment.stable.task_definition,
+            Observation::Active(tasks) => {
+                tasks.is_steady() && tasks.task_definition == deployment.stable.task_definition
+            }
             Observation::Absent | Observation::Draining { .. } => false,
         })
     }
@@ -231,25 +311,52 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
 /// A deployment that the ledger does not know although it was planned: its record is lost, the state machine's copy is not.
 fn unrecorded(found: &Found) -> Option<LedgerRecord> {
     let deployment = found.deployment.clone()?;
-    Some(LedgerRecord { deployment, phase: Phase::Running, ending: None })
+    Some(LedgerRecord {
+        deployment,
+        phase: Phase::Running,
+        ending: None,
+    })
 }
 
 /// The planning itself broke off: at most the lock is to be given back.
-async fn nothing_was_planned(ledger: &impl Ledger, execution: ExecutionArn, found: &Found) -> Result<Undone, RollbackError> {
+async fn nothing_was_planned(
+    ledger: &impl Ledger,
+    execution: ExecutionArn,
+    found: &Found,
+) -> Result<Undone, RollbackError> {
     if found.roll_back.is_some() {
         return Err(RollbackError::DeploymentUnknown(execution));
     }
-    let name = |value: &Option<serde_json::Value>| value.as_ref().and_then(|value| value.as_str().map(str::to_owned));
+    let name = |value: &Option<serde_json::Value>| {
+        value
+            .as_ref()
+            .and_then(|value| value.as_str().map(str::to_owned))
+    };
     if let (Some(cluster), Some(service)) = (name(&found.cluster), name(&found.service)) {
-        let key = ServiceKey { cluster: ClusterName::new(cluster), service: ServiceName::new(service) };
+        let key = ServiceKey {
+            cluster: ClusterName::new(cluster),
+            service: ServiceName::new(service),
+        };
         ledger.unlock(&key, &execution).await?;
     }
-    let sentence = found.failure.as_ref().map_or_else(|| "the planning broke off".to_owned(), Failure::sentence);
+    let sentence = found
+        .failure
+        .as_ref()
+        .map_or_else(|| "the planning broke off".to_owned(), Failure::sentence);
     let report = Report {
         error: found.failure.as_ref().map(|failure| failure.error.clone()),
-        ..Report::of(&Progress::default(), Ending::RolledBack, format!("nothing had been created: {sentence}"))
+        ..Report::of(
+            &Progress::default(),
+            Ending::RolledBack,
+            format!("nothing had been created: {sentence}"),
+        )
     };
-    Ok(Undone::Nothing { done: true, ending: report.ending, cause: report.to_cause(), report })
+    Ok(Undone::Nothing {
+        done: true,
+        ending: report.ending,
+        cause: report.to_cause(),
+        report: Box::new(report),
+    })
 }
 
 /// Why the rollback was called for: an error, or the last verdict, or a person.
@@ -282,7 +389,11 @@ fn leave_stable_to_a_person(state: State) -> State {
         },
         roll_back_again(deployment),
     ];
-    let report = Report { error: error_of(&state), left, ..Report::of(&state.progress, Ending::NeedsAttention, why(&state)) };
+    let report = Report {
+        error: error_of(&state),
+        left,
+        ..Report::of(&state.progress, Ending::NeedsAttention, why(&state))
+    };
     state.ended(report)
 }
 
@@ -296,10 +407,19 @@ fn roll_back_again(deployment: &Deployment) -> Leftover {
 fn already_over(state: State, ending: Option<Ending>) -> State {
     let (ending, what) = match ending {
         Some(Ending::RolledBack) => (Ending::RolledBack, why(&state)),
-        Some(Ending::Promoted) => (Ending::NeedsAttention, "the deployment had already been promoted and cleaned up; nothing is left to do".into()),
-        Some(Ending::NeedsAttention) | None => (Ending::NeedsAttention, "the deployment had already ended".into()),
+        Some(Ending::Promoted) => (
+            Ending::NeedsAttention,
+            "the deployment had already been promoted and cleaned up; nothing is left to do".into(),
+        ),
+        Some(Ending::NeedsAttention) | None => (
+            Ending::NeedsAttention,
+            "the deployment had already ended".into(),
+        ),
     };
-    let report = Report { error: error_of(&state), ..Report::of(&state.progress, ending, what) };
+    let report = Report {
+        error: error_of(&state),
+        ..Report::of(&state.progress, ending, what)
+    };
     state.ended(report)
 }
 

@@ -14,7 +14,9 @@ use crate::{Found, RollbackError, rollback};
 async fn planned(stage: &Stage) -> State {
     let aws = &stage.aws;
     let input = stage.input(RawRequest(stage.request(json!({"capacity": "full"}))));
-    plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input).await.unwrap()
+    plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
+        .await
+        .unwrap()
 }
 
 /// A deployment at `steps` of its plan's steps.
@@ -22,14 +24,18 @@ async fn shifted(stage: &Stage, steps: usize) -> State {
     let aws = &stage.aws;
     let mut state = planned(stage).await;
     loop {
-        state = create_canary(&aws.fleet, &aws.router, &aws.ledger, stage.input(state)).await.unwrap();
+        state = create_canary(&aws.fleet, &aws.router, &aws.ledger, stage.input(state))
+            .await
+            .unwrap();
         stage.wait(u64::from(state.wait_seconds));
         if state.done {
             break;
         }
     }
     for _ in 0..steps {
-        state = shift_weight(&aws.fleet, &aws.router, &aws.ledger, stage.input(state)).await.unwrap();
+        state = shift_weight(&aws.fleet, &aws.router, &aws.ledger, stage.input(state))
+            .await
+            .unwrap();
         assert!(state.done);
     }
     state
@@ -37,7 +43,13 @@ async fn shifted(stage: &Stage, steps: usize) -> State {
 
 async fn roll_back_once(stage: &Stage, state: &Value) -> Result<Value, RollbackError> {
     let found: Found = serde_json::from_value(state.clone()).unwrap();
-    let undone = rollback(&stage.aws.fleet, &stage.aws.router, &stage.aws.ledger, stage.input(found)).await?;
+    let undone = rollback(
+        &stage.aws.fleet,
+        &stage.aws.router,
+        &stage.aws.ledger,
+        stage.input(found),
+    )
+    .await?;
     Ok(serde_json::to_value(undone).unwrap())
 }
 
@@ -60,7 +72,10 @@ async fn roll_back(stage: &Stage, state: impl serde::Serialize) -> Report {
 
 #[track_caller]
 fn assert_no_trace(stage: &Stage, before: &Snapshot) {
-    assert_eq!(stage.account.differences_since(before), Vec::<String>::new());
+    assert_eq!(
+        stage.account.differences_since(before),
+        Vec::<String>::new()
+    );
 }
 
 #[tokio::test]
@@ -80,23 +95,56 @@ async fn the_traffic_comes_first() {
     let stage = Stage::default();
     let state = shifted(&stage, 2).await;
     let calls = stage.account.calls().len();
-    let state = roll_back_once(&stage, &serde_json::to_value(state).unwrap()).await.unwrap();
+    let state = roll_back_once(&stage, &serde_json::to_value(state).unwrap())
+        .await
+        .unwrap();
     assert_eq!(state["done"], json!(false));
-    let made: Vec<_> = stage.account.calls().split_off(calls).into_iter().map(|call| call.operation).collect();
+    let made: Vec<_> = stage
+        .account
+        .calls()
+        .split_off(calls)
+        .into_iter()
+        .map(|call| call.operation)
+        .collect();
     assert!(made.contains(&"UpdateRoute"), "{made:?}");
-    assert!(made.iter().all(|operation| !operation.starts_with("Delete")), "{made:?}");
-    assert_eq!(stage.account.look(|world| world.weights(world::ROUTER, world::ROUTE)), [(world::NODE.to_owned(), 1)].into());
+    assert!(
+        made.iter()
+            .all(|operation| !operation.starts_with("Delete")),
+        "{made:?}"
+    );
+    assert_eq!(
+        stage
+            .account
+            .look(|world| world.weights(world::ROUTER, world::ROUTE)),
+        [(world::NODE.to_owned(), 1)].into()
+    );
 }
 
 #[tokio::test]
 async fn a_canary_that_was_half_created_is_removed_too() {
-    for operation in ["Cloud Map CreateService", "CreateVirtualNode", "RegisterTaskDefinition", "ECS CreateService"] {
+    for operation in [
+        "Cloud Map CreateService",
+        "CreateVirtualNode",
+        "RegisterTaskDefinition",
+        "ECS CreateService",
+    ] {
         for kind in [FaultKind::Denied, FaultKind::AnswerLost] {
             let stage = Stage::default();
             let before = stage.account.snapshot();
             let state = planned(&stage).await;
-            stage.account.inject(Fault { operation, which: Which::Nth(1), kind });
-            create_canary(&stage.aws.fleet, &stage.aws.router, &stage.aws.ledger, stage.input(state.clone())).await.unwrap_err();
+            stage.account.inject(Fault {
+                operation,
+                which: Which::Nth(1),
+                kind,
+            });
+            create_canary(
+                &stage.aws.fleet,
+                &stage.aws.router,
+                &stage.aws.ledger,
+                stage.input(state.clone()),
+            )
+            .await
+            .unwrap_err();
             let report = roll_back(&stage, state).await;
             assert_eq!(report.ending, Ending::RolledBack, "{operation}");
             assert_no_trace(&stage, &before);
@@ -118,9 +166,18 @@ async fn every_call_of_the_rollback_may_lose_its_answer_once() {
         let stage = Stage::default();
         let before = stage.account.snapshot();
         let state = shifted(&stage, 2).await;
-        stage.account.inject(Fault { operation: "*", which: Which::Nth(index), kind: FaultKind::AnswerLost });
+        stage.account.inject(Fault {
+            operation: "*",
+            which: Which::Nth(index),
+            kind: FaultKind::AnswerLost,
+        });
         let report = roll_back(&stage, state).await;
-        assert_eq!(report.ending, Ending::RolledBack, "answer {index} lost: {}", operations[index - 1].operation);
+        assert_eq!(
+            report.ending,
+            Ending::RolledBack,
+            "answer {index} lost: {}",
+            operations[index - 1].operation
+        );
         assert_no_trace(&stage, &before);
     }
 }
@@ -129,17 +186,36 @@ async fn every_call_of_the_rollback_may_lose_its_answer_once() {
 async fn another_persons_edit_is_kept_and_only_the_canarys_share_moves() {
     let stage = Stage::default();
     let state = shifted(&stage, 2).await;
-    stage.account.edit_route_by_hand(world::ROUTER, world::ROUTE, |spec| {
-        // Somebody lowers the canary's share in a hurry.
-        for target in targets_mut(spec).unwrap() {
-            target.weight = if target.virtual_node() == world::NODE { 60 } else { 3 };
-        }
-    });
-    let version = |stage: &Stage| stage.account.look(|world| world.targets(world::ROUTER, world::ROUTE).to_vec());
+    stage
+        .account
+        .edit_route_by_hand(world::ROUTER, world::ROUTE, |spec| {
+            // Somebody lowers the canary's share in a hurry.
+            for target in targets_mut(spec).unwrap() {
+                target.weight = if target.virtual_node() == world::NODE {
+                    60
+                } else {
+                    3
+                };
+            }
+        });
+    let version = |stage: &Stage| {
+        stage
+            .account
+            .look(|world| world.targets(world::ROUTER, world::ROUTE).to_vec())
+    };
     assert_eq!(version(&stage).len(), 2);
     let report = roll_back(&stage, state).await;
-    assert_eq!(stage.account.look(|world| world.weights(world::ROUTER, world::ROUTE)), [(world::NODE.to_owned(), 63)].into());
-    assert!(report.done.iter().any(|event| event.what.contains("route")), "{:?}", report.done);
+    assert_eq!(
+        stage
+            .account
+            .look(|world| world.weights(world::ROUTER, world::ROUTE)),
+        [(world::NODE.to_owned(), 63)].into()
+    );
+    assert!(
+        report.done.iter().any(|event| event.what.contains("route")),
+        "{:?}",
+        report.done
+    );
 }
 
 #[tokio::test]
@@ -147,13 +223,39 @@ async fn a_deployment_that_was_never_planned_gives_its_lock_back() {
     let stage = Stage::default();
     let before = stage.account.snapshot();
     let planned = planned(&stage).await;
-    stage.aws.ledger.close(&planned.deployment, Ending::RolledBack, None, stage.account.clock().now()).await.unwrap();
+    stage
+        .aws
+        .ledger
+        .close(
+            &planned.deployment,
+            Ending::RolledBack,
+            None,
+            stage.account.clock().now(),
+        )
+        .await
+        .unwrap();
     let stage = stage.in_execution("second");
-    stage.aws.ledger.lock(&planned.deployment.service, &stage.execution(), stage.account.clock().now()).await.unwrap();
+    stage
+        .aws
+        .ledger
+        .lock(
+            &planned.deployment.service,
+            &stage.execution(),
+            stage.account.clock().now(),
+        )
+        .await
+        .unwrap();
     let mut request = stage.request(json!({}));
     request["failure"] = json!({"Error": "AwsDenied", "Cause": "{\"errorMessage\": \"no\"}"});
     let report = roll_back(&stage, request).await;
-    assert_eq!((report.ending, report.error.as_deref(), report.why.as_str()), (Ending::RolledBack, Some("AwsDenied"), "nothing had been created: no"));
+    assert_eq!(
+        (report.ending, report.error.as_deref(), report.why.as_str()),
+        (
+            Ending::RolledBack,
+            Some("AwsDenied"),
+            "nothing had been created: no"
+        )
+    );
     assert_no_trace(&stage, &before);
 }
 
@@ -164,9 +266,17 @@ async fn a_person_rolls_back_a_deployment_whose_execution_was_stopped() {
     let stopped = shifted(&stage, 3).await.deployment.execution;
     let stage = stage.in_execution("by-hand");
     let report = roll_back(&stage, json!({"rollBack": stopped})).await;
-    assert_eq!((report.ending, report.why.as_str()), (Ending::RolledBack, "a person asked for it"));
+    assert_eq!(
+        (report.ending, report.why.as_str()),
+        (Ending::RolledBack, "a person asked for it")
+    );
     assert_no_trace(&stage, &before);
-    let error = roll_back_once(&stage, &json!({"rollBack": "arn:aws:states:eu-west-1:1:execution:serin:none"})).await.unwrap_err();
+    let error = roll_back_once(
+        &stage,
+        &json!({"rollBack": "arn:aws:states:eu-west-1:1:execution:serin:none"}),
+    )
+    .await
+    .unwrap_err();
     assert!(matches!(error, RollbackError::DeploymentUnknown(_)));
 }
 
@@ -175,19 +285,47 @@ async fn a_stable_whose_update_has_begun_does_not_get_the_traffic_back() {
     let stage = Stage::default();
     let state = shifted(&stage, 4).await;
     let deployment = &state.deployment;
-    stage.aws.ledger.enter(&deployment.execution, Phase::Promoting).await.unwrap().unwrap();
-    let definition = serin::Fleet::ensure_promoted_definition(&stage.aws.fleet, deployment).await.unwrap();
-    serin::Fleet::update_stable(&stage.aws.fleet, deployment, &definition).await.unwrap();
-    let weights = stage.account.look(|world| world.weights(world::ROUTER, world::ROUTE));
+    stage
+        .aws
+        .ledger
+        .enter(&deployment.execution, Phase::Promoting)
+        .await
+        .unwrap()
+        .unwrap();
+    let definition = serin::Fleet::ensure_promoted_definition(&stage.aws.fleet, deployment)
+        .await
+        .unwrap();
+    serin::Fleet::update_stable(&stage.aws.fleet, deployment, &definition)
+        .await
+        .unwrap();
+    let weights = stage
+        .account
+        .look(|world| world.weights(world::ROUTER, world::ROUTE));
     let report = roll_back(&stage, state.clone()).await;
     assert_eq!(report.ending, Ending::NeedsAttention);
-    assert!(report.left[0].command.contains("aws ecs update-service") && report.left[0].command.contains("checkout:1"), "{:?}", report.left);
-    assert_eq!(stage.account.look(|world| world.weights(world::ROUTER, world::ROUTE)), weights);
+    assert!(
+        report.left[0].command.contains("aws ecs update-service")
+            && report.left[0].command.contains("checkout:1"),
+        "{:?}",
+        report.left
+    );
+    assert_eq!(
+        stage
+            .account
+            .look(|world| world.weights(world::ROUTER, world::ROUTE)),
+        weights
+    );
 
     // What the report says works: the old version back, then the command.
-    stage.account.deploy_by_hand(world::CLUSTER, world::SERVICE, "checkout:1");
+    stage
+        .account
+        .deploy_by_hand(world::CLUSTER, world::SERVICE, "checkout:1");
     stage.wait(120);
-    let report = roll_back(&stage.in_execution("by-hand"), json!({"rollBack": state.deployment.execution})).await;
+    let report = roll_back(
+        &stage.in_execution("by-hand"),
+        json!({"rollBack": state.deployment.execution}),
+    )
+    .await;
     assert_eq!(report.ending, Ending::RolledBack);
 }
 
@@ -210,5 +348,11 @@ async fn what_cannot_be_removed_is_named_with_the_command_that_does_and_the_lock
         }
     };
     assert!(matches!(error, RollbackError::AwsRefused(_)), "{error}");
-    stage.account.look(|world| assert_eq!(world.weights(world::ROUTER, world::ROUTE).len(), 1, "the traffic is back all the same"));
+    stage.account.look(|world| {
+        assert_eq!(
+            world.weights(world::ROUTER, world::ROUTE).len(),
+            1,
+            "the traffic is back all the same"
+        )
+    });
 }

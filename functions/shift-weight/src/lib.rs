@@ -67,7 +67,12 @@ pub async fn shift_weight(
     ledger: &impl Ledger,
     input: StepInput,
 ) -> Result<State, ShiftWeightError> {
-    let StepInput { execution, now, mut state, .. } = input;
+    let StepInput {
+        execution,
+        now,
+        mut state,
+        ..
+    } = input;
     if ledger.phase(&execution).await? != Some(Phase::Running) {
         return Err(ShiftWeightError::DeploymentFenced);
     }
@@ -76,22 +81,40 @@ pub async fn shift_weight(
         return Err(ShiftWeightError::DeadlineExceeded);
     }
     let index = state.progress.step.map_or(0, |step| step + 1);
-    let step = *deployment.plan.step(index).ok_or(ShiftWeightError::PlanExhausted(index))?;
+    let step = *deployment
+        .plan
+        .step(index)
+        .ok_or(ShiftWeightError::PlanExhausted(index))?;
 
     let tasks = deployment.tasks_at(step.weight_percent);
     if !has_tasks(fleet, router, &state, tasks).await? {
         let seconds = deployment.poll_seconds(deployment.started_at, now);
         return Ok(state.again_in(seconds));
     }
-    router.shift(deployment, state.progress.weight_percent, step.weight_percent).await?;
+    router
+        .shift(
+            deployment,
+            state.progress.weight_percent,
+            step.weight_percent,
+        )
+        .await?;
 
     tracing::info!(from = %state.progress.weight_percent, to = %step.weight_percent, "weight shifted");
-    let times = StepTimes { shifted_at: now, hold_seconds: step.hold_seconds };
+    let times = StepTimes {
+        shifted_at: now,
+        hold_seconds: step.hold_seconds,
+    };
     let seconds = times.next_check_in(&deployment.checks, now);
     state.progress.step = Some(index);
     state.progress.weight_percent = step.weight_percent;
     state.progress.shifted_at = Some(now);
-    state.progress.note(now, format!("shifted {} percent of the traffic to the canary", step.weight_percent));
+    state.progress.note(
+        now,
+        format!(
+            "shifted {} percent of the traffic to the canary",
+            step.weight_percent
+        ),
+    );
     Ok(state.done_then_wait(seconds))
 }
 
@@ -117,9 +140,14 @@ async fn has_tasks(
     }
     if running.running < tasks {
         let stopped = fleet.stopped_tasks(deployment.cluster(), service).await?;
-        return crash_loop(&stopped).map_or(Ok(false), |crashes| Err(ShiftWeightError::CanaryNotStarting(crashes)));
+        return crash_loop(&stopped).map_or(Ok(false), |crashes| {
+            Err(ShiftWeightError::CanaryNotStarting(crashes))
+        });
     }
-    Ok(router.healthy_targets(deployment, &canary.attachment).await? >= tasks)
+    Ok(router
+        .healthy_targets(deployment, &canary.attachment)
+        .await?
+        >= tasks)
 }
 
 #[cfg(test)]

@@ -13,9 +13,13 @@ use crate::{ShiftWeightError, shift_weight};
 async fn ready(stage: &Stage, more: Value) -> State {
     let aws = &stage.aws;
     let input = stage.input(RawRequest(stage.request(more)));
-    let mut state = plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input).await.unwrap();
+    let mut state = plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
+        .await
+        .unwrap();
     loop {
-        state = create_canary(&aws.fleet, &aws.router, &aws.ledger, stage.input(state)).await.unwrap();
+        state = create_canary(&aws.fleet, &aws.router, &aws.ledger, stage.input(state))
+            .await
+            .unwrap();
         if state.done {
             return state;
         }
@@ -24,7 +28,13 @@ async fn ready(stage: &Stage, more: Value) -> State {
 }
 
 async fn shift(stage: &Stage, state: State) -> Result<State, ShiftWeightError> {
-    shift_weight(&stage.aws.fleet, &stage.aws.router, &stage.aws.ledger, stage.input(state)).await
+    shift_weight(
+        &stage.aws.fleet,
+        &stage.aws.router,
+        &stage.aws.ledger,
+        stage.input(state),
+    )
+    .await
 }
 
 async fn shift_until_done(stage: &Stage, mut state: State) -> Result<State, ShiftWeightError> {
@@ -39,7 +49,13 @@ async fn shift_until_done(stage: &Stage, mut state: State) -> Result<State, Shif
 }
 
 fn percent(stage: &Stage, state: &State, route: &str) -> f64 {
-    stage.account.look(|world| world.percent(world::ROUTER, route, &format!("checkout-node-canary-{}", state.deployment.id)))
+    stage.account.look(|world| {
+        world.percent(
+            world::ROUTER,
+            route,
+            &format!("checkout-node-canary-{}", state.deployment.id),
+        )
+    })
 }
 
 #[tokio::test]
@@ -50,7 +66,10 @@ async fn the_plans_steps_follow_one_another() {
         state = shift_until_done(&stage, state).await.unwrap();
         assert!((percent(&stage, &state, world::ROUTE) - expected).abs() < 1e-9);
     }
-    assert!(matches!(shift(&stage, state).await, Err(ShiftWeightError::PlanExhausted(4))));
+    assert!(matches!(
+        shift(&stage, state).await,
+        Err(ShiftWeightError::PlanExhausted(4))
+    ));
 }
 
 #[tokio::test]
@@ -60,7 +79,10 @@ async fn shifting_twice_with_the_same_input_shifts_once() {
     let first = shift_until_done(&stage, ready.clone()).await.unwrap();
     let updates = stage.account.count_calls("UpdateRoute");
     let second = shift(&stage, ready).await.unwrap();
-    assert_eq!(first.progress.weight_percent, second.progress.weight_percent);
+    assert_eq!(
+        first.progress.weight_percent,
+        second.progress.weight_percent
+    );
     assert_eq!(stage.account.count_calls("UpdateRoute"), updates);
 }
 
@@ -68,9 +90,16 @@ async fn shifting_twice_with_the_same_input_shifts_once() {
 async fn a_shift_whose_answer_was_lost_is_found_to_be_done() {
     let stage = Stage::default();
     let ready = ready(&stage, json!({})).await;
-    stage.account.inject(Fault { operation: "UpdateRoute", which: Which::Nth(1), kind: FaultKind::AnswerLost });
+    stage.account.inject(Fault {
+        operation: "UpdateRoute",
+        which: Which::Nth(1),
+        kind: FaultKind::AnswerLost,
+    });
     let error = shift_until_done(&stage, ready.clone()).await.unwrap_err();
-    assert!(matches!(error, ShiftWeightError::AwsUnavailable(_)), "{error}");
+    assert!(
+        matches!(error, ShiftWeightError::AwsUnavailable(_)),
+        "{error}"
+    );
     let state = shift_until_done(&stage, ready).await.unwrap();
     assert!((percent(&stage, &state, world::ROUTE) - 5.0).abs() < 1e-9);
     assert_eq!(stage.account.count_calls("UpdateRoute"), 1);
@@ -78,50 +107,104 @@ async fn a_shift_whose_answer_was_lost_is_found_to_be_done() {
 
 #[tokio::test]
 async fn every_route_is_shifted_and_nothing_in_it_but_the_weights_changes() {
-    let routes = vec![RouteKind::Http, RouteKind::Http2, RouteKind::Grpc, RouteKind::Tcp];
-    let stage = Stage::with(&Options { routes, ..Options::default() });
+    let routes = vec![
+        RouteKind::Http,
+        RouteKind::Http2,
+        RouteKind::Grpc,
+        RouteKind::Tcp,
+    ];
+    let stage = Stage::with(&Options {
+        routes,
+        ..Options::default()
+    });
     let ready = ready(&stage, json!({})).await;
     let blank = |stage: &Stage| -> Vec<String> {
         stage.account.look(|world| {
-            let specs = world.routes().into_iter().map(|route| route.spec.clone().unwrap());
-            specs.map(|mut spec| { targets_mut(&mut spec).unwrap().clear(); format!("{spec:?}") }).collect()
+            let specs = world
+                .routes()
+                .into_iter()
+                .map(|route| route.spec.clone().unwrap());
+            specs
+                .map(|mut spec| {
+                    targets_mut(&mut spec).unwrap().clear();
+                    format!("{spec:?}")
+                })
+                .collect()
         })
     };
     let before = blank(&stage);
     let state = shift_until_done(&stage, ready).await.unwrap();
     assert_eq!(blank(&stage), before);
-    for route in ["checkout-route", "checkout-route-2", "checkout-route-3", "checkout-route-4"] {
-        assert!((percent(&stage, &state, route) - 5.0).abs() < 1e-9, "{route}");
+    for route in [
+        "checkout-route",
+        "checkout-route-2",
+        "checkout-route-3",
+        "checkout-route-4",
+    ] {
+        assert!(
+            (percent(&stage, &state, route) - 5.0).abs() < 1e-9,
+            "{route}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_third_target_keeps_its_weight() {
-    let stage = Stage::with(&Options { stable_weight: 80, other_weight: Some(20), ..Options::default() });
+    let stage = Stage::with(&Options {
+        stable_weight: 80,
+        other_weight: Some(20),
+        ..Options::default()
+    });
     let ready = ready(&stage, json!({})).await;
     let state = shift_until_done(&stage, ready).await.unwrap();
-    let weights = stage.account.look(|world| world.weights(world::ROUTER, world::ROUTE));
+    let weights = stage
+        .account
+        .look(|world| world.weights(world::ROUTER, world::ROUTE));
     assert_eq!(weights["other-node"], 20);
     assert_eq!(weights[world::NODE], 76);
-    assert_eq!(weights[&format!("checkout-node-canary-{}", state.deployment.id)], 4);
+    assert_eq!(
+        weights[&format!("checkout-node-canary-{}", state.deployment.id)],
+        4
+    );
 }
 
 #[tokio::test]
 async fn a_route_edited_by_hand_is_reported_with_both_versions_and_not_overwritten() {
-    let stage = Stage::with(&Options { routes: vec![RouteKind::Http, RouteKind::Http2], ..Options::default() });
+    let stage = Stage::with(&Options {
+        routes: vec![RouteKind::Http, RouteKind::Http2],
+        ..Options::default()
+    });
     let ready = ready(&stage, json!({})).await;
     let state = shift_until_done(&stage, ready).await.unwrap();
-    stage.account.edit_route_by_hand(world::ROUTER, "checkout-route-2", |spec| {
-        let targets = targets_mut(spec).unwrap();
-        targets.retain(|target| target.virtual_node() == world::NODE);
-    });
+    stage
+        .account
+        .edit_route_by_hand(world::ROUTER, "checkout-route-2", |spec| {
+            let targets = targets_mut(spec).unwrap();
+            targets.retain(|target| target.virtual_node() == world::NODE);
+        });
     let before = stage.account.snapshot();
     let error = shift_until_done(&stage, state).await.unwrap_err();
-    let ShiftWeightError::RouteChangedByOthers(sentence) = error else { panic!("{error}") };
-    assert!(sentence.contains("checkout-route-2") && sentence.contains("95") && sentence.contains("version"), "{sentence}");
+    let ShiftWeightError::RouteChangedByOthers(sentence) = error else {
+        panic!("{error}")
+    };
+    assert!(
+        sentence.contains("checkout-route-2")
+            && sentence.contains("95")
+            && sentence.contains("version"),
+        "{sentence}"
+    );
     let after = stage.account.snapshot();
-    let routes = |differences: Vec<String>| differences.into_iter().filter(|line| line.contains("route")).collect::<Vec<_>>();
-    assert_eq!(routes(before.differences(&after)), Vec::<String>::new(), "no route was written, not even the untouched one");
+    let routes = |differences: Vec<String>| {
+        differences
+            .into_iter()
+            .filter(|line| line.contains("route"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        routes(before.differences(&after)),
+        Vec::<String>::new(),
+        "no route was written, not even the untouched one"
+    );
 }
 
 #[tokio::test]
@@ -130,13 +213,29 @@ async fn the_canary_gets_its_tasks_before_it_gets_the_weight() {
     let ready = ready(&stage, json!({"capacity": "matchWeight"})).await;
     let canary = ready.deployment.canary.service.to_string();
     let mut state = shift_until_done(&stage, ready).await.unwrap();
-    assert_eq!(stage.account.look(|world| world.running_and_healthy(&canary)).1, 1, "5 percent of 4 tasks");
+    assert_eq!(
+        stage
+            .account
+            .look(|world| world.running_and_healthy(&canary))
+            .1,
+        1,
+        "5 percent of 4 tasks"
+    );
     state = shift_until_done(&stage, state).await.unwrap();
     let waiting = shift(&stage, state.clone()).await.unwrap();
     assert!(!waiting.done);
-    assert!((percent(&stage, &waiting, world::ROUTE) - 25.0).abs() < 1e-9, "50 percent needs a second task first");
+    assert!(
+        (percent(&stage, &waiting, world::ROUTE) - 25.0).abs() < 1e-9,
+        "50 percent needs a second task first"
+    );
     state = shift_until_done(&stage, waiting).await.unwrap();
-    assert_eq!(stage.account.look(|world| world.running_and_healthy(&canary)).1, 2);
+    assert_eq!(
+        stage
+            .account
+            .look(|world| world.running_and_healthy(&canary))
+            .1,
+        2
+    );
     assert!((percent(&stage, &state, world::ROUTE) - 50.0).abs() < 1e-9);
 }
 

@@ -24,16 +24,24 @@ impl AppMeshRouter {
         definition: &TaskDefinitionDescription,
         id: &DeploymentId,
     ) -> Result<AppMeshRecord, DiscoveryError> {
-        let proxy = identity::proxy(definition, wish.and_then(|wish| wish.proxy_container.as_deref()))?;
+        let proxy = identity::proxy(
+            definition,
+            wish.and_then(|wish| wish.proxy_container.as_deref()),
+        )?;
         let name = identity::parse(&proxy, identity::account_of(&service.arn))?;
-        let node = self.describe_node(&name.mesh, name.mesh_owner.as_deref(), &name.node).await?;
+        let node = self
+            .describe_node(&name.mesh, name.mesh_owner.as_deref(), &name.node)
+            .await?;
         let Some(node) = node else {
             return Err(DiscoveryError::Unsupported(format!(
                 "mesh {} has no virtual node {}, which container {} names in {}",
                 name.mesh, name.node, proxy.container, proxy.variable
             )));
         };
-        let mesh_owner = node.metadata().filter(|data| data.mesh_owner != data.resource_owner).map(|data| data.mesh_owner.clone());
+        let mesh_owner = node
+            .metadata()
+            .filter(|data| data.mesh_owner != data.resource_owner)
+            .map(|data| data.mesh_owner.clone());
         let stable_registry = self.stable_registry(service, &node).await?;
         let mut record = AppMeshRecord {
             mesh: name.mesh,
@@ -46,7 +54,11 @@ impl AppMeshRouter {
             routes: Vec::new(),
         };
         let routes = self.routes_to(&record).await?;
-        record.routes = choose(routes, wish.and_then(|wish| wish.routes.as_deref()), &record)?;
+        record.routes = choose(
+            routes,
+            wish.and_then(|wish| wish.routes.as_deref()),
+            &record,
+        )?;
         for route in &record.routes {
             check(route, &record)?;
         }
@@ -54,12 +66,20 @@ impl AppMeshRouter {
     }
 
     /// The Cloud Map service in which stable's tasks are registered, after making sure that the node finds its tasks there.
-    async fn stable_registry(&self, service: &ServiceDescription, node: &VirtualNodeData) -> Result<CloudMapService, DiscoveryError> {
+    async fn stable_registry(
+        &self,
+        service: &ServiceDescription,
+        node: &VirtualNodeData,
+    ) -> Result<CloudMapService, DiscoveryError> {
         let unsupported = |sentence: String| Err(DiscoveryError::Unsupported(sentence));
         let name = &node.virtual_node_name;
         let discovery = node.spec().and_then(|spec| spec.service_discovery());
-        let Some(discovery @ (ServiceDiscovery::AwsCloudMap(_) | ServiceDiscovery::Dns(_))) = discovery else {
-            return unsupported(format!("virtual node {name} has no service discovery, so nothing sends traffic to it"));
+        let Some(discovery @ (ServiceDiscovery::AwsCloudMap(_) | ServiceDiscovery::Dns(_))) =
+            discovery
+        else {
+            return unsupported(format!(
+                "virtual node {name} has no service discovery, so nothing sends traffic to it"
+            ));
         };
         let [registry] = service.registries.as_slice() else {
             return unsupported(format!(
@@ -75,7 +95,10 @@ impl AppMeshRouter {
             answer => answer.map_err(failed("Cloud Map GetService"))?.service,
         };
         let Some(described) = described else {
-            return unsupported(format!("service {} is registered in {registry}, which does not exist", service.service));
+            return unsupported(format!(
+                "service {} is registered in {registry}, which does not exist",
+                service.service
+            ));
         };
         let stable = CloudMapService {
             namespace_id: described.namespace_id.unwrap_or_default(),
@@ -86,7 +109,9 @@ impl AppMeshRouter {
         let namespace = self.namespace_name(&stable.namespace_id).await?;
         let registered = format!("{}.{namespace}", stable.name);
         let looked_up = match discovery {
-            ServiceDiscovery::AwsCloudMap(cloud_map) => format!("{}.{}", cloud_map.service_name, cloud_map.namespace_name),
+            ServiceDiscovery::AwsCloudMap(cloud_map) => {
+                format!("{}.{}", cloud_map.service_name, cloud_map.namespace_name)
+            }
             ServiceDiscovery::Dns(dns) => dns.hostname.trim_end_matches('.').to_owned(),
             _ => String::new(),
         };
@@ -101,8 +126,17 @@ impl AppMeshRouter {
     }
 
     async fn namespace_name(&self, id: &str) -> Result<String, DiscoveryError> {
-        let answer = self.cloud_map.get_namespace().id(id).send().await.map_err(failed("Cloud Map GetNamespace"))?;
-        Ok(answer.namespace.and_then(|namespace| namespace.name).unwrap_or_default())
+        let answer = self
+            .cloud_map
+            .get_namespace()
+            .id(id)
+            .send()
+            .await
+            .map_err(failed("Cloud Map GetNamespace"))?;
+        Ok(answer
+            .namespace
+            .and_then(|namespace| namespace.name)
+            .unwrap_or_default())
     }
 
     /// Every route of every virtual router of the mesh that names stable's node.
@@ -118,14 +152,27 @@ impl AppMeshRouter {
             .send();
         let mut found = Vec::new();
         while let Some(router) = routers.next().await {
-            let router = router.map_err(failed("App Mesh ListVirtualRouters"))?.virtual_router_name;
-            let request = self.app_mesh.list_routes().mesh_name(mesh).set_mesh_owner(owner.clone()).virtual_router_name(&router);
+            let router = router
+                .map_err(failed("App Mesh ListVirtualRouters"))?
+                .virtual_router_name;
+            let request = self
+                .app_mesh
+                .list_routes()
+                .mesh_name(mesh)
+                .set_mesh_owner(owner.clone())
+                .virtual_router_name(&router);
             let mut names = request.into_paginator().items().send();
             while let Some(route) = names.next().await {
                 let route = route.map_err(failed("App Mesh ListRoutes"))?.route_name;
                 // A route that went away since the list was made names nobody.
-                let Some(live) = self.describe_route(record, &router, &route).await? else { continue };
-                if let Some(stable_target) = live.targets.iter().position(|target| target.node == record.stable_node) {
+                let Some(live) = self.describe_route(record, &router, &route).await? else {
+                    continue;
+                };
+                if let Some(stable_target) = live
+                    .targets
+                    .iter()
+                    .position(|target| target.node == record.stable_node)
+                {
                     found.push(RouteRecord {
                         virtual_router: router.clone(),
                         route,
@@ -143,7 +190,11 @@ impl AppMeshRouter {
 }
 
 /// The routes that the request names, or all that name stable's node.
-fn choose(routes: Vec<RouteRecord>, wish: Option<&[RouteName]>, record: &AppMeshRecord) -> Result<Vec<RouteRecord>, DiscoveryError> {
+fn choose(
+    routes: Vec<RouteRecord>,
+    wish: Option<&[RouteName]>,
+    record: &AppMeshRecord,
+) -> Result<Vec<RouteRecord>, DiscoveryError> {
     let node = &record.stable_node;
     if routes.is_empty() {
         return Err(DiscoveryError::Unsupported(format!(
@@ -153,9 +204,17 @@ fn choose(routes: Vec<RouteRecord>, wish: Option<&[RouteName]>, record: &AppMesh
         )));
     }
     let Some(wish) = wish else { return Ok(routes) };
-    let is = |route: &RouteRecord, name: &RouteName| route.virtual_router == name.virtual_router && route.route == name.route;
-    if let Some(unknown) = wish.iter().find(|name| !routes.iter().any(|route| is(route, name))) {
-        let known: Vec<_> = routes.iter().map(|route| format!("{}/{}", route.virtual_router, route.route)).collect();
+    let is = |route: &RouteRecord, name: &RouteName| {
+        route.virtual_router == name.virtual_router && route.route == name.route
+    };
+    if let Some(unknown) = wish
+        .iter()
+        .find(|name| !routes.iter().any(|route| is(route, name)))
+    {
+        let known: Vec<_> = routes
+            .iter()
+            .map(|route| format!("{}/{}", route.virtual_router, route.route))
+            .collect();
         return Err(DiscoveryError::Unsupported(format!(
             "router.routes names {}/{}, which is no route of mesh {} to virtual node {node}; these are: {}",
             unknown.virtual_router,
@@ -164,32 +223,57 @@ fn choose(routes: Vec<RouteRecord>, wish: Option<&[RouteName]>, record: &AppMesh
             known.join(", ")
         )));
     }
-    Ok(routes.into_iter().filter(|route| wish.iter().any(|name| is(route, name))).collect())
+    Ok(routes
+        .into_iter()
+        .filter(|route| wish.iter().any(|name| is(route, name)))
+        .collect())
 }
 
 /// Whether the canary can be put into the route, and nothing else is in the way.
 fn check(route: &RouteRecord, record: &AppMeshRecord) -> Result<(), DiscoveryError> {
     let node = &record.stable_node;
-    let problem = if let Some(other) = route.targets.iter().find(|target| target.node != *node && is_canary(&target.node)) {
-        Some(format!("already sends traffic to {}, the canary of another deployment; it must be taken out first", other.node))
-    } else if route.targets.iter().filter(|target| target.node == *node).count() > 1 {
-        Some(format!("names virtual node {node} more than once, so its share is not one number"))
+    let problem = if let Some(other) = route
+        .targets
+        .iter()
+        .find(|target| target.node != *node && is_canary(&target.node))
+    {
+        Some(format!(
+            "already sends traffic to {}, the canary of another deployment; it must be taken out first",
+            other.node
+        ))
+    } else if route
+        .targets
+        .iter()
+        .filter(|target| target.node == *node)
+        .count()
+        > 1
+    {
+        Some(format!(
+            "names virtual node {node} more than once, so its share is not one number"
+        ))
     } else if route.targets.iter().all(|target| target.weight == 0) {
         Some("gives every target the weight 0, so it has no traffic to share".to_owned())
     } else if route.targets.len() >= MOST_TARGETS {
-        Some(format!("has {} targets, and App Mesh allows no more for the canary", route.targets.len()))
+        Some(format!(
+            "has {} targets, and App Mesh allows no more for the canary",
+            route.targets.len()
+        ))
     } else {
         None
     };
     match problem {
-        Some(problem) => Err(DiscoveryError::Unsupported(format!("{} {problem}", routes::name(route)))),
+        Some(problem) => Err(DiscoveryError::Unsupported(format!(
+            "{} {problem}",
+            routes::name(route)
+        ))),
         None => Ok(()),
     }
 }
 
 /// Whether a node's name is one that [`canary_name`] makes.
 fn is_canary(node: &str) -> bool {
-    node.rsplit_once("-canary-").is_some_and(|(_, id)| id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    node.rsplit_once("-canary-")
+        .is_some_and(|(_, id)| id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
@@ -204,7 +288,14 @@ mod tests {
             protocol: "http".into(),
             version: 1,
             fingerprint: String::new(),
-            targets: targets.iter().map(|(node, weight)| WeightedTarget { node: (*node).into(), weight: *weight, port: None }).collect(),
+            targets: targets
+                .iter()
+                .map(|(node, weight)| WeightedTarget {
+                    node: (*node).into(),
+                    weight: *weight,
+                    port: None,
+                })
+                .collect(),
             stable_target: 0,
         }
     }
@@ -215,8 +306,17 @@ mod tests {
             mesh_owner: None,
             stable_node: stable.into(),
             canary_node: String::new(),
-            proxy: ProxyIdentity { container: String::new(), variable: String::new(), stable_value: String::new() },
-            stable_registry: CloudMapService { namespace_id: String::new(), id: String::new(), arn: String::new(), name: String::new() },
+            proxy: ProxyIdentity {
+                container: String::new(),
+                variable: String::new(),
+                stable_value: String::new(),
+            },
+            stable_registry: CloudMapService {
+                namespace_id: String::new(),
+                id: String::new(),
+                arn: String::new(),
+                name: String::new(),
+            },
             canary_registry_name: String::new(),
             routes: Vec::new(),
         }
@@ -225,33 +325,79 @@ mod tests {
     #[test]
     fn a_leftover_canary_in_a_route_is_refused_but_a_stable_that_was_one_is_not() {
         let leftover = route("main", &[("checkout", 95), ("checkout-canary-1a2b3c4d", 5)]);
-        let error = check(&leftover, &record("checkout")).unwrap_err().to_string();
+        let error = check(&leftover, &record("checkout"))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("route main of virtual router checkout already sends traffic to checkout-canary-1a2b3c4d"), "{error}");
         let replaced = route("main", &[("checkout-canary-1a2b3c4d", 100)]);
-        assert_eq!(check(&replaced, &record("checkout-canary-1a2b3c4d")), Ok(()));
+        assert_eq!(
+            check(&replaced, &record("checkout-canary-1a2b3c4d")),
+            Ok(())
+        );
         let named_so = route("main", &[("checkout", 95), ("checkout-canary-two", 5)]);
         assert_eq!(check(&named_so, &record("checkout")), Ok(()));
     }
 
     #[test]
     fn a_route_that_cannot_take_a_canary_is_refused() {
-        let sentence = |targets: &[(&str, u32)]| check(&route("main", targets), &record("a")).unwrap_err().to_string();
+        let sentence = |targets: &[(&str, u32)]| {
+            check(&route("main", targets), &record("a"))
+                .unwrap_err()
+                .to_string()
+        };
         assert!(sentence(&[("a", 50), ("a", 50)]).contains("more than once"));
         assert!(sentence(&[("a", 0), ("b", 0)]).contains("weight 0"));
-        assert!(sentence(&[("a", 10), ("b", 1), ("c", 1), ("d", 1), ("e", 1), ("f", 1), ("g", 1), ("h", 1), ("i", 1), ("j", 1)])
-            .contains("has 10 targets"));
+        assert!(
+            sentence(&[
+                ("a", 10),
+                ("b", 1),
+                ("c", 1),
+                ("d", 1),
+                ("e", 1),
+                ("f", 1),
+                ("g", 1),
+                ("h", 1),
+                ("i", 1),
+                ("j", 1)
+            ])
+            .contains("has 10 targets")
+        );
     }
 
     #[test]
     fn a_wished_route_that_is_none_is_refused_with_the_list_of_those_that_are() {
-        let wish = |route: &str| [RouteName { virtual_router: "checkout".into(), route: route.into() }];
-        let routes = || vec![route("main", &[("checkout", 1)]), route("beta", &[("checkout", 1)])];
-        let error = choose(routes(), Some(&wish("mian")), &record("checkout")).unwrap_err().to_string();
-        assert!(error.contains("checkout/mian") && error.ends_with("these are: checkout/main, checkout/beta"), "{error}");
+        let wish = |route: &str| {
+            [RouteName {
+                virtual_router: "checkout".into(),
+                route: route.into(),
+            }]
+        };
+        let routes = || {
+            vec![
+                route("main", &[("checkout", 1)]),
+                route("beta", &[("checkout", 1)]),
+            ]
+        };
+        let error = choose(routes(), Some(&wish("mian")), &record("checkout"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("checkout/mian")
+                && error.ends_with("these are: checkout/main, checkout/beta"),
+            "{error}"
+        );
         let chosen = choose(routes(), Some(&wish("beta")), &record("checkout")).unwrap();
         assert_eq!(chosen.len(), 1);
         assert_eq!(chosen[0].route, "beta");
-        assert_eq!(choose(routes(), None, &record("checkout")).unwrap().len(), 2);
-        assert!(choose(Vec::new(), None, &record("checkout")).unwrap_err().to_string().contains("no route of mesh prod"));
+        assert_eq!(
+            choose(routes(), None, &record("checkout")).unwrap().len(),
+            2
+        );
+        assert!(
+            choose(Vec::new(), None, &record("checkout"))
+                .unwrap_err()
+                .to_string()
+                .contains("no route of mesh prod")
+        );
     }
 }

@@ -10,7 +10,10 @@ mod registries;
 mod routes;
 
 use serin::name::DeploymentId;
-use serin::ports::{DiscoveryError, Removal, ServiceDescription, ShiftError, Side, TaskDefinitionDescription, TrafficRouter};
+use serin::ports::{
+    DiscoveryError, Removal, ServiceDescription, ShiftError, Side, TaskDefinitionDescription,
+    TrafficRouter,
+};
 use serin::progress::{Attachment, EnvironmentChange};
 use serin::request::RouterWish;
 use serin::routing::AppMeshRecord;
@@ -24,8 +27,14 @@ pub struct AppMeshRouter {
 }
 
 impl AppMeshRouter {
-    pub(crate) fn new(app_mesh: aws_sdk_appmesh::Client, cloud_map: aws_sdk_servicediscovery::Client) -> Self {
-        Self { app_mesh, cloud_map }
+    pub(crate) fn new(
+        app_mesh: aws_sdk_appmesh::Client,
+        cloud_map: aws_sdk_servicediscovery::Client,
+    ) -> Self {
+        Self {
+            app_mesh,
+            cloud_map,
+        }
     }
 }
 
@@ -43,7 +52,9 @@ impl TrafficRouter for AppMeshRouter {
         definition: &TaskDefinitionDescription,
         id: &DeploymentId,
     ) -> Result<RouterRecord, DiscoveryError> {
-        self.find(wish, service, definition, id).await.map(RouterRecord::AppMesh)
+        self.find(wish, service, definition, id)
+            .await
+            .map(RouterRecord::AppMesh)
     }
 
     async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, PortError> {
@@ -61,15 +72,25 @@ impl TrafficRouter for AppMeshRouter {
         })
     }
 
-    async fn healthy_targets(&self, _: &Deployment, attachment: &Attachment) -> Result<u32, PortError> {
+    async fn healthy_targets(
+        &self,
+        _: &Deployment,
+        attachment: &Attachment,
+    ) -> Result<u32, PortError> {
         match &attachment.registry_arn {
             Some(arn) => self.healthy_instances(registries::id_of(arn)).await,
             None => Ok(0),
         }
     }
 
-    async fn shift(&self, deployment: &Deployment, from: Weight, to: Weight) -> Result<(), ShiftError> {
-        self.shift_routes(deployment, record(deployment), from, to).await
+    async fn shift(
+        &self,
+        deployment: &Deployment,
+        from: Weight,
+        to: Weight,
+    ) -> Result<(), ShiftError> {
+        self.shift_routes(deployment, record(deployment), from, to)
+            .await
     }
 
     async fn verify(&self, deployment: &Deployment, weight: Weight) -> Result<(), ShiftError> {
@@ -91,14 +112,16 @@ impl TrafficRouter for AppMeshRouter {
             return Ok(going);
         }
         match side {
-            Side::Canary => {
-                match self.find_canary_registry(record).await? {
-                    Some(id) => self.delete_registry(&id, &record.canary_registry_name).await,
-                    None => Ok(Removal::Gone),
+            Side::Canary => match self.find_canary_registry(record).await? {
+                Some(id) => {
+                    self.delete_registry(&id, &record.canary_registry_name)
+                        .await
                 }
-            }
+                None => Ok(Removal::Gone),
+            },
             Side::Stable => {
-                self.delete_registry(&record.stable_registry.id, &record.stable_registry.name).await
+                self.delete_registry(&record.stable_registry.id, &record.stable_registry.name)
+                    .await
             }
         }
     }
@@ -117,6 +140,10 @@ impl TrafficRouter for AppMeshRouter {
 
     fn commands_to_stable(&self, deployment: &Deployment) -> Vec<Leftover> {
         let record = record(deployment);
-        record.routes.iter().map(|route| routes::leftover(record, route)).collect()
+        record
+            .routes
+            .iter()
+            .map(|route| routes::leftover(record, route))
+            .collect()
     }
 }

@@ -2,7 +2,8 @@
 
 use aws_sdk_servicediscovery::operation::create_service::CreateServiceError;
 use aws_sdk_servicediscovery::types::{
-    DnsConfig, FilterCondition, HealthStatus, Service, ServiceFilter, ServiceFilterName, ServiceType, ServiceTypeOption, Tag,
+    DnsConfig, FilterCondition, HealthStatus, Service, ServiceFilter, ServiceFilterName,
+    ServiceType, ServiceTypeOption, Tag,
 };
 use serin::ports::Removal;
 use serin::routing::AppMeshRecord;
@@ -14,7 +15,11 @@ use crate::ownership;
 
 impl AppMeshRouter {
     /// Ensures the canary's Cloud Map service, a copy of stable's in the same namespace; gives its ARN.
-    pub(super) async fn ensure_registry(&self, deployment: &Deployment, record: &AppMeshRecord) -> Result<String, PortError> {
+    pub(super) async fn ensure_registry(
+        &self,
+        deployment: &Deployment,
+        record: &AppMeshRecord,
+    ) -> Result<String, PortError> {
         const CALL: &str = "Cloud Map CreateService";
         let creator = format!("serin-{}", deployment.id);
         let name = &record.canary_registry_name;
@@ -22,10 +27,17 @@ impl AppMeshRouter {
             return self.adopt(&id, &creator, name).await;
         }
         let Some(stable) = self.get_registry(&record.stable_registry.id).await? else {
-            return Err(refused("Cloud Map GetService", format!("service {} is gone", record.stable_registry.name)));
+            return Err(refused(
+                "Cloud Map GetService",
+                format!("service {} is gone", record.stable_registry.name),
+            ));
         };
         let tags = ownership::tags(deployment).into_iter().map(|(key, value)| {
-            Tag::builder().key(key).value(value).build().expect("key and value are given")
+            Tag::builder()
+                .key(key)
+                .value(value)
+                .build()
+                .expect("key and value are given")
         });
         let request = self
             .cloud_map
@@ -36,7 +48,9 @@ impl AppMeshRouter {
             .set_dns_config(stable.dns_config().map(without_namespace))
             .set_health_check_config(stable.health_check_config().cloned())
             .set_health_check_custom_config(stable.health_check_custom_config().cloned())
-            .set_type((stable.r#type() == Some(&ServiceType::Http)).then_some(ServiceTypeOption::Http))
+            .set_type(
+                (stable.r#type() == Some(&ServiceType::Http)).then_some(ServiceTypeOption::Http),
+            )
             .set_tags(Some(tags.collect()));
         match request.send().await {
             Ok(answer) => {
@@ -57,11 +71,17 @@ impl AppMeshRouter {
     async fn adopt(&self, id: &str, creator: &str, name: &str) -> Result<String, PortError> {
         const CALL: &str = "Cloud Map CreateService";
         match self.get_registry(id).await? {
-            Some(service) if service.creator_request_id() == Some(creator) => {
-                service.arn.ok_or_else(|| refused("Cloud Map GetService", "the answer has no ARN"))
-            }
-            Some(_) => Err(refused(CALL, format!("there is a service {name} ({id}) that this deployment did not create"))),
-            None => Err(refused(CALL, format!("service {name} ({id}) is there and is not; it may just be going"))),
+            Some(service) if service.creator_request_id() == Some(creator) => service
+                .arn
+                .ok_or_else(|| refused("Cloud Map GetService", "the answer has no ARN")),
+            Some(_) => Err(refused(
+                CALL,
+                format!("there is a service {name} ({id}) that this deployment did not create"),
+            )),
+            None => Err(refused(
+                CALL,
+                format!("service {name} ({id}) is there and is not; it may just be going"),
+            )),
         }
     }
 
@@ -73,20 +93,32 @@ impl AppMeshRouter {
     }
 
     /// The id of the canary's Cloud Map service, if there is one.
-    pub(super) async fn find_canary_registry(&self, record: &AppMeshRecord) -> Result<Option<String>, PortError> {
+    pub(super) async fn find_canary_registry(
+        &self,
+        record: &AppMeshRecord,
+    ) -> Result<Option<String>, PortError> {
         let in_namespace = ServiceFilter::builder()
             .name(ServiceFilterName::NamespaceId)
             .values(&record.stable_registry.namespace_id)
             .condition(FilterCondition::Eq)
             .build()
             .expect("name and values are given");
-        let mut pages = self.cloud_map.list_services().filters(in_namespace).into_paginator().send();
+        let mut pages = self
+            .cloud_map
+            .list_services()
+            .filters(in_namespace)
+            .into_paginator()
+            .send();
         while let Some(page) = pages.next().await {
             let page = match page {
                 Err(error) if is_not_found(&error) => return Ok(None),
                 page => page.map_err(failed("Cloud Map ListServices"))?,
             };
-            let named = page.services.into_iter().flatten().find(|service| service.name() == Some(&record.canary_registry_name));
+            let named = page
+                .services
+                .into_iter()
+                .flatten()
+                .find(|service| service.name() == Some(&record.canary_registry_name));
             if let Some(service) = named {
                 return Ok(service.id);
             }
@@ -98,10 +130,12 @@ impl AppMeshRouter {
     pub(super) async fn delete_registry(&self, id: &str, name: &str) -> Result<Removal, PortError> {
         match self.cloud_map.delete_service().id(id).send().await {
             Err(error) if is_not_found(&error) => Ok(Removal::Gone),
-            Err(error) if has_code(&error, "ResourceInUse") => {
-                Ok(Removal::Going(format!("the last tasks to leave Cloud Map service {name}")))
-            }
-            answer => answer.map(|_| Removal::Gone).map_err(failed("Cloud Map DeleteService")),
+            Err(error) if has_code(&error, "ResourceInUse") => Ok(Removal::Going(format!(
+                "the last tasks to leave Cloud Map service {name}"
+            ))),
+            answer => answer
+                .map(|_| Removal::Gone)
+                .map_err(failed("Cloud Map DeleteService")),
         }
     }
 
@@ -109,7 +143,12 @@ impl AppMeshRouter {
     /// at all, every one.
     pub(super) async fn healthy_instances(&self, id: &str) -> Result<u32, PortError> {
         let (mut healthy, mut unknown, mut all) = (0, 0, 0);
-        let mut pages = self.cloud_map.get_instances_health_status().service_id(id).into_paginator().send();
+        let mut pages = self
+            .cloud_map
+            .get_instances_health_status()
+            .service_id(id)
+            .into_paginator()
+            .send();
         while let Some(page) = pages.next().await {
             let page = match page {
                 Err(error) if is_not_found(&error) => return Ok(0),
@@ -130,7 +169,12 @@ impl AppMeshRouter {
         }
         match self.get_registry(id).await? {
             None => Ok(0),
-            Some(service) if service.health_check_config.is_some() || service.health_check_custom_config.is_some() => Ok(healthy),
+            Some(service)
+                if service.health_check_config.is_some()
+                    || service.health_check_custom_config.is_some() =>
+            {
+                Ok(healthy)
+            }
             Some(_) if all > 0 => Ok(healthy + unknown),
             Some(_) => self.count_instances(id).await,
         }
@@ -138,11 +182,21 @@ impl AppMeshRouter {
 
     async fn count_instances(&self, id: &str) -> Result<u32, PortError> {
         let mut count = 0;
-        let mut pages = self.cloud_map.list_instances().service_id(id).into_paginator().send();
+        let mut pages = self
+            .cloud_map
+            .list_instances()
+            .service_id(id)
+            .into_paginator()
+            .send();
         while let Some(page) = pages.next().await {
             match page {
                 Err(error) if is_not_found(&error) => return Ok(0),
-                page => count += page.map_err(failed("Cloud Map ListInstances"))?.instances().len(),
+                page => {
+                    count += page
+                        .map_err(failed("Cloud Map ListInstances"))?
+                        .instances()
+                        .len()
+                }
             }
         }
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
@@ -157,7 +211,10 @@ pub(super) fn id_of(arn: &str) -> &str {
 /// The canary's Cloud Map service, in the words of one who has to remove it by hand.
 pub(super) fn leftover(record: &AppMeshRecord, id: &str) -> Leftover {
     Leftover {
-        what: format!("Cloud Map service {} still exists", record.canary_registry_name),
+        what: format!(
+            "Cloud Map service {} still exists",
+            record.canary_registry_name
+        ),
         command: format!("aws servicediscovery delete-service --id {id}"),
     }
 }

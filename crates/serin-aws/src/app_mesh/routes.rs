@@ -30,7 +30,10 @@ impl Live {
     /// version of the SDK may print another text; then a deployment that was planned before is rolled back as if somebody
     /// had changed the route, which is safe.
     pub(super) fn fingerprint(&self) -> String {
-        hex(format!("{:?}", with_targets(self.spec.clone(), Vec::new())).as_bytes(), 32)
+        hex(
+            format!("{:?}", with_targets(self.spec.clone(), Vec::new())).as_bytes(),
+            32,
+        )
     }
 
     fn is(&self, route: &RouteRecord, targets: &[WeightedTarget]) -> bool {
@@ -52,20 +55,46 @@ impl AppMeshRouter {
         route: &str,
     ) -> Result<Option<Live>, PortError> {
         const CALL: &str = "App Mesh DescribeRoute";
-        let request = self.app_mesh.describe_route().mesh_name(&record.mesh).set_mesh_owner(record.mesh_owner.clone());
-        let answer = match request.virtual_router_name(virtual_router).route_name(route).send().await {
+        let request = self
+            .app_mesh
+            .describe_route()
+            .mesh_name(&record.mesh)
+            .set_mesh_owner(record.mesh_owner.clone());
+        let answer = match request
+            .virtual_router_name(virtual_router)
+            .route_name(route)
+            .send()
+            .await
+        {
             Err(error) if is_not_found(&error) => return Ok(None),
             answer => answer.map_err(failed(CALL))?,
         };
-        let Some(data) = answer.route else { return Ok(None) };
-        if data.status().is_some_and(|status| *status.status() == RouteStatusCode::Deleted) {
+        let Some(data) = answer.route else {
+            return Ok(None);
+        };
+        if data
+            .status()
+            .is_some_and(|status| *status.status() == RouteStatusCode::Deleted)
+        {
             return Ok(None);
         }
-        let unread = || refused(CALL, format!("route {route} of virtual router {virtual_router} has no targets that Serin knows"));
+        let unread = || {
+            refused(
+                CALL,
+                format!(
+                    "route {route} of virtual router {virtual_router} has no targets that Serin knows"
+                ),
+            )
+        };
         let spec = data.spec.ok_or_else(unread)?;
         let (protocol, targets) = targets_of(&spec).ok_or_else(unread)?;
         let targets = targets.iter().map(from_mesh).collect();
-        Ok(Some(Live { version: data.metadata.map_or(0, |metadata| metadata.version), protocol, targets, spec }))
+        Ok(Some(Live {
+            version: data.metadata.map_or(0, |metadata| metadata.version),
+            protocol,
+            targets,
+            spec,
+        }))
     }
 
     /// Writes these targets into the route, all else as it was read.
@@ -88,7 +117,10 @@ impl AppMeshRouter {
             .route_name(&route.route)
             .client_token(token(deployment, route, live.version, step))
             .spec(spec);
-        request.send().await.map_err(failed("App Mesh UpdateRoute"))?;
+        request
+            .send()
+            .await
+            .map_err(failed("App Mesh UpdateRoute"))?;
         Ok(())
     }
 
@@ -106,31 +138,66 @@ impl AppMeshRouter {
     ) -> Result<(), ShiftError> {
         let mut to_write = Vec::new();
         for route in &record.routes {
-            let (before, after) = (targets_at(record, route, from)?, targets_at(record, route, to)?);
-            match self.describe_route(record, &route.virtual_router, &route.route).await? {
+            let (before, after) = (
+                targets_at(record, route, from)?,
+                targets_at(record, route, to)?,
+            );
+            match self
+                .describe_route(record, &route.virtual_router, &route.route)
+                .await?
+            {
                 Some(live) if live.is(route, &after) => {}
                 Some(live) if live.is(route, &before) => to_write.push((route, live, after)),
-                live => return Err(ShiftError::ChangedByOthers(changed(route, &before, live.as_ref()))),
+                live => {
+                    return Err(ShiftError::ChangedByOthers(changed(
+                        route,
+                        &before,
+                        live.as_ref(),
+                    )));
+                }
             }
         }
         let step = to.tenths().to_string();
         for (route, live, after) in &to_write {
-            self.update_route(deployment, record, route, live, after, &step).await?;
-            match self.describe_route(record, &route.virtual_router, &route.route).await? {
+            self.update_route(deployment, record, route, live, after, &step)
+                .await?;
+            match self
+                .describe_route(record, &route.virtual_router, &route.route)
+                .await?
+            {
                 Some(live) if live.is(route, after) => {}
-                live => return Err(ShiftError::NotReadBack(not_read_back(route, after, live.as_ref()))),
+                live => {
+                    return Err(ShiftError::NotReadBack(not_read_back(
+                        route,
+                        after,
+                        live.as_ref(),
+                    )));
+                }
             }
         }
         Ok(())
     }
 
     /// Proves that every route still is at `weight`.
-    pub(super) async fn verify_routes(&self, record: &AppMeshRecord, weight: Weight) -> Result<(), ShiftError> {
+    pub(super) async fn verify_routes(
+        &self,
+        record: &AppMeshRecord,
+        weight: Weight,
+    ) -> Result<(), ShiftError> {
         for route in &record.routes {
             let expected = targets_at(record, route, weight)?;
-            match self.describe_route(record, &route.virtual_router, &route.route).await? {
+            match self
+                .describe_route(record, &route.virtual_router, &route.route)
+                .await?
+            {
                 Some(live) if live.is(route, &expected) => {}
-                live => return Err(ShiftError::ChangedByOthers(changed(route, &expected, live.as_ref()))),
+                live => {
+                    return Err(ShiftError::ChangedByOthers(changed(
+                        route,
+                        &expected,
+                        live.as_ref(),
+                    )));
+                }
             }
         }
         Ok(())
@@ -163,29 +230,53 @@ impl AppMeshRouter {
         route: &RouteRecord,
         on: Side,
     ) -> Result<Option<String>, PortError> {
-        let Some(live) = self.describe_route(record, &route.virtual_router, &route.route).await? else {
-            return Ok(Some(format!("{} no longer exists; somebody else removed it", name(route))));
+        let Some(live) = self
+            .describe_route(record, &route.virtual_router, &route.route)
+            .await?
+        else {
+            return Ok(Some(format!(
+                "{} no longer exists; somebody else removed it",
+                name(route)
+            )));
         };
         let Settled { targets, sentence } = settle(deployment, record, route, &live, on);
         if same(&targets, &live.targets) {
             return Ok(sentence);
         }
-        self.update_route(deployment, record, route, &live, &targets, &on.to_string()).await?;
-        let read = self.describe_route(record, &route.virtual_router, &route.route).await?;
-        if read.as_ref().is_some_and(|read| same(&read.targets, &targets)) {
+        self.update_route(deployment, record, route, &live, &targets, &on.to_string())
+            .await?;
+        let read = self
+            .describe_route(record, &route.virtual_router, &route.route)
+            .await?;
+        if read
+            .as_ref()
+            .is_some_and(|read| same(&read.targets, &targets))
+        {
             return Ok(sentence);
         }
         // Worth trying again: the read may have come too early.
         let message = not_read_back(route, &targets, read.as_ref());
-        Err(PortError::Unavailable { call: "App Mesh DescribeRoute".to_owned(), message })
+        Err(PortError::Unavailable {
+            call: "App Mesh DescribeRoute".to_owned(),
+            message,
+        })
     }
 
     /// The routes that still name the canary. What others have changed is not a trace of the deployment.
-    pub(super) async fn route_traces(&self, record: &AppMeshRecord) -> Result<Vec<Leftover>, PortError> {
+    pub(super) async fn route_traces(
+        &self,
+        record: &AppMeshRecord,
+    ) -> Result<Vec<Leftover>, PortError> {
         let mut traces = Vec::new();
         for route in &record.routes {
-            let live = self.describe_route(record, &route.virtual_router, &route.route).await?;
-            if live.is_some_and(|live| live.targets.iter().any(|target| target.node == record.canary_node)) {
+            let live = self
+                .describe_route(record, &route.virtual_router, &route.route)
+                .await?;
+            if live.is_some_and(|live| {
+                live.targets
+                    .iter()
+                    .any(|target| target.node == record.canary_node)
+            }) {
                 traces.push(leftover(record, route));
             }
         }
@@ -199,7 +290,13 @@ struct Settled {
     sentence: Option<String>,
 }
 
-fn settle(deployment: &Deployment, record: &AppMeshRecord, route: &RouteRecord, live: &Live, on: Side) -> Settled {
+fn settle(
+    deployment: &Deployment,
+    record: &AppMeshRecord,
+    route: &RouteRecord,
+    live: &Live,
+    on: Side,
+) -> Settled {
     let (keep, drop) = match on {
         Side::Stable => (&record.stable_node, &record.canary_node),
         Side::Canary => (&record.canary_node, &record.stable_node),
@@ -207,12 +304,26 @@ fn settle(deployment: &Deployment, record: &AppMeshRecord, route: &RouteRecord, 
     // The route as it was, with the side that stays in stable's place.
     let mut settled = route.targets.clone();
     settled[route.stable_target].node.clone_from(keep);
-    let weights = deployment.plan.steps().iter().map(|step| step.weight_percent);
-    let mut own = weights.chain([Weight::ZERO]).filter_map(|weight| route.targets_at(weight, &record.canary_node));
+    let weights = deployment
+        .plan
+        .steps()
+        .iter()
+        .map(|step| step.weight_percent);
+    let mut own = weights
+        .chain([Weight::ZERO])
+        .filter_map(|weight| route.targets_at(weight, &record.canary_node));
     if same(&live.targets, &settled) || own.any(|targets| same(&live.targets, &targets)) {
         let edit = "what it matches, its retries, timeouts or priority";
-        let sentence = (!live.is_otherwise(route)).then(|| format!("somebody else changed {edit} in {}; that stays", name(route)));
-        return Settled { targets: settled, sentence };
+        let sentence = (!live.is_otherwise(route)).then(|| {
+            format!(
+                "somebody else changed {edit} in {}; that stays",
+                name(route)
+            )
+        });
+        return Settled {
+            targets: settled,
+            sentence,
+        };
     }
     let targets = fold(&live.targets, keep, drop);
     let what = if same(&targets, &live.targets) {
@@ -220,30 +331,54 @@ fn settle(deployment: &Deployment, record: &AppMeshRecord, route: &RouteRecord, 
     } else {
         format!("the share of {drop} goes to {keep}, and the rest stays")
     };
-    let sentence =
-        format!("somebody else changed {}, which has {} (App Mesh's version {}); {what}", name(route), text(&live.targets), live.version);
-    Settled { targets, sentence: Some(sentence) }
+    let sentence = format!(
+        "somebody else changed {}, which has {} (App Mesh's version {}); {what}",
+        name(route),
+        text(&live.targets),
+        live.version
+    );
+    Settled {
+        targets,
+        sentence: Some(sentence),
+    }
 }
 
 /// The targets with the share of `drop` added to that of `keep`, all others as they are.
 fn fold(targets: &[WeightedTarget], keep: &str, drop: &str) -> Vec<WeightedTarget> {
-    let dropped: u32 = targets.iter().filter(|target| target.node == drop).map(|target| target.weight).sum();
+    let dropped: u32 = targets
+        .iter()
+        .filter(|target| target.node == drop)
+        .map(|target| target.weight)
+        .sum();
     let mut folded = targets.to_vec();
     if let Some(kept) = folded.iter_mut().find(|target| target.node == keep) {
         kept.weight += dropped;
         folded.retain(|target| target.node != drop);
     } else if let Some(first) = folded.iter().position(|target| target.node == drop) {
         // Whoever changed the route took out the side that stays; its place is that of the side that goes.
-        folded[first] = WeightedTarget { node: keep.to_owned(), weight: dropped, port: folded[first].port };
+        folded[first] = WeightedTarget {
+            node: keep.to_owned(),
+            weight: dropped,
+            port: folded[first].port,
+        };
         folded.retain(|target| target.node != drop);
     }
     folded
 }
 
-fn targets_at(record: &AppMeshRecord, route: &RouteRecord, weight: Weight) -> Result<Vec<WeightedTarget>, PortError> {
+fn targets_at(
+    record: &AppMeshRecord,
+    route: &RouteRecord,
+    weight: Weight,
+) -> Result<Vec<WeightedTarget>, PortError> {
     route
         .targets_at(weight, &record.canary_node)
-        .ok_or_else(|| refused("App Mesh UpdateRoute", format!("{} cannot express {weight} percent", name(route))))
+        .ok_or_else(|| {
+            refused(
+                "App Mesh UpdateRoute",
+                format!("{} cannot express {weight} percent", name(route)),
+            )
+        })
 }
 
 /// The token of a write: the same for a repetition of it, and another one as soon as the route has been written by anybody.
@@ -251,7 +386,10 @@ fn targets_at(record: &AppMeshRecord, route: &RouteRecord, weight: Weight) -> Re
 /// App Mesh takes a token that it knows for a repetition and writes nothing, so a token must not come back for a later
 /// write of the same weights.
 fn token(deployment: &Deployment, route: &RouteRecord, version: i64, step: &str) -> String {
-    let what = hex(format!("{}/{}/{version}", route.virtual_router, route.route).as_bytes(), 4);
+    let what = hex(
+        format!("{}/{}/{version}", route.virtual_router, route.route).as_bytes(),
+        4,
+    );
     format!("{}-{step}-{what}", deployment.id)
 }
 
@@ -266,7 +404,10 @@ fn hex(bytes: &[u8], digest_bytes: usize) -> String {
 fn changed(route: &RouteRecord, written: &[WeightedTarget], live: Option<&Live>) -> String {
     let written = text(written);
     let Some(live) = live else {
-        return format!("somebody else removed {}; Serin last wrote {written}", name(route));
+        return format!(
+            "somebody else removed {}; Serin last wrote {written}",
+            name(route)
+        );
     };
     let more = if live.is_otherwise(route) {
         "nothing but the weights differs"
@@ -282,13 +423,29 @@ fn changed(route: &RouteRecord, written: &[WeightedTarget], live: Option<&Live>)
 }
 
 fn not_read_back(route: &RouteRecord, written: &[WeightedTarget], live: Option<&Live>) -> String {
-    let read = live.map_or_else(|| "nothing".to_owned(), |live| format!("{} (App Mesh's version {})", text(&live.targets), live.version));
-    format!("{} was given {} and then showed {read}", name(route), text(written))
+    let read = live.map_or_else(
+        || "nothing".to_owned(),
+        |live| {
+            format!(
+                "{} (App Mesh's version {})",
+                text(&live.targets),
+                live.version
+            )
+        },
+    );
+    format!(
+        "{} was given {} and then showed {read}",
+        name(route),
+        text(written)
+    )
 }
 
 /// A route as sentences name it.
 pub(super) fn name(route: &RouteRecord) -> String {
-    format!("route {} of virtual router {}", route.route, route.virtual_router)
+    format!(
+        "route {} of virtual router {}",
+        route.route, route.virtual_router
+    )
 }
 
 /// Targets as sentences name them: `checkout 95, checkout-canary-1a2b3c4d 5`.
@@ -305,13 +462,23 @@ fn text(targets: &[WeightedTarget]) -> String {
 
 /// The route's original weights, in the words of one who has to restore them by hand.
 pub(super) fn leftover(record: &AppMeshRecord, route: &RouteRecord) -> Leftover {
-    let options = format!("{} --virtual-router-name {} --route-name {}", mesh_options(record), route.virtual_router, route.route);
+    let options = format!(
+        "{} --virtual-router-name {} --route-name {}",
+        mesh_options(record),
+        route.virtual_router,
+        route.route
+    );
     let targets: Vec<_> = route
         .targets
         .iter()
         .map(|target| {
-            let port = target.port.map_or_else(String::new, |port| format!(r#","port":{port}"#));
-            format!(r#"{{"virtualNode":"{}","weight":{}{port}}}"#, target.node, target.weight)
+            let port = target
+                .port
+                .map_or_else(String::new, |port| format!(r#","port":{port}"#));
+            format!(
+                r#"{{"virtualNode":"{}","weight":{}{port}}}"#,
+                target.node, target.weight
+            )
         })
         .collect();
     // The spec is read where the command runs, so that it keeps everything but the targets.
@@ -321,7 +488,11 @@ pub(super) fn leftover(record: &AppMeshRecord, route: &RouteRecord) -> Leftover 
         targets.join(",")
     );
     Leftover {
-        what: format!("{} may still send traffic to {}", name(route), record.canary_node),
+        what: format!(
+            "{} may still send traffic to {}",
+            name(route),
+            record.canary_node
+        ),
         command: format!(r#"aws appmesh update-route {options} --spec "{spec}""#),
     }
 }
@@ -337,7 +508,10 @@ pub(super) fn mesh_options(record: &AppMeshRecord) -> String {
 /// Whether the same targets have the same weights; their order means nothing to App Mesh.
 fn same(one: &[WeightedTarget], other: &[WeightedTarget]) -> bool {
     let sorted = |targets: &[WeightedTarget]| {
-        let mut keys: Vec<_> = targets.iter().map(|target| (target.node.clone(), target.port, target.weight)).collect();
+        let mut keys: Vec<_> = targets
+            .iter()
+            .map(|target| (target.node.clone(), target.port, target.weight))
+            .collect();
         keys.sort();
         keys
     };
@@ -363,9 +537,17 @@ fn with_targets(mut spec: RouteSpec, targets: Vec<MeshTarget>) -> RouteSpec {
     let http = spec.http_route.as_mut().or(spec.http2_route.as_mut());
     if let Some(action) = http.and_then(|route| route.action.as_mut()) {
         action.weighted_targets = targets;
-    } else if let Some(action) = spec.grpc_route.as_mut().and_then(|route| route.action.as_mut()) {
+    } else if let Some(action) = spec
+        .grpc_route
+        .as_mut()
+        .and_then(|route| route.action.as_mut())
+    {
         action.weighted_targets = targets;
-    } else if let Some(action) = spec.tcp_route.as_mut().and_then(|route| route.action.as_mut()) {
+    } else if let Some(action) = spec
+        .tcp_route
+        .as_mut()
+        .and_then(|route| route.action.as_mut())
+    {
         action.weighted_targets = targets;
     }
     spec

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use aws_sdk_ecs::operation::create_service::builders::CreateServiceInputBuilder;
 use aws_sdk_ecs::operation::register_task_definition::builders::RegisterTaskDefinitionInputBuilder;
 use aws_sdk_ecs::types::{
-    ContainerDefinition, Deployment as EcsDeployment, DeploymentCircuitBreaker, DeploymentConfiguration, DeploymentController,
-    DeploymentControllerType, DeploymentStrategy, KeyValuePair, SchedulingStrategy, Service, ServiceConnectConfiguration,
-    ServiceRegistry, Tag, TaskDefinition,
+    ContainerDefinition, Deployment as EcsDeployment, DeploymentCircuitBreaker,
+    DeploymentConfiguration, DeploymentController, DeploymentControllerType, DeploymentStrategy,
+    KeyValuePair, SchedulingStrategy, Service, ServiceConnectConfiguration, ServiceRegistry, Tag,
+    TaskDefinition,
 };
 use serin::progress::EnvironmentChange;
 use serin::{ContainerName, Deployment, Family, TaskDefinitionArn};
@@ -43,7 +44,11 @@ pub(crate) fn task_definition(
         container(&mut containers, name.as_str(), source)?.image = Some(image.clone());
     }
     for change in change.environment {
-        set_variable(container(&mut containers, &change.container, source)?, &change.variable, &change.value);
+        set_variable(
+            container(&mut containers, &change.container, source)?,
+            &change.variable,
+            &change.value,
+        );
     }
     let request = RegisterTaskDefinitionInputBuilder::default()
         .family(change.family.as_str())
@@ -84,8 +89,15 @@ pub(crate) fn service(
 ) -> Result<CreateServiceInputBuilder, String> {
     let primary = primary(stable);
     // One excludes the other; a service reports only the one that it was created with.
-    let strategy = stable.capacity_provider_strategy.clone().filter(|list| !list.is_empty());
-    let launch_type = if strategy.is_some() { None } else { stable.launch_type.clone() };
+    let strategy = stable
+        .capacity_provider_strategy
+        .clone()
+        .filter(|list| !list.is_empty());
+    let launch_type = if strategy.is_some() {
+        None
+    } else {
+        stable.launch_type.clone()
+    };
     let request = CreateServiceInputBuilder::default()
         .cluster(deployment.cluster().as_str())
         .service_name(deployment.canary.service.as_str())
@@ -99,17 +111,33 @@ pub(crate) fn service(
         .set_capacity_provider_strategy(strategy)
         .set_platform_version(stable.platform_version.clone())
         .set_network_configuration(stable.network_configuration.clone())
-        .set_placement_constraints(stable.placement_constraints.clone().filter(|list| !list.is_empty()))
-        .set_placement_strategy(stable.placement_strategy.clone().filter(|list| !list.is_empty()))
+        .set_placement_constraints(
+            stable
+                .placement_constraints
+                .clone()
+                .filter(|list| !list.is_empty()),
+        )
+        .set_placement_strategy(
+            stable
+                .placement_strategy
+                .clone()
+                .filter(|list| !list.is_empty()),
+        )
         .set_availability_zone_rebalancing(stable.availability_zone_rebalancing.clone())
         .set_health_check_grace_period_seconds(stable.health_check_grace_period_seconds)
         .set_propagate_tags(stable.propagate_tags.clone())
         .enable_ecs_managed_tags(stable.enable_ecs_managed_tags)
         .enable_execute_command(stable.enable_execute_command)
         .set_service_registries(registries(stable, registry_arn)?)
-        .set_service_connect_configuration(primary.and_then(|primary| primary.service_connect_configuration.clone()).map(client_only))
+        .set_service_connect_configuration(
+            primary
+                .and_then(|primary| primary.service_connect_configuration.clone())
+                .map(client_only),
+        )
         .set_volume_configurations(
-            primary.and_then(|primary| primary.volume_configurations.clone()).filter(|list| !list.is_empty()),
+            primary
+                .and_then(|primary| primary.volume_configurations.clone())
+                .filter(|list| !list.is_empty()),
         )
         .set_tags(Some(copied_tags(stable.tags(), deployment)));
     Ok(request)
@@ -117,13 +145,21 @@ pub(crate) fn service(
 
 /// The deployment that a service is moving to, or has moved to.
 pub(crate) fn primary(service: &Service) -> Option<&EcsDeployment> {
-    service.deployments().iter().find(|deployment| deployment.status() == Some("PRIMARY"))
+    service
+        .deployments()
+        .iter()
+        .find(|deployment| deployment.status() == Some("PRIMARY"))
 }
 
 /// Stable's tags that may be copied, and our own.
 fn copied_tags(tags: &[Tag], deployment: &Deployment) -> Vec<Tag> {
-    let copied = tags.iter().filter(|tag| ownership::is_copied(tag.key().unwrap_or_default())).cloned();
-    let ours = ownership::tags(deployment).into_iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+    let copied = tags
+        .iter()
+        .filter(|tag| ownership::is_copied(tag.key().unwrap_or_default()))
+        .cloned();
+    let ours = ownership::tags(deployment)
+        .into_iter()
+        .map(|(key, value)| Tag::builder().key(key).value(value).build());
     copied.chain(ours).collect()
 }
 
@@ -132,9 +168,15 @@ fn container<'a>(
     name: &str,
     source: &TaskDefinition,
 ) -> Result<&'a mut ContainerDefinition, String> {
-    containers.iter_mut().find(|container| container.name() == Some(name)).ok_or_else(|| {
-        format!("task definition {} has no container {name}", source.task_definition_arn().unwrap_or("without a name"))
-    })
+    containers
+        .iter_mut()
+        .find(|container| container.name() == Some(name))
+        .ok_or_else(|| {
+            format!(
+                "task definition {} has no container {name}",
+                source.task_definition_arn().unwrap_or("without a name")
+            )
+        })
 }
 
 /// Sets a variable in its place, or adds it: a proxy without it would take itself for stable's.
@@ -147,7 +189,10 @@ fn set_variable(container: &mut ContainerDefinition, name: &str, value: &str) {
 }
 
 fn rolling_controller() -> DeploymentController {
-    DeploymentController::builder().r#type(DeploymentControllerType::Ecs).build().expect("the type is given")
+    DeploymentController::builder()
+        .r#type(DeploymentControllerType::Ecs)
+        .build()
+        .expect("the type is given")
 }
 
 /// A plain rolling deployment that stops starting tasks when none of them stays up. It does not roll back: a new service has
@@ -155,15 +200,25 @@ fn rolling_controller() -> DeploymentController {
 fn rolling(stable: Option<&DeploymentConfiguration>) -> DeploymentConfiguration {
     DeploymentConfiguration::builder()
         .strategy(DeploymentStrategy::Rolling)
-        .deployment_circuit_breaker(DeploymentCircuitBreaker::builder().enable(true).rollback(false).build())
+        .deployment_circuit_breaker(
+            DeploymentCircuitBreaker::builder()
+                .enable(true)
+                .rollback(false)
+                .build(),
+        )
         .set_maximum_percent(stable.and_then(DeploymentConfiguration::maximum_percent))
-        .set_minimum_healthy_percent(stable.and_then(DeploymentConfiguration::minimum_healthy_percent))
+        .set_minimum_healthy_percent(
+            stable.and_then(DeploymentConfiguration::minimum_healthy_percent),
+        )
         .build()
 }
 
 /// Stable's registry entry, with the canary's own Cloud Map service in it: in stable's, the canary's tasks would be in the
 /// stable pool as soon as they ran.
-fn registries(stable: &Service, registry_arn: Option<&str>) -> Result<Option<Vec<ServiceRegistry>>, String> {
+fn registries(
+    stable: &Service,
+    registry_arn: Option<&str>,
+) -> Result<Option<Vec<ServiceRegistry>>, String> {
     match (stable.service_registries(), registry_arn) {
         ([], None) => Ok(None),
         ([registry], Some(arn)) => {

@@ -16,9 +16,18 @@ const OWN_REVISIONS: usize = 5;
 
 impl EcsFleet {
     /// A task definition and its tags, by ARN, by `family:revision`, or by family (its newest active revision).
-    pub(super) async fn describe_definition(&self, name: &str) -> Result<Option<(TaskDefinition, Vec<Tag>)>, PortError> {
+    pub(super) async fn describe_definition(
+        &self,
+        name: &str,
+    ) -> Result<Option<(TaskDefinition, Vec<Tag>)>, PortError> {
         const CALL: &str = "ECS DescribeTaskDefinition";
-        let answer = self.ecs.describe_task_definition().task_definition(name).include(TaskDefinitionField::Tags).send().await;
+        let answer = self
+            .ecs
+            .describe_task_definition()
+            .task_definition(name)
+            .include(TaskDefinitionField::Tags)
+            .send()
+            .await;
         match answer {
             // ECS has no error of its own for a task definition that is not there; this is the one that it gives.
             Err(error) if has_code(&error, "ClientException") => Ok(None),
@@ -39,7 +48,9 @@ impl EcsFleet {
         let newest = self.describe_definition(family.as_str()).await?;
         Ok(newest
             .filter(|(definition, _)| is_active(definition))
-            .filter(|(_, tags)| ownership::is_ours(tags.iter().map(|tag| (tag.key(), tag.value())), execution))
+            .filter(|(_, tags)| {
+                ownership::is_ours(tags.iter().map(|tag| (tag.key(), tag.value())), execution)
+            })
             .map(|(definition, _)| arn(&definition)))
     }
 
@@ -59,12 +70,24 @@ impl EcsFleet {
         }
         let source = &deployment.canary.source;
         let Some((source, tags)) = self.describe_definition(source.as_str()).await? else {
-            return Err(refused("ECS DescribeTaskDefinition", format!("task definition {source} is gone")));
+            return Err(refused(
+                "ECS DescribeTaskDefinition",
+                format!("task definition {source} is gone"),
+            ));
         };
-        let change = DefinitionChange { family, images: &deployment.canary.images, environment };
-        let request = copy::task_definition(&source, &tags, change, deployment).map_err(|sentence| refused(CALL, sentence))?;
+        let change = DefinitionChange {
+            family,
+            images: &deployment.canary.images,
+            environment,
+        };
+        let request = copy::task_definition(&source, &tags, change, deployment)
+            .map_err(|sentence| refused(CALL, sentence))?;
         let answer = request.send_with(&self.ecs).await.map_err(failed(CALL))?;
-        answer.task_definition.as_ref().map(arn).ok_or_else(|| refused(CALL, "the answer has no task definition"))
+        answer
+            .task_definition
+            .as_ref()
+            .map(arn)
+            .ok_or_else(|| refused(CALL, "the answer has no task definition"))
     }
 
     /// Deregisters a revision, if it is active.
@@ -77,7 +100,11 @@ impl EcsFleet {
     }
 
     /// Deregisters the newest revisions of `family` as long as they are `execution`'s.
-    pub(super) async fn deregister_own(&self, family: &Family, execution: &ExecutionArn) -> Result<(), PortError> {
+    pub(super) async fn deregister_own(
+        &self,
+        family: &Family,
+        execution: &ExecutionArn,
+    ) -> Result<(), PortError> {
         let mut last = None;
         for _ in 0..OWN_REVISIONS {
             let own = self.own_definition(family, execution).await?;
@@ -94,7 +121,10 @@ impl EcsFleet {
     }
 
     /// What is left of the task definitions that the deployment registered.
-    pub(super) async fn definition_traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError> {
+    pub(super) async fn definition_traces(
+        &self,
+        deployment: &Deployment,
+    ) -> Result<Vec<Leftover>, PortError> {
         let mut traces = Vec::new();
         for family in [&deployment.canary.family, &deployment.stable.family] {
             if let Some(own) = self.own_definition(family, &deployment.execution).await? {
@@ -108,7 +138,12 @@ impl EcsFleet {
     }
 
     async fn deregister_active(&self, definition: &TaskDefinitionArn) -> Result<(), PortError> {
-        let answer = self.ecs.deregister_task_definition().task_definition(definition.as_str()).send().await;
+        let answer = self
+            .ecs
+            .deregister_task_definition()
+            .task_definition(definition.as_str())
+            .send()
+            .await;
         answer.map_err(failed("ECS DeregisterTaskDefinition"))?;
         Ok(())
     }
@@ -116,22 +151,33 @@ impl EcsFleet {
 
 /// A task definition in the planner's words.
 pub(super) fn description(definition: &TaskDefinition) -> TaskDefinitionDescription {
-    let containers = definition.container_definitions().iter().map(|container| ContainerDescription {
-        name: container.name().unwrap_or_default().to_owned(),
-        image: container.image().unwrap_or_default().to_owned(),
-        // ECS: "If the essential parameter of a container is omitted, a container is assumed to be essential."
-        essential: container.essential().unwrap_or(true),
-        environment: container
-            .environment()
+    let containers =
+        definition
+            .container_definitions()
             .iter()
-            .filter_map(|pair| Some((pair.name()?.to_owned(), pair.value().unwrap_or_default().to_owned())))
-            .collect(),
-    });
+            .map(|container| ContainerDescription {
+                name: container.name().unwrap_or_default().to_owned(),
+                image: container.image().unwrap_or_default().to_owned(),
+                // ECS: "If the essential parameter of a container is omitted, a container is assumed to be essential."
+                essential: container.essential().unwrap_or(true),
+                environment: container
+                    .environment()
+                    .iter()
+                    .filter_map(|pair| {
+                        Some((
+                            pair.name()?.to_owned(),
+                            pair.value().unwrap_or_default().to_owned(),
+                        ))
+                    })
+                    .collect(),
+            });
     TaskDefinitionDescription {
         arn: arn(definition),
         family: Family::new(definition.family().unwrap_or_default()),
         containers: containers.collect(),
-        proxy_container: definition.proxy_configuration().map(|proxy| proxy.container_name().to_owned()),
+        proxy_container: definition
+            .proxy_configuration()
+            .map(|proxy| proxy.container_name().to_owned()),
     }
 }
 

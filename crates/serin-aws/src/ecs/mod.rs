@@ -6,7 +6,8 @@ mod images;
 mod services;
 
 use serin::ports::{
-    Fleet, ImagePin, Observation, Removal, ServiceDescription, Side, StoppedTask, TaskDefinitionDescription,
+    Fleet, ImagePin, Observation, Removal, ServiceDescription, Side, StoppedTask,
+    TaskDefinitionDescription,
 };
 use serin::progress::Attachment;
 use serin::{ClusterName, Deployment, Leftover, PortError, ServiceName, TaskDefinitionArn};
@@ -25,12 +26,19 @@ impl EcsFleet {
 }
 
 impl Fleet for EcsFleet {
-    async fn service(&self, cluster: &ClusterName, service: &ServiceName) -> Result<Option<ServiceDescription>, PortError> {
+    async fn service(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+    ) -> Result<Option<ServiceDescription>, PortError> {
         let service = self.describe_service(cluster, service).await?;
         Ok(service.map(|service| services::description(&service)))
     }
 
-    async fn task_definition(&self, name: &str) -> Result<Option<TaskDefinitionDescription>, PortError> {
+    async fn task_definition(
+        &self,
+        name: &str,
+    ) -> Result<Option<TaskDefinitionDescription>, PortError> {
         let definition = self.describe_definition(name).await?;
         Ok(definition.map(|(definition, _)| definitions::description(&definition)))
     }
@@ -39,8 +47,17 @@ impl Fleet for EcsFleet {
         self.pin(image).await
     }
 
-    async fn ensure_canary_definition(&self, deployment: &Deployment, attachment: &Attachment) -> Result<TaskDefinitionArn, PortError> {
-        self.ensure_definition(deployment, &deployment.canary.family, &attachment.environment).await
+    async fn ensure_canary_definition(
+        &self,
+        deployment: &Deployment,
+        attachment: &Attachment,
+    ) -> Result<TaskDefinitionArn, PortError> {
+        self.ensure_definition(
+            deployment,
+            &deployment.canary.family,
+            &attachment.environment,
+        )
+        .await
     }
 
     async fn ensure_canary_service(
@@ -50,53 +67,98 @@ impl Fleet for EcsFleet {
         attachment: &Attachment,
         tasks: u32,
     ) -> Result<String, PortError> {
-        self.ensure_service(deployment, definition, attachment, tasks).await
+        self.ensure_service(deployment, definition, attachment, tasks)
+            .await
     }
 
-    async fn observe(&self, cluster: &ClusterName, service: &ServiceName) -> Result<Observation, PortError> {
+    async fn observe(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+    ) -> Result<Observation, PortError> {
         let service = self.describe_service(cluster, service).await?;
-        Ok(service.map_or(Observation::Absent, |service| services::observation(&service)))
+        Ok(service.map_or(Observation::Absent, |service| {
+            services::observation(&service)
+        }))
     }
 
-    async fn stopped_tasks(&self, cluster: &ClusterName, service: &ServiceName) -> Result<Vec<StoppedTask>, PortError> {
+    async fn stopped_tasks(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+    ) -> Result<Vec<StoppedTask>, PortError> {
         self.list_stopped_tasks(cluster, service).await
     }
 
-    async fn resize(&self, cluster: &ClusterName, service: &ServiceName, tasks: u32) -> Result<(), PortError> {
+    async fn resize(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+        tasks: u32,
+    ) -> Result<(), PortError> {
         self.set_desired_count(cluster, service, tasks).await
     }
 
-    async fn ensure_promoted_definition(&self, deployment: &Deployment) -> Result<TaskDefinitionArn, PortError> {
-        if deployment.canary.images.is_empty() && deployment.canary.source != deployment.stable.task_definition {
+    async fn ensure_promoted_definition(
+        &self,
+        deployment: &Deployment,
+    ) -> Result<TaskDefinitionArn, PortError> {
+        if deployment.canary.images.is_empty()
+            && deployment.canary.source != deployment.stable.task_definition
+        {
             // The request named a task definition: that is what is promoted, not a copy of it.
             return Ok(deployment.canary.source.clone());
         }
         // With the source's own environment: the promoted tasks are stable's again, for the proxy as well.
-        self.ensure_definition(deployment, &deployment.stable.family, &[]).await
+        self.ensure_definition(deployment, &deployment.stable.family, &[])
+            .await
     }
 
-    async fn update_stable(&self, deployment: &Deployment, definition: &TaskDefinitionArn) -> Result<(), PortError> {
-        self.set_task_definition(deployment.cluster(), &deployment.stable.service, definition).await
+    async fn update_stable(
+        &self,
+        deployment: &Deployment,
+        definition: &TaskDefinitionArn,
+    ) -> Result<(), PortError> {
+        self.set_task_definition(deployment.cluster(), &deployment.stable.service, definition)
+            .await
     }
 
-    async fn remove_service(&self, deployment: &Deployment, side: Side) -> Result<Removal, PortError> {
+    async fn remove_service(
+        &self,
+        deployment: &Deployment,
+        side: Side,
+    ) -> Result<Removal, PortError> {
         self.remove(deployment, side).await
     }
 
-    async fn retire_definition(&self, deployment: &Deployment, side: Side) -> Result<(), PortError> {
+    async fn retire_definition(
+        &self,
+        deployment: &Deployment,
+        side: Side,
+    ) -> Result<(), PortError> {
         match side {
-            Side::Canary => self.deregister_own(&deployment.canary.family, &deployment.execution).await,
+            Side::Canary => {
+                self.deregister_own(&deployment.canary.family, &deployment.execution)
+                    .await
+            }
             Side::Stable => self.deregister(&deployment.stable.task_definition).await,
         }
     }
 
     async fn retire_promoted_definition(&self, deployment: &Deployment) -> Result<(), PortError> {
-        let stable = self.describe_service(deployment.cluster(), &deployment.stable.service).await?;
-        let own = self.own_definition(&deployment.stable.family, &deployment.execution).await?;
+        let stable = self
+            .describe_service(deployment.cluster(), &deployment.stable.service)
+            .await?;
+        let own = self
+            .own_definition(&deployment.stable.family, &deployment.execution)
+            .await?;
         match (stable.as_ref().map(services::task_definition), own) {
             // It is in use: stable was updated, and taking its definition away would keep it from starting tasks.
             (Some(running), Some(own)) if running == own => Ok(()),
-            (_, Some(_)) => self.deregister_own(&deployment.stable.family, &deployment.execution).await,
+            (_, Some(_)) => {
+                self.deregister_own(&deployment.stable.family, &deployment.execution)
+                    .await
+            }
             (_, None) => Ok(()),
         }
     }

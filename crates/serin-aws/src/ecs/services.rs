@@ -1,8 +1,12 @@
 //! ECS services: described, created, updated, removed.
 
-use aws_sdk_ecs::types::{DeploymentRolloutState, DesiredStatus, ResourceManagementType, Service, ServiceField, Task};
+use aws_sdk_ecs::types::{
+    DeploymentRolloutState, DesiredStatus, ResourceManagementType, Service, ServiceField, Task,
+};
 use jiff::Timestamp;
-use serin::ports::{Observation, Removal, Rollout, Running, ServiceDescription, Side, StoppedContainer, StoppedTask};
+use serin::ports::{
+    Observation, Removal, Rollout, Running, ServiceDescription, Side, StoppedContainer, StoppedTask,
+};
 use serin::progress::Attachment;
 use serin::{ClusterName, Deployment, Leftover, PortError, ServiceName, TaskDefinitionArn};
 
@@ -16,7 +20,11 @@ const TASKS_PER_CALL: usize = 100;
 
 impl EcsFleet {
     /// The service with its tags; `None` if there is none of that name, or no such cluster.
-    pub(super) async fn describe_service(&self, cluster: &ClusterName, service: &ServiceName) -> Result<Option<Service>, PortError> {
+    pub(super) async fn describe_service(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+    ) -> Result<Option<Service>, PortError> {
         const CALL: &str = "ECS DescribeServices";
         let answer = self
             .ecs
@@ -30,7 +38,11 @@ impl EcsFleet {
             Err(error) if has_code(&error, "ClusterNotFoundException") => return Ok(None),
             answer => answer.map_err(failed(CALL))?,
         };
-        if let Some(failure) = answer.failures().iter().find(|failure| failure.reason() != Some("MISSING")) {
+        if let Some(failure) = answer
+            .failures()
+            .iter()
+            .find(|failure| failure.reason() != Some("MISSING"))
+        {
             let reason = failure.reason().unwrap_or("no reason given");
             return Err(refused(CALL, format!("{service} in {cluster}: {reason}")));
         }
@@ -51,11 +63,21 @@ impl EcsFleet {
         }
         let stable = &deployment.stable.service;
         let Some(stable) = self.describe_service(deployment.cluster(), stable).await? else {
-            return Err(refused("ECS DescribeServices", format!("service {stable} is gone")));
+            return Err(refused(
+                "ECS DescribeServices",
+                format!("service {stable} is gone"),
+            ));
         };
-        let tasks = i32::try_from(tasks).map_err(|_| refused(CALL, format!("{tasks} tasks are more than ECS counts")))?;
-        let request = copy::service(&stable, deployment, definition, attachment.registry_arn.as_deref(), tasks)
-            .map_err(|sentence| refused(CALL, sentence))?;
+        let tasks = i32::try_from(tasks)
+            .map_err(|_| refused(CALL, format!("{tasks} tasks are more than ECS counts")))?;
+        let request = copy::service(
+            &stable,
+            deployment,
+            definition,
+            attachment.registry_arn.as_deref(),
+            tasks,
+        )
+        .map_err(|sentence| refused(CALL, sentence))?;
         match request.send_with(&self.ecs).await {
             Ok(answer) => {
                 let arn = answer.service.and_then(|service| service.service_arn);
@@ -72,17 +94,30 @@ impl EcsFleet {
 
     /// The ARN of the canary's service if it is active and this deployment's.
     async fn own_canary(&self, deployment: &Deployment) -> Result<Option<String>, PortError> {
-        let canary = self.describe_service(deployment.cluster(), &deployment.canary.service).await?;
+        let canary = self
+            .describe_service(deployment.cluster(), &deployment.canary.service)
+            .await?;
         Ok(canary
             .filter(|service| service.status() == Some("ACTIVE") && is_ours(service, deployment))
             .and_then(|service| service.service_arn))
     }
 
     /// Sets how many tasks a service should have.
-    pub(super) async fn set_desired_count(&self, cluster: &ClusterName, service: &ServiceName, tasks: u32) -> Result<(), PortError> {
+    pub(super) async fn set_desired_count(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+        tasks: u32,
+    ) -> Result<(), PortError> {
         const CALL: &str = "ECS UpdateService";
-        let tasks = i32::try_from(tasks).map_err(|_| refused(CALL, format!("{tasks} tasks are more than ECS counts")))?;
-        let request = self.ecs.update_service().cluster(cluster.as_str()).service(service.as_str()).desired_count(tasks);
+        let tasks = i32::try_from(tasks)
+            .map_err(|_| refused(CALL, format!("{tasks} tasks are more than ECS counts")))?;
+        let request = self
+            .ecs
+            .update_service()
+            .cluster(cluster.as_str())
+            .service(service.as_str())
+            .desired_count(tasks);
         request.send().await.map_err(failed(CALL))?;
         Ok(())
     }
@@ -95,32 +130,50 @@ impl EcsFleet {
         definition: &TaskDefinitionArn,
     ) -> Result<(), PortError> {
         let Some(described) = self.describe_service(cluster, service).await? else {
-            return Err(refused("ECS DescribeServices", format!("service {service} is gone")));
+            return Err(refused(
+                "ECS DescribeServices",
+                format!("service {service} is gone"),
+            ));
         };
         // The same definition again would be a new roll-out of the same tasks.
         if task_definition(&described) == *definition {
             return Ok(());
         }
-        let request =
-            self.ecs.update_service().cluster(cluster.as_str()).service(service.as_str()).task_definition(definition.as_str());
+        let request = self
+            .ecs
+            .update_service()
+            .cluster(cluster.as_str())
+            .service(service.as_str())
+            .task_definition(definition.as_str());
         request.send().await.map_err(failed("ECS UpdateService"))?;
         Ok(())
     }
 
     /// Removes the service of one side: first to no tasks, so that each leaves the load balancing before it stops and the
     /// progress can be watched; then altogether.
-    pub(super) async fn remove(&self, deployment: &Deployment, side: Side) -> Result<Removal, PortError> {
+    pub(super) async fn remove(
+        &self,
+        deployment: &Deployment,
+        side: Side,
+    ) -> Result<Removal, PortError> {
         let (cluster, name) = (deployment.cluster(), self::name(deployment, side));
         let Some(service) = self.describe_service(cluster, name).await? else {
             return Ok(Removal::Gone);
         };
         match service.status() {
             Some("ACTIVE") => {}
-            Some("DRAINING") => return Ok(Removal::Going(format!("ECS to finish the deletion of service {name}"))),
+            Some("DRAINING") => {
+                return Ok(Removal::Going(format!(
+                    "ECS to finish the deletion of service {name}"
+                )));
+            }
             _ => return Ok(Removal::Gone),
         }
         if side == Side::Canary && !is_ours(&service, deployment) {
-            let sentence = format!("service {name} was not created by this deployment (tag {}) and is left alone", ownership::EXECUTION);
+            let sentence = format!(
+                "service {name} was not created by this deployment (tag {}) and is left alone",
+                ownership::EXECUTION
+            );
             return Err(refused("ECS DeleteService", sentence));
         }
         if service.desired_count > 0 {
@@ -133,33 +186,70 @@ impl EcsFleet {
             return Ok(going(&service));
         }
         // Forced: a service whose tasks never started counts as active for ECS, and then only this removes it.
-        match self.ecs.delete_service().cluster(cluster.as_str()).service(name.as_str()).force(true).send().await {
+        match self
+            .ecs
+            .delete_service()
+            .cluster(cluster.as_str())
+            .service(name.as_str())
+            .force(true)
+            .send()
+            .await
+        {
             Err(error) if is_not_found(&error) => Ok(Removal::Gone),
             Err(error) => Err(failed("ECS DeleteService")(error)),
             Ok(answer) => match answer.service.as_ref().and_then(Service::status) {
                 Some("INACTIVE") => Ok(Removal::Gone),
-                _ => Ok(Removal::Going(format!("ECS to finish the deletion of service {name}"))),
+                _ => Ok(Removal::Going(format!(
+                    "ECS to finish the deletion of service {name}"
+                ))),
             },
         }
     }
 
     /// A service that went away between two calls needs no removal, and its error is no error.
-    async fn unless_gone(&self, cluster: &ClusterName, name: &ServiceName, error: PortError) -> Result<Removal, PortError> {
-        let PortError::Refused { .. } = &error else { return Err(error) };
-        match self.describe_service(cluster, name).await?.as_ref().and_then(Service::status) {
+    async fn unless_gone(
+        &self,
+        cluster: &ClusterName,
+        name: &ServiceName,
+        error: PortError,
+    ) -> Result<Removal, PortError> {
+        let PortError::Refused { .. } = &error else {
+            return Err(error);
+        };
+        match self
+            .describe_service(cluster, name)
+            .await?
+            .as_ref()
+            .and_then(Service::status)
+        {
             Some("ACTIVE") => Err(error),
-            Some("DRAINING") => Ok(Removal::Going(format!("ECS to finish the deletion of service {name}"))),
+            Some("DRAINING") => Ok(Removal::Going(format!(
+                "ECS to finish the deletion of service {name}"
+            ))),
             _ => Ok(Removal::Gone),
         }
     }
 
     /// The tasks of a service that stopped lately, oldest first.
-    pub(super) async fn list_stopped_tasks(&self, cluster: &ClusterName, service: &ServiceName) -> Result<Vec<StoppedTask>, PortError> {
+    pub(super) async fn list_stopped_tasks(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+    ) -> Result<Vec<StoppedTask>, PortError> {
         let mut arns = Vec::new();
         let mut token = None;
         while arns.len() < TASKS_PER_CALL {
-            let request = self.ecs.list_tasks().cluster(cluster.as_str()).service_name(service.as_str());
-            let answer = match request.desired_status(DesiredStatus::Stopped).set_next_token(token).send().await {
+            let request = self
+                .ecs
+                .list_tasks()
+                .cluster(cluster.as_str())
+                .service_name(service.as_str());
+            let answer = match request
+                .desired_status(DesiredStatus::Stopped)
+                .set_next_token(token)
+                .send()
+                .await
+            {
                 Err(error) if is_not_found(&error) => return Ok(Vec::new()),
                 answer => answer.map_err(failed("ECS ListTasks"))?,
             };
@@ -173,7 +263,13 @@ impl EcsFleet {
             return Ok(Vec::new());
         }
         arns.truncate(TASKS_PER_CALL);
-        let answer = self.ecs.describe_tasks().cluster(cluster.as_str()).set_tasks(Some(arns)).send().await;
+        let answer = self
+            .ecs
+            .describe_tasks()
+            .cluster(cluster.as_str())
+            .set_tasks(Some(arns))
+            .send()
+            .await;
         let answer = answer.map_err(failed("ECS DescribeTasks"))?;
         let mut stopped: Vec<_> = answer.tasks().iter().map(stopped_task).collect();
         stopped.sort_by_key(|task| task.stopped_at);
@@ -182,12 +278,18 @@ impl EcsFleet {
 
     /// How the two services differ from the snapshot. The number of stable's tasks is not compared: an autoscaler may have
     /// changed it with good reason.
-    pub(super) async fn service_traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError> {
+    pub(super) async fn service_traces(
+        &self,
+        deployment: &Deployment,
+    ) -> Result<Vec<Leftover>, PortError> {
         let cluster = deployment.cluster();
         let mut traces = Vec::new();
         let name = &deployment.stable.service;
         let before = &deployment.stable.task_definition;
-        let stable = self.describe_service(cluster, name).await?.filter(|service| service.status() == Some("ACTIVE"));
+        let stable = self
+            .describe_service(cluster, name)
+            .await?
+            .filter(|service| service.status() == Some("ACTIVE"));
         match stable.as_ref().map(task_definition) {
             None => traces.push(Leftover {
                 what: format!("service {name} is no longer active"),
@@ -204,7 +306,9 @@ impl EcsFleet {
         if let Some(status @ ("ACTIVE" | "DRAINING")) = canary.as_ref().and_then(Service::status) {
             traces.push(Leftover {
                 what: format!("service {name} is still {status}"),
-                command: format!("aws ecs delete-service --cluster {cluster} --service {name} --force"),
+                command: format!(
+                    "aws ecs delete-service --cluster {cluster} --service {name} --force"
+                ),
             });
         }
         Ok(traces)
@@ -220,20 +324,31 @@ pub(super) fn description(service: &Service) -> ServiceDescription {
         arn: service.service_arn().unwrap_or_default().to_owned(),
         status: service.status().unwrap_or_default().to_owned(),
         // Absent means the default in these three.
-        controller: service.deployment_controller().map_or("ECS", |controller| controller.r#type().as_str()).to_owned(),
+        controller: service
+            .deployment_controller()
+            .map_or("ECS", |controller| controller.r#type().as_str())
+            .to_owned(),
         strategy: service
             .deployment_configuration()
             .and_then(|configuration| configuration.strategy())
             .map_or("ROLLING", |strategy| strategy.as_str())
             .to_owned(),
-        scheduling: service.scheduling_strategy().map_or("REPLICA", |scheduling| scheduling.as_str()).to_owned(),
+        scheduling: service
+            .scheduling_strategy()
+            .map_or("REPLICA", |scheduling| scheduling.as_str())
+            .to_owned(),
         managed_by_ecs: service.resource_management_type() == Some(&ResourceManagementType::Ecs),
         desired_count: count(service.desired_count),
         running_count: count(service.running_count),
         deployments: in_flight(service),
         task_definition: task_definition(service),
-        registries: service.service_registries().iter().filter_map(|registry| registry.registry_arn.clone()).collect(),
-        service_connect_server: connect.is_some_and(|connect| connect.enabled() && !connect.services().is_empty()),
+        registries: service
+            .service_registries()
+            .iter()
+            .filter_map(|registry| registry.registry_arn.clone())
+            .collect(),
+        service_connect_server: connect
+            .is_some_and(|connect| connect.enabled() && !connect.services().is_empty()),
         load_balancers: service.load_balancers().len(),
     }
 }
@@ -242,12 +357,21 @@ pub(super) fn description(service: &Service) -> ServiceDescription {
 pub(super) fn observation(service: &Service) -> Observation {
     match service.status() {
         Some("ACTIVE") => {}
-        Some("DRAINING") => return Observation::Draining { running: count(service.running_count) },
+        Some("DRAINING") => {
+            return Observation::Draining {
+                running: count(service.running_count),
+            };
+        }
         _ => return Observation::Absent,
     }
     let deployments = in_flight(service);
     let primary = primary(service);
-    let reason = || primary.and_then(|primary| primary.rollout_state_reason()).unwrap_or("ECS gives no reason").to_owned();
+    let reason = || {
+        primary
+            .and_then(|primary| primary.rollout_state_reason())
+            .unwrap_or("ECS gives no reason")
+            .to_owned()
+    };
     let all_run = deployments == 1 && service.running_count == service.desired_count;
     let rollout = match primary.and_then(|primary| primary.rollout_state()) {
         Some(DeploymentRolloutState::Completed) => Rollout::Completed,
@@ -280,7 +404,10 @@ fn name(deployment: &Deployment, side: Side) -> &ServiceName {
 }
 
 fn is_ours(service: &Service, deployment: &Deployment) -> bool {
-    ownership::is_ours(service.tags().iter().map(|tag| (tag.key(), tag.value())), &deployment.execution)
+    ownership::is_ours(
+        service.tags().iter().map(|tag| (tag.key(), tag.value())),
+        &deployment.execution,
+    )
 }
 
 fn going(service: &Service) -> Removal {
@@ -289,21 +416,40 @@ fn going(service: &Service) -> Removal {
     Removal::Going(format!("the last {tasks} tasks of service {name} to drain"))
 }
 
-fn is_not_idempotent(error: &aws_sdk_ecs::error::SdkError<aws_sdk_ecs::operation::create_service::CreateServiceError>) -> bool {
+fn is_not_idempotent(
+    error: &aws_sdk_ecs::error::SdkError<
+        aws_sdk_ecs::operation::create_service::CreateServiceError,
+    >,
+) -> bool {
     use aws_sdk_ecs::error::ProvideErrorMetadata;
-    has_code(error, "InvalidParameterException") && error.message().is_some_and(|message| message.contains("not idempotent"))
+    has_code(error, "InvalidParameterException")
+        && error
+            .message()
+            .is_some_and(|message| message.contains("not idempotent"))
 }
 
 /// The deployments that still have or want tasks.
 fn in_flight(service: &Service) -> usize {
-    service.deployments().iter().filter(|deployment| deployment.status() != Some("INACTIVE")).count()
+    service
+        .deployments()
+        .iter()
+        .filter(|deployment| deployment.status() != Some("INACTIVE"))
+        .count()
 }
 
 fn stopped_task(task: &Task) -> StoppedTask {
-    let containers = task.containers().iter().filter(|container| container.exit_code.is_some() || container.reason.is_some());
+    let containers = task
+        .containers()
+        .iter()
+        .filter(|container| container.exit_code.is_some() || container.reason.is_some());
     StoppedTask {
-        stop_code: task.stop_code().map_or_else(String::new, |code| code.as_str().to_owned()),
-        reason: task.stopped_reason().unwrap_or("ECS gives no reason").to_owned(),
+        stop_code: task
+            .stop_code()
+            .map_or_else(String::new, |code| code.as_str().to_owned()),
+        reason: task
+            .stopped_reason()
+            .unwrap_or("ECS gives no reason")
+            .to_owned(),
         containers: containers
             .map(|container| StoppedContainer {
                 name: container.name().unwrap_or_default().to_owned(),
@@ -311,7 +457,9 @@ fn stopped_task(task: &Task) -> StoppedTask {
                 reason: container.reason().unwrap_or_default().to_owned(),
             })
             .collect(),
-        stopped_at: task.stopped_at().and_then(|at| Timestamp::from_nanosecond(at.as_nanos()).ok()),
+        stopped_at: task
+            .stopped_at()
+            .and_then(|at| Timestamp::from_nanosecond(at.as_nanos()).ok()),
     }
 }
 

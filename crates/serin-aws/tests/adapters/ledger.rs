@@ -6,7 +6,10 @@ use serin_sim::{Fault, FaultKind, Which, world};
 use crate::{EXECUTION, Scene, cluster};
 
 fn service() -> ServiceKey {
-    ServiceKey { cluster: cluster(), service: ServiceName::new(world::SERVICE) }
+    ServiceKey {
+        cluster: cluster(),
+        service: ServiceName::new(world::SERVICE),
+    }
 }
 
 fn first() -> ExecutionArn {
@@ -21,27 +24,54 @@ fn second() -> ExecutionArn {
 async fn a_service_has_one_deployment_and_the_second_is_told_which() {
     let scene = Scene::new().await;
     let (ledger, now) = (&scene.aws.ledger, scene.account.clock().now());
-    assert_eq!(ledger.lock(&service(), &first(), now).await, Ok(Lock::Taken { bearer: None }));
+    assert_eq!(
+        ledger.lock(&service(), &first(), now).await,
+        Ok(Lock::Taken { bearer: None })
+    );
     let later = now + jiff::SignedDuration::from_secs(60);
-    assert_eq!(ledger.lock(&service(), &first(), later).await, Ok(Lock::Taken { bearer: None }));
-    let held = Lock::Held(LockHolder { execution: first(), since: now });
+    assert_eq!(
+        ledger.lock(&service(), &first(), later).await,
+        Ok(Lock::Taken { bearer: None })
+    );
+    let held = Lock::Held(LockHolder {
+        execution: first(),
+        since: now,
+    });
     assert_eq!(ledger.lock(&service(), &second(), later).await, Ok(held));
     // Only its holder gives it back.
     ledger.unlock(&service(), &second()).await.unwrap();
-    assert!(matches!(ledger.lock(&service(), &second(), later).await, Ok(Lock::Held(_))));
+    assert!(matches!(
+        ledger.lock(&service(), &second(), later).await,
+        Ok(Lock::Held(_))
+    ));
     ledger.unlock(&service(), &first()).await.unwrap();
     ledger.unlock(&service(), &first()).await.unwrap();
-    assert_eq!(ledger.lock(&service(), &second(), later).await, Ok(Lock::Taken { bearer: None }));
+    assert_eq!(
+        ledger.lock(&service(), &second(), later).await,
+        Ok(Lock::Taken { bearer: None })
+    );
 }
 
 #[tokio::test]
 async fn a_lock_that_was_taken_although_the_answer_was_lost_is_ours() {
     let scene = Scene::new().await;
     let now = scene.account.clock().now();
-    scene.account.inject(Fault { operation: "UpdateItem", which: Which::Nth(1), kind: FaultKind::AnswerLost });
-    let error = scene.aws.ledger.lock(&service(), &first(), now).await.unwrap_err();
+    scene.account.inject(Fault {
+        operation: "UpdateItem",
+        which: Which::Nth(1),
+        kind: FaultKind::AnswerLost,
+    });
+    let error = scene
+        .aws
+        .ledger
+        .lock(&service(), &first(), now)
+        .await
+        .unwrap_err();
     assert!(matches!(error, PortError::Unavailable { .. }), "{error:?}");
-    assert_eq!(scene.aws.ledger.lock(&service(), &first(), now).await, Ok(Lock::Taken { bearer: None }));
+    assert_eq!(
+        scene.aws.ledger.lock(&service(), &first(), now).await,
+        Ok(Lock::Taken { bearer: None })
+    );
 }
 
 #[tokio::test]
@@ -51,12 +81,22 @@ async fn a_deployment_is_found_as_it_was_recorded() {
     assert_eq!(ledger.find(&first()).await, Ok(None));
     assert_eq!(ledger.phase(&first()).await, Ok(None));
     ledger.record(deployment).await.unwrap();
-    ledger.enter(&first(), Phase::RollingBack).await.unwrap().unwrap();
+    ledger
+        .enter(&first(), Phase::RollingBack)
+        .await
+        .unwrap()
+        .unwrap();
     // Recorded again by a Lambda that comes late: the phase stays.
     ledger.record(deployment).await.unwrap();
     let record = ledger.find(&first()).await.unwrap().unwrap();
-    assert_eq!((&record.deployment, record.phase, record.ending), (deployment, Phase::RollingBack, None));
-    let item = scene.account.item(world::LEDGER_TABLE, &format!("deployment#{EXECUTION}")).unwrap();
+    assert_eq!(
+        (&record.deployment, record.phase, record.ending),
+        (deployment, Phase::RollingBack, None)
+    );
+    let item = scene
+        .account
+        .item(world::LEDGER_TABLE, &format!("deployment#{EXECUTION}"))
+        .unwrap();
     assert!(item.contains_key("expiresAt") && item.contains_key("startedAt"));
 }
 
@@ -64,51 +104,118 @@ async fn a_deployment_is_found_as_it_was_recorded() {
 async fn only_legal_moves_are_made_and_staying_is_legal() {
     let scene = Scene::new().await;
     let ledger = &scene.aws.ledger;
-    assert_eq!(ledger.enter(&first(), Phase::Promoting).await, Ok(Err(Phase::Ended)), "not recorded");
-    assert_eq!(ledger.find(&first()).await, Ok(None), "nothing is written for it");
+    assert_eq!(
+        ledger.enter(&first(), Phase::Promoting).await,
+        Ok(Err(Phase::Ended)),
+        "not recorded"
+    );
+    assert_eq!(
+        ledger.find(&first()).await,
+        Ok(None),
+        "nothing is written for it"
+    );
     ledger.record(&scene.deployment).await.unwrap();
     assert_eq!(ledger.enter(&first(), Phase::Running).await, Ok(Ok(())));
     assert_eq!(ledger.enter(&first(), Phase::Promoting).await, Ok(Ok(())));
     assert_eq!(ledger.enter(&first(), Phase::CleaningUp).await, Ok(Ok(())));
-    assert_eq!(ledger.enter(&first(), Phase::RollingBack).await, Ok(Err(Phase::CleaningUp)));
-    assert_eq!(ledger.enter(&first(), Phase::Running).await, Ok(Err(Phase::CleaningUp)));
+    assert_eq!(
+        ledger.enter(&first(), Phase::RollingBack).await,
+        Ok(Err(Phase::CleaningUp))
+    );
+    assert_eq!(
+        ledger.enter(&first(), Phase::Running).await,
+        Ok(Err(Phase::CleaningUp))
+    );
 }
 
 #[tokio::test]
 async fn an_ended_deployment_gives_its_lock_back_and_names_the_new_bearer() {
     let scene = Scene::new().await;
-    let (ledger, deployment, now) = (&scene.aws.ledger, &scene.deployment, scene.account.clock().now());
+    let (ledger, deployment, now) = (
+        &scene.aws.ledger,
+        &scene.deployment,
+        scene.account.clock().now(),
+    );
     ledger.lock(&service(), &first(), now).await.unwrap();
     ledger.record(deployment).await.unwrap();
     let bearer = deployment.canary.service.clone();
     for _ in 0..2 {
-        ledger.close(deployment, Ending::Promoted, Some(&bearer), now).await.unwrap();
+        ledger
+            .close(deployment, Ending::Promoted, Some(&bearer), now)
+            .await
+            .unwrap();
     }
     let record = ledger.find(&first()).await.unwrap().unwrap();
-    assert_eq!((record.phase, record.ending), (Phase::Ended, Some(Ending::Promoted)));
-    assert_eq!(ledger.lock(&service(), &second(), now).await, Ok(Lock::Taken { bearer: Some(bearer.clone()) }));
+    assert_eq!(
+        (record.phase, record.ending),
+        (Phase::Ended, Some(Ending::Promoted))
+    );
+    assert_eq!(
+        ledger.lock(&service(), &second(), now).await,
+        Ok(Lock::Taken {
+            bearer: Some(bearer.clone())
+        })
+    );
     // Closed once more, late: the lock is another's by now, and stays so.
-    ledger.close(deployment, Ending::Promoted, Some(&ServiceName::new("late")), now).await.unwrap();
-    assert_eq!(ledger.lock(&service(), &second(), now).await, Ok(Lock::Taken { bearer: Some(bearer.clone()) }));
+    ledger
+        .close(
+            deployment,
+            Ending::Promoted,
+            Some(&ServiceName::new("late")),
+            now,
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        ledger.lock(&service(), &second(), now).await,
+        Ok(Lock::Taken {
+            bearer: Some(bearer.clone())
+        })
+    );
     // A promotion keeps the bearer.
     let mut next = deployment.clone();
     next.execution = second();
     ledger.record(&next).await.unwrap();
-    ledger.close(&next, Ending::RolledBack, None, now).await.unwrap();
-    assert_eq!(ledger.lock(&service(), &first(), now).await, Ok(Lock::Taken { bearer: Some(bearer) }));
+    ledger
+        .close(&next, Ending::RolledBack, None, now)
+        .await
+        .unwrap();
+    assert_eq!(
+        ledger.lock(&service(), &first(), now).await,
+        Ok(Lock::Taken {
+            bearer: Some(bearer)
+        })
+    );
 }
 
 #[tokio::test]
 async fn what_needs_a_person_keeps_its_lock_and_its_phase() {
     let scene = Scene::new().await;
-    let (ledger, deployment, now) = (&scene.aws.ledger, &scene.deployment, scene.account.clock().now());
+    let (ledger, deployment, now) = (
+        &scene.aws.ledger,
+        &scene.deployment,
+        scene.account.clock().now(),
+    );
     ledger.lock(&service(), &first(), now).await.unwrap();
     ledger.record(deployment).await.unwrap();
-    ledger.enter(&first(), Phase::RollingBack).await.unwrap().unwrap();
-    ledger.close(deployment, Ending::NeedsAttention, None, now).await.unwrap();
+    ledger
+        .enter(&first(), Phase::RollingBack)
+        .await
+        .unwrap()
+        .unwrap();
+    ledger
+        .close(deployment, Ending::NeedsAttention, None, now)
+        .await
+        .unwrap();
     let record = ledger.find(&first()).await.unwrap().unwrap();
-    assert_eq!((record.phase, record.ending), (Phase::RollingBack, Some(Ending::NeedsAttention)));
-    assert!(matches!(ledger.lock(&service(), &second(), now).await, Ok(Lock::Held(_))));
+    assert_eq!(
+        (record.phase, record.ending),
+        (Phase::RollingBack, Some(Ending::NeedsAttention))
+    );
+    assert!(matches!(
+        ledger.lock(&service(), &second(), now).await,
+        Ok(Lock::Held(_))
+    ));
 }
 
 #[tokio::test]
@@ -116,15 +223,26 @@ async fn an_unrecorded_deployment_still_gives_its_lock_back() {
     let scene = Scene::new().await;
     let (ledger, now) = (&scene.aws.ledger, scene.account.clock().now());
     ledger.lock(&service(), &first(), now).await.unwrap();
-    ledger.close(&scene.deployment, Ending::RolledBack, None, now).await.unwrap();
+    ledger
+        .close(&scene.deployment, Ending::RolledBack, None, now)
+        .await
+        .unwrap();
     assert_eq!(ledger.find(&first()).await, Ok(None));
-    assert!(matches!(ledger.lock(&service(), &second(), now).await, Ok(Lock::Taken { .. })));
+    assert!(matches!(
+        ledger.lock(&service(), &second(), now).await,
+        Ok(Lock::Taken { .. })
+    ));
 }
 
 #[tokio::test]
 async fn an_executions_status_is_step_functions_own_word() {
     let scene = Scene::new().await;
-    scene.account.set_execution(EXECUTION, ExecutionStatus::Aborted);
-    assert_eq!(scene.aws.ledger.execution_status(&first()).await, Ok(Some("ABORTED".into())));
+    scene
+        .account
+        .set_execution(EXECUTION, ExecutionStatus::Aborted);
+    assert_eq!(
+        scene.aws.ledger.execution_status(&first()).await,
+        Ok(Some("ABORTED".into()))
+    );
     assert_eq!(scene.aws.ledger.execution_status(&second()).await, Ok(None));
 }

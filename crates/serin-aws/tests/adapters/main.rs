@@ -1,5 +1,8 @@
 //! The adapters on the simulated account: what they ask of AWS, and what they make of its answers.
-#![expect(clippy::unwrap_used, reason = "a test that cannot get what it asks for has failed")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot get what it asks for has failed"
+)]
 
 mod fleet;
 mod ledger;
@@ -13,7 +16,8 @@ use serin::progress::Attachment;
 use serin::request::Request;
 use serin::routing::AppMeshRecord;
 use serin::{
-    ClusterName, ContainerName, Deployment, ExecutionArn, PortError, RouterRecord, ServiceKey, ServiceName, TaskDefinitionArn, Weight,
+    ClusterName, ContainerName, Deployment, ExecutionArn, PortError, RouterRecord, ServiceKey,
+    ServiceName, TaskDefinitionArn, Weight,
 };
 use serin_aws::Adapters;
 use serin_sim::{Account, Clock, world};
@@ -36,7 +40,11 @@ impl Scene {
     async fn with(options: &world::Options) -> Self {
         let (account, aws) = account(options);
         let deployment = plan(&account, &aws).await;
-        Self { account, aws, deployment }
+        Self {
+            account,
+            aws,
+            deployment,
+        }
     }
 
     fn record(&self) -> &AppMeshRecord {
@@ -51,8 +59,17 @@ impl Scene {
     /// The canary, ready.
     async fn created(&self, tasks: u32) -> Attachment {
         let attachment = self.aws.router.prepare(&self.deployment).await.unwrap();
-        let definition = self.aws.fleet.ensure_canary_definition(&self.deployment, &attachment).await.unwrap();
-        self.aws.fleet.ensure_canary_service(&self.deployment, &definition, &attachment, tasks).await.unwrap();
+        let definition = self
+            .aws
+            .fleet
+            .ensure_canary_definition(&self.deployment, &attachment)
+            .await
+            .unwrap();
+        self.aws
+            .fleet
+            .ensure_canary_service(&self.deployment, &definition, &attachment, tasks)
+            .await
+            .unwrap();
         self.wait(60);
         attachment
     }
@@ -67,8 +84,12 @@ impl Scene {
         self.account.look(|world| {
             let spec = world.route(router, route).spec.clone().unwrap();
             let targets = serin_sim::targets(&spec).unwrap().iter();
-            let targets: Vec<_> = targets.map(|target| format!("{} {}", target.virtual_node, target.weight)).collect();
-            targets.join(", ").replace(&self.record().canary_node, "canary")
+            let targets: Vec<_> = targets
+                .map(|target| format!("{} {}", target.virtual_node, target.weight))
+                .collect();
+            targets
+                .join(", ")
+                .replace(&self.record().canary_node, "canary")
         })
     }
 }
@@ -90,8 +111,18 @@ fn cluster() -> ClusterName {
 }
 
 async fn described(aws: &Adapters) -> (ServiceDescription, TaskDefinitionDescription) {
-    let service = aws.fleet.service(&cluster(), &ServiceName::new(world::SERVICE)).await.unwrap().unwrap();
-    let definition = aws.fleet.task_definition(service.task_definition.as_str()).await.unwrap().unwrap();
+    let service = aws
+        .fleet
+        .service(&cluster(), &ServiceName::new(world::SERVICE))
+        .await
+        .unwrap()
+        .unwrap();
+    let definition = aws
+        .fleet
+        .task_definition(service.task_definition.as_str())
+        .await
+        .unwrap()
+        .unwrap();
     (service, definition)
 }
 
@@ -102,10 +133,17 @@ async fn plan(account: &Account, aws: &Adapters) -> Deployment {
     let execution = ExecutionArn::new(EXECUTION);
     let id = DeploymentId::of(&execution);
     let (service, definition) = described(aws).await;
-    let router = aws.router.discover(None, &service, &definition, &id).await.unwrap();
+    let router = aws
+        .router
+        .discover(None, &service, &definition, &id)
+        .await
+        .unwrap();
     let now = account.clock().now();
     Deployment {
-        service: ServiceKey { cluster: cluster(), service: service.service.clone() },
+        service: ServiceKey {
+            cluster: cluster(),
+            service: service.service.clone(),
+        },
         stable: StableVersion {
             service: service.service.clone(),
             service_arn: service.arn.clone(),
@@ -143,7 +181,10 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, PortError>) -> String {
 }
 
 /// Calls a removal until it is done; gives how many calls that took.
-async fn removed(account: &Account, mut remove: impl AsyncFnMut() -> Result<Removal, PortError>) -> usize {
+async fn removed(
+    account: &Account,
+    mut remove: impl AsyncFnMut() -> Result<Removal, PortError>,
+) -> usize {
     for calls in 1..20 {
         if remove().await.unwrap() == Removal::Gone {
             return calls;

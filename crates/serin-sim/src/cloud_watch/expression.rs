@@ -12,20 +12,35 @@ enum Term {
 }
 
 /// The series of an expression; `None` while one of its ids is not known.
-pub(super) fn evaluate(text: &str, known: &BTreeMap<&str, Points>) -> Result<Option<Points>, Refusal> {
+pub(super) fn evaluate(
+    text: &str,
+    known: &BTreeMap<&str, Points>,
+) -> Result<Option<Points>, Refusal> {
     let tokens = tokens(text)?;
     let is_id = |token: &&String| token.starts_with(|first: char| first.is_ascii_lowercase());
-    if !tokens.iter().filter(is_id).all(|id| known.contains_key(id.as_str())) {
+    if !tokens
+        .iter()
+        .filter(is_id)
+        .all(|id| known.contains_key(id.as_str()))
+    {
         return Ok(None);
     }
-    let mut parser = Parser { tokens, position: 0, known };
+    let mut parser = Parser {
+        tokens,
+        position: 0,
+        known,
+    };
     let term = parser.sum()?;
     if parser.position != parser.tokens.len() {
-        return Err(invalid(format!("Error in expression {text:?}: syntax error")));
+        return Err(invalid(format!(
+            "Error in expression {text:?}: syntax error"
+        )));
     }
     match term {
         Term::Series(points) => Ok(Some(points)),
-        Term::Number(_) => Err(invalid(format!("Error in expression {text:?}: it is not a time series"))),
+        Term::Number(_) => Err(invalid(format!(
+            "Error in expression {text:?}: it is not a time series"
+        ))),
     }
 }
 
@@ -37,7 +52,11 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     fn take(&mut self, any: &[&str]) -> Option<String> {
-        let token = self.tokens.get(self.position).filter(|token| any.contains(&token.as_str())).cloned();
+        let token = self
+            .tokens
+            .get(self.position)
+            .filter(|token| any.contains(&token.as_str()))
+            .cloned();
         self.position += usize::from(token.is_some());
         token
     }
@@ -59,7 +78,11 @@ impl Parser<'_> {
     }
 
     fn factor(&mut self) -> Result<Term, Refusal> {
-        let token = self.tokens.get(self.position).cloned().ok_or_else(|| invalid("Error in expression: it ends early"))?;
+        let token = self
+            .tokens
+            .get(self.position)
+            .cloned()
+            .ok_or_else(|| invalid("Error in expression: it ends early"))?;
         self.position += 1;
         if token == "(" {
             let inner = self.sum()?;
@@ -80,18 +103,26 @@ impl Parser<'_> {
                     }
                     Ok(Term::Series(points))
                 }
-                _ => Err(invalid("Error in expression: FILL takes a series and a number")),
+                _ => Err(invalid(
+                    "Error in expression: FILL takes a series and a number",
+                )),
             };
         }
         if let Ok(number) = token.parse() {
             return Ok(Term::Number(number));
         }
         let points = self.known.get(token.as_str());
-        points.cloned().map(Term::Series).ok_or_else(|| invalid(format!("Error in expression: the simulation does not know {token}")))
+        points.cloned().map(Term::Series).ok_or_else(|| {
+            invalid(format!(
+                "Error in expression: the simulation does not know {token}"
+            ))
+        })
     }
 
     fn expect(&mut self, token: &str) -> Result<(), Refusal> {
-        self.take(&[token]).map(drop).ok_or_else(|| invalid(format!("Error in expression: expected {token}")))
+        self.take(&[token])
+            .map(drop)
+            .ok_or_else(|| invalid(format!("Error in expression: expected {token}")))
     }
 }
 
@@ -104,16 +135,26 @@ fn combine(left: Term, operator: &str, right: Term) -> Term {
         _ => (right != 0.0).then(|| left / right),
     };
     match (left, right) {
-        (Term::Number(left), Term::Number(right)) => Term::Number(compute(left, right).unwrap_or(f64::NAN)),
-        (Term::Series(points), Term::Number(right)) => {
-            Term::Series(points.into_iter().filter_map(|(at, left)| Some((at, compute(left, right)?))).collect())
+        (Term::Number(left), Term::Number(right)) => {
+            Term::Number(compute(left, right).unwrap_or(f64::NAN))
         }
-        (Term::Number(left), Term::Series(points)) => {
-            Term::Series(points.into_iter().filter_map(|(at, right)| Some((at, compute(left, right)?))).collect())
-        }
-        (Term::Series(left), Term::Series(right)) => {
-            Term::Series(left.into_iter().filter_map(|(at, left)| Some((at, compute(left, *right.get(&at)?)?))).collect())
-        }
+        (Term::Series(points), Term::Number(right)) => Term::Series(
+            points
+                .into_iter()
+                .filter_map(|(at, left)| Some((at, compute(left, right)?)))
+                .collect(),
+        ),
+        (Term::Number(left), Term::Series(points)) => Term::Series(
+            points
+                .into_iter()
+                .filter_map(|(at, right)| Some((at, compute(left, right)?)))
+                .collect(),
+        ),
+        (Term::Series(left), Term::Series(right)) => Term::Series(
+            left.into_iter()
+                .filter_map(|(at, left)| Some((at, compute(left, *right.get(&at)?)?)))
+                .collect(),
+        ),
     }
 }
 
@@ -131,7 +172,9 @@ fn tokens(text: &str) -> Result<Vec<String>, Refusal> {
                 token.push(next);
             }
         } else if !"+-*/(),".contains(letter) {
-            return Err(invalid(format!("Error in expression {text:?}: the simulation does not know {letter:?}")));
+            return Err(invalid(format!(
+                "Error in expression {text:?}: the simulation does not know {letter:?}"
+            )));
         }
         tokens.push(token);
     }

@@ -10,22 +10,208 @@ use crate::wire::Refusal;
 
 /// Words that must be written as `#name`; the ones that an attribute might be called.
 const RESERVED: &[&str] = &[
-    "ABORT", "ACTION", "ADD", "ALL", "AND", "ANY", "ARRAY", "AS", "AT", "ATTRIBUTE", "BEGIN", "BETWEEN", "BY", "CASE", "CHECK",
-    "COLUMN", "COMMENT", "COMMIT", "CONDITION", "CONNECTION", "COUNT", "CREATE", "CURRENT", "DATA", "DATE", "DAY", "DEFAULT",
-    "DELETE", "DESCRIBE", "DOMAIN", "DURATION", "END", "ENGINE", "ERROR", "EVENT", "EXECUTE", "EXISTS", "EXIT", "FALSE",
-    "FILE", "FILTER", "FINISH", "FIRST", "FORMAT", "FOUND", "FROM", "FUNCTION", "GET", "GROUP", "HASH", "HOST", "HOUR",
-    "IDENTITY", "IN", "INDEX", "INPUT", "INTERVAL", "IS", "ITEMS", "ITERATE", "JOIN", "KEY", "KEYS", "LANGUAGE", "LAST",
-    "LEVEL", "LIMIT", "LIST", "LOCAL", "LOCATION", "LOCK", "LOG", "MAP", "MATCH", "MAX", "MESSAGE", "METHOD", "METRICS", "MIN",
-    "MINUTE", "MODE", "MODIFY", "MODULE", "MONTH", "NAME", "NAMES", "NEW", "NEXT", "NO", "NOT", "NULL", "NUMBER", "OBJECT",
-    "OF", "OFF", "OFFSET", "OLD", "ON", "OPEN", "OPERATION", "OPTION", "OR", "ORDER", "OUTPUT", "OWNER", "PARAMETER",
-    "PARTITION", "PATH", "PERCENT", "PERMISSION", "PLAN", "POSITION", "PRIMARY", "PROCESS", "PROGRAM", "PROJECT", "QUERY",
-    "RANGE", "RATE", "READ", "REASON", "RECORD", "REF", "REGION", "RELEASE", "REMOVE", "REPLACE", "REPORT", "REQUEST",
-    "RESOURCE", "RESPONSE", "RESTORE", "RESULT", "RETURN", "ROLE", "ROLLBACK", "ROUTINE", "ROW", "RULE", "SCHEMA", "SCOPE",
-    "SECOND", "SECTION", "SEGMENT", "SELECT", "SEQUENCE", "SERVICE", "SESSION", "SET", "SHARD", "SHARE", "SIGNAL", "SIZE",
-    "SOURCE", "START", "STATE", "STATEMENT", "STATUS", "STOP", "STREAM", "STRING", "SUM", "SYSTEM", "TABLE", "TARGET",
-    "TEXT", "THEN", "TIME", "TIMEOUT", "TIMESTAMP", "TO", "TOKEN", "TOTAL", "TRACE", "TRANSACTION", "TRIGGER", "TRUE", "TTL",
-    "TYPE", "UNIT", "UPDATE", "URL", "USAGE", "USE", "USER", "USING", "UUID", "VALUE", "VALUES", "VERSION", "VIEW", "VIEWS",
-    "WAIT", "WHEN", "WHERE", "WHILE", "WINDOW", "WITH", "WORK", "WRITE", "YEAR", "ZONE",
+    "ABORT",
+    "ACTION",
+    "ADD",
+    "ALL",
+    "AND",
+    "ANY",
+    "ARRAY",
+    "AS",
+    "AT",
+    "ATTRIBUTE",
+    "BEGIN",
+    "BETWEEN",
+    "BY",
+    "CASE",
+    "CHECK",
+    "COLUMN",
+    "COMMENT",
+    "COMMIT",
+    "CONDITION",
+    "CONNECTION",
+    "COUNT",
+    "CREATE",
+    "CURRENT",
+    "DATA",
+    "DATE",
+    "DAY",
+    "DEFAULT",
+    "DELETE",
+    "DESCRIBE",
+    "DOMAIN",
+    "DURATION",
+    "END",
+    "ENGINE",
+    "ERROR",
+    "EVENT",
+    "EXECUTE",
+    "EXISTS",
+    "EXIT",
+    "FALSE",
+    "FILE",
+    "FILTER",
+    "FINISH",
+    "FIRST",
+    "FORMAT",
+    "FOUND",
+    "FROM",
+    "FUNCTION",
+    "GET",
+    "GROUP",
+    "HASH",
+    "HOST",
+    "HOUR",
+    "IDENTITY",
+    "IN",
+    "INDEX",
+    "INPUT",
+    "INTERVAL",
+    "IS",
+    "ITEMS",
+    "ITERATE",
+    "JOIN",
+    "KEY",
+    "KEYS",
+    "LANGUAGE",
+    "LAST",
+    "LEVEL",
+    "LIMIT",
+    "LIST",
+    "LOCAL",
+    "LOCATION",
+    "LOCK",
+    "LOG",
+    "MAP",
+    "MATCH",
+    "MAX",
+    "MESSAGE",
+    "METHOD",
+    "METRICS",
+    "MIN",
+    "MINUTE",
+    "MODE",
+    "MODIFY",
+    "MODULE",
+    "MONTH",
+    "NAME",
+    "NAMES",
+    "NEW",
+    "NEXT",
+    "NO",
+    "NOT",
+    "NULL",
+    "NUMBER",
+    "OBJECT",
+    "OF",
+    "OFF",
+    "OFFSET",
+    "OLD",
+    "ON",
+    "OPEN",
+    "OPERATION",
+    "OPTION",
+    "OR",
+    "ORDER",
+    "OUTPUT",
+    "OWNER",
+    "PARAMETER",
+    "PARTITION",
+    "PATH",
+    "PERCENT",
+    "PERMISSION",
+    "PLAN",
+    "POSITION",
+    "PRIMARY",
+    "PROCESS",
+    "PROGRAM",
+    "PROJECT",
+    "QUERY",
+    "RANGE",
+    "RATE",
+    "READ",
+    "REASON",
+    "RECORD",
+    "REF",
+    "REGION",
+    "RELEASE",
+    "REMOVE",
+    "REPLACE",
+    "REPORT",
+    "REQUEST",
+    "RESOURCE",
+    "RESPONSE",
+    "RESTORE",
+    "RESULT",
+    "RETURN",
+    "ROLE",
+    "ROLLBACK",
+    "ROUTINE",
+    "ROW",
+    "RULE",
+    "SCHEMA",
+    "SCOPE",
+    "SECOND",
+    "SECTION",
+    "SEGMENT",
+    "SELECT",
+    "SEQUENCE",
+    "SERVICE",
+    "SESSION",
+    "SET",
+    "SHARD",
+    "SHARE",
+    "SIGNAL",
+    "SIZE",
+    "SOURCE",
+    "START",
+    "STATE",
+    "STATEMENT",
+    "STATUS",
+    "STOP",
+    "STREAM",
+    "STRING",
+    "SUM",
+    "SYSTEM",
+    "TABLE",
+    "TARGET",
+    "TEXT",
+    "THEN",
+    "TIME",
+    "TIMEOUT",
+    "TIMESTAMP",
+    "TO",
+    "TOKEN",
+    "TOTAL",
+    "TRACE",
+    "TRANSACTION",
+    "TRIGGER",
+    "TRUE",
+    "TTL",
+    "TYPE",
+    "UNIT",
+    "UPDATE",
+    "URL",
+    "USAGE",
+    "USE",
+    "USER",
+    "USING",
+    "UUID",
+    "VALUE",
+    "VALUES",
+    "VERSION",
+    "VIEW",
+    "VIEWS",
+    "WAIT",
+    "WHEN",
+    "WHERE",
+    "WHILE",
+    "WINDOW",
+    "WITH",
+    "WORK",
+    "WRITE",
+    "YEAR",
+    "ZONE",
 ];
 
 /// The expressions of one request.
@@ -38,8 +224,17 @@ pub(super) struct Expressions<'a> {
 }
 
 impl<'a> Expressions<'a> {
-    pub(super) fn new(names: Option<&'a HashMap<String, String>>, values: Option<&'a Item>) -> Self {
-        Self { names, values, used: BTreeSet::new(), tokens: Vec::new(), position: 0 }
+    pub(super) fn new(
+        names: Option<&'a HashMap<String, String>>,
+        values: Option<&'a Item>,
+    ) -> Self {
+        Self {
+            names,
+            values,
+            used: BTreeSet::new(),
+            tokens: Vec::new(),
+            position: 0,
+        }
     }
 
     /// Whether a condition holds on an item.
@@ -90,8 +285,13 @@ impl<'a> Expressions<'a> {
     pub(super) fn all_used(&self) -> Result<(), Refusal> {
         let names = self.names.into_iter().flat_map(HashMap::keys);
         let values = self.values.into_iter().flat_map(HashMap::keys);
-        match names.chain(values).find(|given| !self.used.contains(*given)) {
-            Some(unused) => Err(invalid(format!("Value provided in ExpressionAttributeNames or -Values unused in expressions: {unused}"))),
+        match names
+            .chain(values)
+            .find(|given| !self.used.contains(*given))
+        {
+            Some(unused) => Err(invalid(format!(
+                "Value provided in ExpressionAttributeNames or -Values unused in expressions: {unused}"
+            ))),
             None => Ok(()),
         }
     }
@@ -120,16 +320,28 @@ impl<'a> Expressions<'a> {
     }
 
     fn take(&mut self, word: &str) -> bool {
-        let taken = self.peek().is_some_and(|token| token.eq_ignore_ascii_case(word));
+        let taken = self
+            .peek()
+            .is_some_and(|token| token.eq_ignore_ascii_case(word));
         self.position += usize::from(taken);
         taken
     }
 
     fn expect(&mut self, word: &str) -> Result<(), Refusal> {
-        if self.take(word) { Ok(()) } else { Err(invalid(format!("Syntax error; expected {word:?}, found {:?}", self.peek()))) }
+        if self.take(word) {
+            Ok(())
+        } else {
+            Err(invalid(format!(
+                "Syntax error; expected {word:?}, found {:?}",
+                self.peek()
+            )))
+        }
     }
 
-    fn separated(&mut self, mut one: impl FnMut(&mut Self) -> Result<(), Refusal>) -> Result<(), Refusal> {
+    fn separated(
+        &mut self,
+        mut one: impl FnMut(&mut Self) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         one(self)?;
         while self.take(",") {
             one(self)?;
@@ -171,7 +383,9 @@ impl<'a> Expressions<'a> {
             }
         }
         let left = self.operand(item)?;
-        let operator = self.next().ok_or_else(|| invalid("Syntax error; the condition ends early"))?;
+        let operator = self
+            .next()
+            .ok_or_else(|| invalid("Syntax error; the condition ends early"))?;
         if operator.eq_ignore_ascii_case("IN") {
             self.expect("(")?;
             let mut holds = false;
@@ -193,7 +407,9 @@ impl<'a> Expressions<'a> {
             "<=" => Ok(matches!(order, Some(Ordering::Less | Ordering::Equal))),
             ">" => Ok(order == Some(Ordering::Greater)),
             ">=" => Ok(matches!(order, Some(Ordering::Greater | Ordering::Equal))),
-            other => Err(invalid(format!("the simulation does not know the operator {other}"))),
+            other => Err(invalid(format!(
+                "the simulation does not know the operator {other}"
+            ))),
         }
     }
 
@@ -218,7 +434,9 @@ impl<'a> Expressions<'a> {
     }
 
     fn path(&mut self) -> Result<String, Refusal> {
-        let token = self.next().ok_or_else(|| invalid("Syntax error; the expression ends early"))?;
+        let token = self
+            .next()
+            .ok_or_else(|| invalid("Syntax error; the expression ends early"))?;
         if token.starts_with('#') {
             let name = self.names.and_then(|names| names.get(&token)).cloned();
             self.used.insert(token.clone());
@@ -228,7 +446,9 @@ impl<'a> Expressions<'a> {
             return Err(invalid(format!("Syntax error; token: {token:?}")));
         }
         if RESERVED.contains(&token.to_ascii_uppercase().as_str()) {
-            return Err(invalid(format!("Attribute name is a reserved keyword; reserved keyword: {token}")));
+            return Err(invalid(format!(
+                "Attribute name is a reserved keyword; reserved keyword: {token}"
+            )));
         }
         Ok(token)
     }
@@ -237,7 +457,10 @@ impl<'a> Expressions<'a> {
 fn compare(left: Option<&AttributeValue>, right: Option<&AttributeValue>) -> Option<Ordering> {
     match (left?, right?) {
         (AttributeValue::S(left), AttributeValue::S(right)) => Some(left.cmp(right)),
-        (AttributeValue::N(left), AttributeValue::N(right)) => left.parse::<f64>().ok()?.partial_cmp(&right.parse::<f64>().ok()?),
+        (AttributeValue::N(left), AttributeValue::N(right)) => left
+            .parse::<f64>()
+            .ok()?
+            .partial_cmp(&right.parse::<f64>().ok()?),
         _ => None,
     }
 }
@@ -260,7 +483,9 @@ fn tokens(text: &str) -> Result<Vec<String>, Refusal> {
                 token.push(next);
             }
         } else if !"=(),".contains(letter) {
-            return Err(invalid(format!("the simulation does not know {letter:?} in {text:?}")));
+            return Err(invalid(format!(
+                "the simulation does not know {letter:?} in {text:?}"
+            )));
         }
         tokens.push(token);
     }

@@ -31,7 +31,10 @@ pub(crate) fn invalid(message: impl Into<String>) -> Refusal {
     Refusal::new("ValidationException", message)
 }
 
-fn table<'a>(world: &'a mut World, name: Option<&str>) -> Result<&'a mut BTreeMap<String, Item>, Refusal> {
+fn table<'a>(
+    world: &'a mut World,
+    name: Option<&str>,
+) -> Result<&'a mut BTreeMap<String, Item>, Refusal> {
     let name = name.ok_or_else(|| invalid("tableName is required"))?;
     let missing = || Refusal::new("ResourceNotFoundException", "Requested resource not found");
     world.dynamo_db.tables.get_mut(name).ok_or_else(missing)
@@ -40,11 +43,15 @@ fn table<'a>(world: &'a mut World, name: Option<&str>) -> Result<&'a mut BTreeMa
 fn key(item: Option<&Item>, alone: bool) -> Result<String, Refusal> {
     let item = item.ok_or_else(|| invalid("the item or key is required"))?;
     if alone && item.len() != 1 {
-        return Err(invalid("The provided key element does not match the schema"));
+        return Err(invalid(
+            "The provided key element does not match the schema",
+        ));
     }
     match item.get(KEY) {
         Some(AttributeValue::S(id)) if !id.is_empty() => Ok(id.clone()),
-        _ => Err(invalid("One or more parameter values were invalid: Missing the key id in the item")),
+        _ => Err(invalid(
+            "One or more parameter values were invalid: Missing the key id in the item",
+        )),
     }
 }
 
@@ -53,25 +60,41 @@ fn check_values(item: &Item) -> Result<(), Refusal> {
     for (name, value) in item {
         match value {
             AttributeValue::N(number) if number.parse::<f64>().is_err() => {
-                return Err(invalid(format!("The parameter cannot be converted to a numeric value: {name} {number}")));
+                return Err(invalid(format!(
+                    "The parameter cannot be converted to a numeric value: {name} {number}"
+                )));
             }
-            AttributeValue::Ss(members) if members.is_empty() => return Err(invalid("An string set may not be empty")),
+            AttributeValue::Ss(members) if members.is_empty() => {
+                return Err(invalid("An string set may not be empty"));
+            }
             _ => {}
         }
     }
     Ok(())
 }
 
-fn condition_failed(item: Option<&Item>, wanted: Option<&ReturnValuesOnConditionCheckFailure>) -> Refusal {
-    let refusal = Refusal::new("ConditionalCheckFailedException", "The conditional request failed");
+fn condition_failed(
+    item: Option<&Item>,
+    wanted: Option<&ReturnValuesOnConditionCheckFailure>,
+) -> Refusal {
+    let refusal = Refusal::new(
+        "ConditionalCheckFailedException",
+        "The conditional request failed",
+    );
     match (item, wanted) {
-        (Some(item), Some(ReturnValuesOnConditionCheckFailure::AllOld)) => refusal.member("Item", to_json(item)),
+        (Some(item), Some(ReturnValuesOnConditionCheckFailure::AllOld)) => {
+            refusal.member("Item", to_json(item))
+        }
         _ => refusal,
     }
 }
 
 fn to_json(item: &Item) -> Value {
-    Value::Object(item.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect::<Map<_, _>>())
+    Value::Object(
+        item.iter()
+            .map(|(name, value)| (name.clone(), value_to_json(value)))
+            .collect::<Map<_, _>>(),
+    )
 }
 
 fn value_to_json(value: &AttributeValue) -> Value {
@@ -82,21 +105,32 @@ fn value_to_json(value: &AttributeValue) -> Value {
         AttributeValue::Null(yes) => json!({"NULL": yes}),
         AttributeValue::Ss(texts) => json!({"SS": texts}),
         AttributeValue::Ns(numbers) => json!({"NS": numbers}),
-        AttributeValue::L(values) => json!({"L": values.iter().map(value_to_json).collect::<Vec<_>>()}),
+        AttributeValue::L(values) => {
+            json!({"L": values.iter().map(value_to_json).collect::<Vec<_>>()})
+        }
         AttributeValue::M(item) => json!({"M": to_json(item)}),
         other => panic!("the simulation does not know the attribute {other:?}"),
     }
 }
 
 pub(crate) fn get_item(world: &mut World, input: &GetItemInput) -> Result<GetItemOutput, Refusal> {
-    assert!(input.attributes_to_get.is_none(), "the simulation does not know AttributesToGet");
-    let item = table(world, input.table_name())?.get(&key(input.key(), true)?).cloned();
+    assert!(
+        input.attributes_to_get.is_none(),
+        "the simulation does not know AttributesToGet"
+    );
+    let item = table(world, input.table_name())?
+        .get(&key(input.key(), true)?)
+        .cloned();
     let item = match (item, input.projection_expression()) {
         (Some(item), Some(projection)) => {
             let mut expressions = Expressions::new(input.expression_attribute_names(), None);
             let names = expressions.projection(projection)?;
             expressions.all_used()?;
-            Some(item.into_iter().filter(|(name, _)| names.contains(name)).collect())
+            Some(
+                item.into_iter()
+                    .filter(|(name, _)| names.contains(name))
+                    .collect(),
+            )
         }
         (item, _) => item,
     };
@@ -104,49 +138,100 @@ pub(crate) fn get_item(world: &mut World, input: &GetItemInput) -> Result<GetIte
 }
 
 pub(crate) fn put_item(world: &mut World, input: &PutItemInput) -> Result<PutItemOutput, Refusal> {
-    assert!(input.expected.is_none(), "the simulation does not know Expected");
+    assert!(
+        input.expected.is_none(),
+        "the simulation does not know Expected"
+    );
     let items = table(world, input.table_name())?;
     let key = key(input.item(), false)?;
     let item = input.item().expect("it has a key").clone();
     check_values(&item)?;
     let old = items.get(&key);
-    check(old, input.condition_expression(), input.expression_attribute_names(), input.expression_attribute_values(), None)?
-        .then_some(())
-        .ok_or_else(|| condition_failed(old, input.return_values_on_condition_check_failure()))?;
+    check(
+        old,
+        input.condition_expression(),
+        input.expression_attribute_names(),
+        input.expression_attribute_values(),
+        None,
+    )?
+    .then_some(())
+    .ok_or_else(|| condition_failed(old, input.return_values_on_condition_check_failure()))?;
     let old = items.insert(key, item);
-    Ok(PutItemOutput::builder().set_attributes(old_values(old, input.return_values())?).build())
+    Ok(PutItemOutput::builder()
+        .set_attributes(old_values(old, input.return_values())?)
+        .build())
 }
 
-pub(crate) fn delete_item(world: &mut World, input: &DeleteItemInput) -> Result<DeleteItemOutput, Refusal> {
-    assert!(input.expected.is_none(), "the simulation does not know Expected");
+pub(crate) fn delete_item(
+    world: &mut World,
+    input: &DeleteItemInput,
+) -> Result<DeleteItemOutput, Refusal> {
+    assert!(
+        input.expected.is_none(),
+        "the simulation does not know Expected"
+    );
     let items = table(world, input.table_name())?;
     let key = key(input.key(), true)?;
     let old = items.get(&key);
-    check(old, input.condition_expression(), input.expression_attribute_names(), input.expression_attribute_values(), None)?
-        .then_some(())
-        .ok_or_else(|| condition_failed(old, input.return_values_on_condition_check_failure()))?;
+    check(
+        old,
+        input.condition_expression(),
+        input.expression_attribute_names(),
+        input.expression_attribute_values(),
+        None,
+    )?
+    .then_some(())
+    .ok_or_else(|| condition_failed(old, input.return_values_on_condition_check_failure()))?;
     let old = items.remove(&key);
-    Ok(DeleteItemOutput::builder().set_attributes(old_values(old, input.return_values())?).build())
+    Ok(DeleteItemOutput::builder()
+        .set_attributes(old_values(old, input.return_values())?)
+        .build())
 }
 
-pub(crate) fn update_item(world: &mut World, input: &UpdateItemInput) -> Result<UpdateItemOutput, Refusal> {
-    assert!(input.expected.is_none() && input.attribute_updates.is_none(), "the simulation does not know Expected or AttributeUpdates");
+pub(crate) fn update_item(
+    world: &mut World,
+    input: &UpdateItemInput,
+) -> Result<UpdateItemOutput, Refusal> {
+    assert!(
+        input.expected.is_none() && input.attribute_updates.is_none(),
+        "the simulation does not know Expected or AttributeUpdates"
+    );
     let items = table(world, input.table_name())?;
     let key = key(input.key(), true)?;
     let old = items.get(&key).cloned();
-    let mut new = old.clone().unwrap_or_else(|| input.key().expect("it was checked").clone());
+    let mut new = old
+        .clone()
+        .unwrap_or_else(|| input.key().expect("it was checked").clone());
     let update = Some((input.update_expression().unwrap_or_default(), &mut new));
-    check(old.as_ref(), input.condition_expression(), input.expression_attribute_names(), input.expression_attribute_values(), update)?
-        .then_some(())
-        .ok_or_else(|| condition_failed(old.as_ref(), input.return_values_on_condition_check_failure()))?;
+    check(
+        old.as_ref(),
+        input.condition_expression(),
+        input.expression_attribute_names(),
+        input.expression_attribute_values(),
+        update,
+    )?
+    .then_some(())
+    .ok_or_else(|| {
+        condition_failed(
+            old.as_ref(),
+            input.return_values_on_condition_check_failure(),
+        )
+    })?;
     check_values(&new)?;
     if new.get(KEY) != Some(&AttributeValue::S(key.clone())) {
-        return Err(invalid("Cannot update attribute id. This attribute is part of the key"));
+        return Err(invalid(
+            "Cannot update attribute id. This attribute is part of the key",
+        ));
     }
     items.insert(key, new.clone());
     let changed = |from: &Item, against: Option<&Item>| -> Item {
-        let differs = |name: &String, value: &AttributeValue| against.and_then(|item| item.get(name)) != Some(value);
-        from.iter().filter(|(name, value)| differs(name, value)).map(|(name, value)| (name.clone(), value.clone())).collect()
+        let differs = |name: &String, value: &AttributeValue| {
+            against.and_then(|item| item.get(name)) != Some(value)
+        };
+        from.iter()
+            .filter(|(name, value)| differs(name, value))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     };
     let attributes = match input.return_values() {
         None | Some(ReturnValue::None) => None,
@@ -156,7 +241,9 @@ pub(crate) fn update_item(world: &mut World, input: &UpdateItemInput) -> Result<
         Some(ReturnValue::UpdatedOld) => old.map(|old| changed(&old, Some(&new))),
         Some(other) => return Err(invalid(format!("ReturnValues {other}"))),
     };
-    Ok(UpdateItemOutput::builder().set_attributes(attributes).build())
+    Ok(UpdateItemOutput::builder()
+        .set_attributes(attributes)
+        .build())
 }
 
 fn old_values(old: Option<Item>, wanted: Option<&ReturnValue>) -> Result<Option<Item>, Refusal> {

@@ -1,10 +1,17 @@
 //! Task definitions: families, revisions, ACTIVE and INACTIVE.
 
-use aws_sdk_ecs::operation::deregister_task_definition::{DeregisterTaskDefinitionInput, DeregisterTaskDefinitionOutput};
-use aws_sdk_ecs::operation::describe_task_definition::{DescribeTaskDefinitionInput, DescribeTaskDefinitionOutput};
-use aws_sdk_ecs::operation::register_task_definition::{RegisterTaskDefinitionInput, RegisterTaskDefinitionOutput};
+use aws_sdk_ecs::operation::deregister_task_definition::{
+    DeregisterTaskDefinitionInput, DeregisterTaskDefinitionOutput,
+};
+use aws_sdk_ecs::operation::describe_task_definition::{
+    DescribeTaskDefinitionInput, DescribeTaskDefinitionOutput,
+};
+use aws_sdk_ecs::operation::register_task_definition::{
+    RegisterTaskDefinitionInput, RegisterTaskDefinitionOutput,
+};
 use aws_sdk_ecs::types::{
-    Attribute, Compatibility, ContainerDefinition, TaskDefinition, TaskDefinitionField, TaskDefinitionStatus,
+    Attribute, Compatibility, ContainerDefinition, TaskDefinition, TaskDefinitionField,
+    TaskDefinitionStatus,
 };
 use aws_smithy_types::DateTime;
 
@@ -19,7 +26,9 @@ impl Ecs {
         let short = name.rsplit("task-definition/").next().unwrap_or(name);
         if let Some((family, revision)) = short.split_once(':') {
             let revision: i32 = revision.parse().ok()?;
-            return self.definitions.iter().find(|found| found.data.family() == Some(family) && found.data.revision == revision);
+            return self.definitions.iter().find(|found| {
+                found.data.family() == Some(family) && found.data.revision == revision
+            });
         }
         self.definitions
             .iter()
@@ -30,8 +39,14 @@ impl Ecs {
     /// The definition for a service to run: it must be ACTIVE.
     pub(super) fn runnable_definition(&self, name: Option<&str>) -> Result<&Definition, Refusal> {
         let name = name.ok_or_else(|| client("TaskDefinition can not be blank."))?;
-        let found = self.named_definition(name).ok_or_else(|| client("TaskDefinition not found."))?;
-        if found.is_active() { Ok(found) } else { Err(client("TaskDefinition is inactive")) }
+        let found = self
+            .named_definition(name)
+            .ok_or_else(|| client("TaskDefinition not found."))?;
+        if found.is_active() {
+            Ok(found)
+        } else {
+            Err(client("TaskDefinition is inactive"))
+        }
     }
 }
 
@@ -46,30 +61,51 @@ pub(crate) fn register_task_definition(
     input: &RegisterTaskDefinitionInput,
 ) -> Result<RegisterTaskDefinitionOutput, Refusal> {
     let now = world.now();
-    let family = input.family().ok_or_else(|| client("Family should not be null or empty."))?;
+    let family = input
+        .family()
+        .ok_or_else(|| client("Family should not be null or empty."))?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     if !(1..=255).contains(&family.len()) || !family.bytes().all(allowed) {
         return Err(client(format!("Invalid family {family:?}.")));
     }
     check_containers(input.container_definitions())?;
     if let Some(proxy) = input.proxy_configuration() {
-        let named = |container: &ContainerDefinition| container.name() == Some(proxy.container_name.as_str());
+        let named = |container: &ContainerDefinition| {
+            container.name() == Some(proxy.container_name.as_str())
+        };
         if !input.container_definitions().iter().any(named) {
-            return Err(client(format!("The proxy container {} is not in the task definition.", proxy.container_name)));
+            return Err(client(format!(
+                "The proxy container {} is not in the task definition.",
+                proxy.container_name
+            )));
         }
     }
     check_tags(input.tags())?;
     if input.tags.as_ref().is_some_and(Vec::is_empty) {
         return Err(super::invalid("Tags can not be empty."));
     }
-    let of_family = world.ecs.definitions.iter().filter(|found| found.data.family() == Some(family));
-    let revision = of_family.map(|found| found.data.revision).max().unwrap_or(0) + 1;
+    let of_family = world
+        .ecs
+        .definitions
+        .iter()
+        .filter(|found| found.data.family() == Some(family));
+    let revision = of_family
+        .map(|found| found.data.revision)
+        .max()
+        .unwrap_or(0)
+        + 1;
     let data = TaskDefinition::builder()
         .task_definition_arn(arn(&format!("task-definition/{family}:{revision}")))
         .family(family)
         .revision(revision)
         .status(TaskDefinitionStatus::Active)
-        .set_container_definitions(Some(input.container_definitions().iter().map(normalised).collect()))
+        .set_container_definitions(Some(
+            input
+                .container_definitions()
+                .iter()
+                .map(normalised)
+                .collect(),
+        ))
         .set_task_role_arn(input.task_role_arn.clone())
         .set_execution_role_arn(input.execution_role_arn.clone())
         .set_network_mode(input.network_mode.clone())
@@ -85,7 +121,10 @@ pub(crate) fn register_task_definition(
         .set_runtime_platform(input.runtime_platform.clone())
         .set_enable_fault_injection(input.enable_fault_injection)
         .requires_attributes(
-            Attribute::builder().name("com.amazonaws.ecs.capability.docker-remote-api.1.18").build().expect("it has a name"),
+            Attribute::builder()
+                .name("com.amazonaws.ecs.capability.docker-remote-api.1.18")
+                .build()
+                .expect("it has a name"),
         )
         .compatibilities(Compatibility::Ec2)
         .compatibilities(Compatibility::Fargate)
@@ -93,17 +132,28 @@ pub(crate) fn register_task_definition(
         .registered_by(format!("arn:aws:iam::{ACCOUNT}:role/deployer"))
         .build();
     let tags = input.tags().to_vec();
-    world.ecs.definitions.push(Definition { data: data.clone(), tags: tags.clone() });
+    world.ecs.definitions.push(Definition {
+        data: data.clone(),
+        tags: tags.clone(),
+    });
     let tags = (!tags.is_empty()).then_some(tags);
-    Ok(RegisterTaskDefinitionOutput::builder().task_definition(data).set_tags(tags).build())
+    Ok(RegisterTaskDefinitionOutput::builder()
+        .task_definition(data)
+        .set_tags(tags)
+        .build())
 }
 
 fn check_containers(containers: &[ContainerDefinition]) -> Result<(), Refusal> {
     if containers.is_empty() {
         return Err(client("Container list cannot be empty."));
     }
-    if !containers.iter().any(|container| container.essential.unwrap_or(true)) {
-        return Err(client("Task definition does not have any essential containers."));
+    if !containers
+        .iter()
+        .any(|container| container.essential.unwrap_or(true))
+    {
+        return Err(client(
+            "Task definition does not have any essential containers.",
+        ));
     }
     for container in containers {
         if container.name().is_none_or(str::is_empty) {
@@ -112,12 +162,26 @@ fn check_containers(containers: &[ContainerDefinition]) -> Result<(), Refusal> {
         if container.image().is_none_or(str::is_empty) {
             return Err(client("Container.image should not be null or empty."));
         }
-        if containers.iter().filter(|other| other.name() == container.name()).count() > 1 {
-            return Err(client(format!("Duplicate container name {:?}.", container.name())));
+        if containers
+            .iter()
+            .filter(|other| other.name() == container.name())
+            .count()
+            > 1
+        {
+            return Err(client(format!(
+                "Duplicate container name {:?}.",
+                container.name()
+            )));
         }
         for dependency in container.depends_on() {
-            if !containers.iter().any(|other| other.name() == Some(dependency.container_name.as_str())) {
-                return Err(client(format!("The container {} of dependsOn is not there.", dependency.container_name)));
+            if !containers
+                .iter()
+                .any(|other| other.name() == Some(dependency.container_name.as_str()))
+            {
+                return Err(client(format!(
+                    "The container {} of dependsOn is not there.",
+                    dependency.container_name
+                )));
             }
         }
     }
@@ -140,10 +204,21 @@ pub(crate) fn describe_task_definition(
     world: &mut World,
     input: &DescribeTaskDefinitionInput,
 ) -> Result<DescribeTaskDefinitionOutput, Refusal> {
-    let name = input.task_definition().ok_or_else(|| client("taskDefinition is required"))?;
-    let found = world.ecs.named_definition(name).ok_or_else(|| client("Unable to describe task definition."))?;
-    let tags = input.include().contains(&TaskDefinitionField::Tags).then(|| found.tags.clone());
-    Ok(DescribeTaskDefinitionOutput::builder().task_definition(found.data.clone()).set_tags(tags).build())
+    let name = input
+        .task_definition()
+        .ok_or_else(|| client("taskDefinition is required"))?;
+    let found = world
+        .ecs
+        .named_definition(name)
+        .ok_or_else(|| client("Unable to describe task definition."))?;
+    let tags = input
+        .include()
+        .contains(&TaskDefinitionField::Tags)
+        .then(|| found.tags.clone());
+    Ok(DescribeTaskDefinitionOutput::builder()
+        .task_definition(found.data.clone())
+        .set_tags(tags)
+        .build())
 }
 
 pub(crate) fn deregister_task_definition(
@@ -151,7 +226,9 @@ pub(crate) fn deregister_task_definition(
     input: &DeregisterTaskDefinitionInput,
 ) -> Result<DeregisterTaskDefinitionOutput, Refusal> {
     let now = world.now();
-    let name = input.task_definition().ok_or_else(|| client("taskDefinition is required"))?;
+    let name = input
+        .task_definition()
+        .ok_or_else(|| client("taskDefinition is required"))?;
     if !name.rsplit('/').next().unwrap_or(name).contains(':') {
         return Err(client("A revision is required: family:revision."));
     }
@@ -160,10 +237,17 @@ pub(crate) fn deregister_task_definition(
         .named_definition(name)
         .and_then(|found| found.data.task_definition_arn.clone())
         .ok_or_else(|| client("The specified task definition does not exist."))?;
-    let found = world.ecs.definitions.iter_mut().find(|found| found.data.task_definition_arn() == Some(&arn)).expect("just found");
+    let found = world
+        .ecs
+        .definitions
+        .iter_mut()
+        .find(|found| found.data.task_definition_arn() == Some(&arn))
+        .expect("just found");
     if found.is_active() {
         found.data.status = Some(TaskDefinitionStatus::Inactive);
         found.data.deregistered_at = Some(DateTime::from_secs(now));
     }
-    Ok(DeregisterTaskDefinitionOutput::builder().task_definition(found.data.clone()).build())
+    Ok(DeregisterTaskDefinitionOutput::builder()
+        .task_definition(found.data.clone())
+        .build())
 }

@@ -9,10 +9,13 @@ use std::collections::BTreeSet;
 
 use aws_sdk_ecs::operation::create_service::CreateServiceInput;
 use aws_sdk_ecs::types::{
-    Service, ServiceConnectConfiguration, ServiceVolumeConfiguration, Tag, TaskDefinition, VpcLatticeConfiguration,
+    Service, ServiceConnectConfiguration, ServiceVolumeConfiguration, Tag, TaskDefinition,
+    VpcLatticeConfiguration,
 };
 
-pub(crate) use definitions::{deregister_task_definition, describe_task_definition, register_task_definition};
+pub(crate) use definitions::{
+    deregister_task_definition, describe_task_definition, register_task_definition,
+};
 pub(crate) use services::{create_service, delete_service, describe_services, update_service};
 pub(crate) use tasks::{describe_tasks, list_tasks};
 
@@ -162,15 +165,26 @@ impl Ecs {
         let name = name.rsplit('/').next().unwrap_or(name);
         match self.clusters.get(name) {
             Some(name) => Ok(name.clone()),
-            None => Err(Refusal::new("ClusterNotFoundException", "Cluster not found.")),
+            None => Err(Refusal::new(
+                "ClusterNotFoundException",
+                "Cluster not found.",
+            )),
         }
     }
 
     /// The service of that name or ARN: the living one, or the latest that was deleted.
     pub(crate) fn service(&self, cluster: &str, name: &str) -> Option<&ServiceState> {
         let name = name.rsplit('/').next().unwrap_or(name);
-        let named = self.services.iter().filter(|service| service.cluster == cluster && service.name == name);
-        named.max_by_key(|service| (!matches!(service.status, ServiceStatus::Inactive { .. }), service.id))
+        let named = self
+            .services
+            .iter()
+            .filter(|service| service.cluster == cluster && service.name == name);
+        named.max_by_key(|service| {
+            (
+                !matches!(service.status, ServiceStatus::Inactive { .. }),
+                service.id,
+            )
+        })
     }
 
     fn service_mut(&mut self, cluster: &str, name: &str) -> Option<&mut ServiceState> {
@@ -179,7 +193,9 @@ impl Ecs {
     }
 
     pub(crate) fn definition(&self, arn: &str) -> Option<&Definition> {
-        self.definitions.iter().find(|definition| definition.data.task_definition_arn() == Some(arn))
+        self.definitions
+            .iter()
+            .find(|definition| definition.data.task_definition_arn() == Some(arn))
     }
 }
 
@@ -201,7 +217,11 @@ fn check_tags(tags: &[Tag]) -> Result<(), Refusal> {
     }
     for tag in tags {
         let key = tag.key().unwrap_or_default();
-        if key.is_empty() || key.len() > 128 || key.to_lowercase().starts_with("aws:") || tag.value().unwrap_or_default().len() > 256 {
+        if key.is_empty()
+            || key.len() > 128
+            || key.to_lowercase().starts_with("aws:")
+            || tag.value().unwrap_or_default().len() > 256
+        {
             return Err(invalid(format!("The tag {key:?} is not allowed.")));
         }
     }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use aws_sdk_ecs::types::{ContainerDefinition, TaskStopCode};
 
-use super::{Fate, Phase, Rollout, RolloutState, ServiceState, ServiceStatus, Stop, TaskState, arn};
+use super::{
+    Fate, Phase, Rollout, RolloutState, ServiceState, ServiceStatus, Stop, TaskState, arn,
+};
 use crate::account::REGION;
 use crate::cloud_map::Instance;
 use crate::world::World;
@@ -56,7 +58,9 @@ impl World {
                 task.started_at = Some(now);
                 self.register(index);
             }
-            Phase::Running { since } if fate == Fate::Crashes && now - since >= SECONDS_TO_CRASH => {
+            Phase::Running { since }
+                if fate == Fate::Crashes && now - since >= SECONDS_TO_CRASH =>
+            {
                 self.ecs.tasks[index].stop = Some(Stop {
                     code: TaskStopCode::EssentialContainerExited,
                     reason: "Essential container in task exited".to_owned(),
@@ -68,28 +72,46 @@ impl World {
                 self.fail_task(index);
             }
             Phase::Running { since }
-                if fate == Fate::Runs && !task.healthy && now - since >= healthy_seconds && self.has_its_node(index) =>
+                if fate == Fate::Runs
+                    && !task.healthy
+                    && now - since >= healthy_seconds
+                    && self.has_its_node(index) =>
             {
                 self.ecs.tasks[index].healthy = true;
                 self.register(index);
             }
-            Phase::Stopping { stops_at } if stops_at <= now => self.ecs.tasks[index].phase = Phase::Stopped { at: now },
+            Phase::Stopping { stops_at } if stops_at <= now => {
+                self.ecs.tasks[index].phase = Phase::Stopped { at: now }
+            }
             _ => {}
         }
     }
 
     /// Whether the task's Envoy gets a configuration: the virtual node that it says it is must exist.
     fn has_its_node(&self, index: usize) -> bool {
-        let Some(definition) = self.ecs.definition(&self.ecs.tasks[index].definition) else { return true };
+        let Some(definition) = self.ecs.definition(&self.ecs.tasks[index].definition) else {
+            return true;
+        };
         let containers = definition.data.container_definitions().iter();
-        let identity = containers.flat_map(ContainerDefinition::environment).find_map(|pair| match pair.name() {
-            Some("APPMESH_RESOURCE_ARN" | "APPMESH_VIRTUAL_NODE_NAME") => pair.value(),
-            _ => None,
-        });
-        let Some(identity) = identity else { return true };
-        let path = identity.rsplit_once("mesh/").map_or(identity, |(_, path)| path);
-        let Some((mesh, node)) = path.split_once("/virtualNode/") else { return false };
-        self.app_mesh.meshes.get(mesh).is_some_and(|mesh| mesh.nodes.contains_key(node))
+        let identity = containers
+            .flat_map(ContainerDefinition::environment)
+            .find_map(|pair| match pair.name() {
+                Some("APPMESH_RESOURCE_ARN" | "APPMESH_VIRTUAL_NODE_NAME") => pair.value(),
+                _ => None,
+            });
+        let Some(identity) = identity else {
+            return true;
+        };
+        let path = identity
+            .rsplit_once("mesh/")
+            .map_or(identity, |(_, path)| path);
+        let Some((mesh, node)) = path.split_once("/virtualNode/") else {
+            return false;
+        };
+        self.app_mesh
+            .meshes
+            .get(mesh)
+            .is_some_and(|mesh| mesh.nodes.contains_key(node))
     }
 
     /// Marks a task as stopped by its own fault, and has the scheduler wait before it starts another.
@@ -117,9 +139,22 @@ impl World {
     /// Writes the task and its health into the service's registry.
     fn register(&mut self, index: usize) {
         let task = &self.ecs.tasks[index];
-        let Some(service) = self.ecs.services.iter().find(|service| service.id == task.service) else { return };
+        let Some(service) = self
+            .ecs
+            .services
+            .iter()
+            .find(|service| service.id == task.service)
+        else {
+            return;
+        };
         for registry in service.data.service_registries() {
-            let Some(id) = self.cloud_map.id_of(registry.registry_arn().unwrap_or_default()).map(str::to_owned) else { continue };
+            let Some(id) = self
+                .cloud_map
+                .id_of(registry.registry_arn().unwrap_or_default())
+                .map(str::to_owned)
+            else {
+                continue;
+            };
             let number = task.id.bytes().map(u32::from).sum::<u32>() % 250;
             let attributes = [
                 ("AWS_INSTANCE_IPV4", format!("10.0.0.{number}")),
@@ -129,9 +164,21 @@ impl World {
                 ("ECS_CLUSTER_NAME", task.cluster.clone()),
                 ("ECS_TASK_DEFINITION_FAMILY", task.family.clone()),
             ];
-            let attributes: HashMap<String, String> = attributes.map(|(name, value)| (name.to_owned(), value)).into();
-            let found = self.cloud_map.services.get_mut(&id).expect("the id was just found");
-            found.instances.insert(task.id.clone(), Instance { attributes, healthy: task.healthy });
+            let attributes: HashMap<String, String> = attributes
+                .map(|(name, value)| (name.to_owned(), value))
+                .into();
+            let found = self
+                .cloud_map
+                .services
+                .get_mut(&id)
+                .expect("the id was just found");
+            found.instances.insert(
+                task.id.clone(),
+                Instance {
+                    attributes,
+                    healthy: task.healthy,
+                },
+            );
         }
     }
 
@@ -149,23 +196,51 @@ impl World {
         self.deregister(index);
         let task = &mut self.ecs.tasks[index];
         task.healthy = false;
-        task.phase = Phase::Stopping { stops_at: now + stop_seconds };
-        task.stop = Some(Stop { code, reason: reason.to_owned(), exit_code: Some(0), container_reason: None, ordered_at: now });
+        task.phase = Phase::Stopping {
+            stops_at: now + stop_seconds,
+        };
+        task.stop = Some(Stop {
+            code,
+            reason: reason.to_owned(),
+            exit_code: Some(0),
+            container_reason: None,
+            ordered_at: now,
+        });
     }
 
     fn run_service(&mut self, index: usize) {
         let now = self.now();
         let service = &self.ecs.services[index];
         let desired = usize::try_from(service.desired).unwrap_or(0);
-        let Some(primary) = service.rollouts.first().cloned() else { return };
-        let of_service: Vec<usize> =
-            (0..self.ecs.tasks.len()).filter(|&task| self.ecs.tasks[task].service == service.id && !self.ecs.tasks[task].stopped()).collect();
-        let (new, old): (Vec<usize>, Vec<usize>) = of_service.iter().partition(|&&task| self.ecs.tasks[task].rollout == primary.id);
-        let living = |tasks: &[usize]| -> Vec<usize> { tasks.iter().copied().filter(|&task| self.ecs.tasks[task].lives()).collect() };
+        let Some(primary) = service.rollouts.first().cloned() else {
+            return;
+        };
+        let of_service: Vec<usize> = (0..self.ecs.tasks.len())
+            .filter(|&task| {
+                self.ecs.tasks[task].service == service.id && !self.ecs.tasks[task].stopped()
+            })
+            .collect();
+        let (new, old): (Vec<usize>, Vec<usize>) = of_service
+            .iter()
+            .partition(|&&task| self.ecs.tasks[task].rollout == primary.id);
+        let living = |tasks: &[usize]| -> Vec<usize> {
+            tasks
+                .iter()
+                .copied()
+                .filter(|&task| self.ecs.tasks[task].lives())
+                .collect()
+        };
         let (new_living, old_living) = (living(&new), living(&old));
-        let healthy = new_living.iter().filter(|&&task| self.ecs.tasks[task].healthy).count();
+        let healthy = new_living
+            .iter()
+            .filter(|&&task| self.ecs.tasks[task].healthy)
+            .count();
         let missing = desired.saturating_sub(new_living.len());
-        let starts = if primary.state == RolloutState::Failed || now < primary.next_start { 0 } else { missing };
+        let starts = if primary.state == RolloutState::Failed || now < primary.next_start {
+            0
+        } else {
+            missing
+        };
         let reason = format!("Scaling activity initiated by (deployment {})", primary.id);
         // The youngest and the unhealthy go first.
         let mut surplus = new_living.clone();
@@ -173,7 +248,11 @@ impl World {
         surplus.truncate(new_living.len().saturating_sub(desired));
         // Each old task stays until a new one is healthy in its place.
         let mut replaced = old_living.clone();
-        replaced.truncate(old_living.len().saturating_sub(desired.saturating_sub(healthy)));
+        replaced.truncate(
+            old_living
+                .len()
+                .saturating_sub(desired.saturating_sub(healthy)),
+        );
         let complete = healthy >= desired && old.is_empty();
         for &task in surplus.iter().chain(&replaced) {
             self.stop_task(task, TaskStopCode::ServiceSchedulerInitiated, &reason);
@@ -199,10 +278,17 @@ impl World {
     fn start_task(&mut self, service: usize, rollout: &Rollout) {
         let now = self.now();
         let number = self.ecs.next_id();
-        let definition = self.ecs.definition(&rollout.definition).expect("definitions are never deleted");
+        let definition = self
+            .ecs
+            .definition(&rollout.definition)
+            .expect("definitions are never deleted");
         let family = definition.data.family().unwrap_or_default().to_owned();
-        let images: Vec<String> =
-            definition.data.container_definitions().iter().map(|container| self.name_of_image(container.image().unwrap_or_default())).collect();
+        let images: Vec<String> = definition
+            .data
+            .container_definitions()
+            .iter()
+            .map(|container| self.name_of_image(container.image().unwrap_or_default()))
+            .collect();
         let images = images.join(" ");
         let fate = match &images {
             images if images.contains("unpullable") => Fate::CannotBePulled,
@@ -221,7 +307,9 @@ impl World {
             rollout: rollout.id.clone(),
             definition: rollout.definition.clone(),
             family,
-            phase: Phase::Pending { runs_at: now + seconds(self.settings.start_seconds(&images)) },
+            phase: Phase::Pending {
+                runs_at: now + seconds(self.settings.start_seconds(&images)),
+            },
             images,
             healthy: false,
             fate,
@@ -235,10 +323,16 @@ impl World {
     fn drain_service(&mut self, index: usize) {
         let now = self.now();
         let id = self.ecs.services[index].id;
-        let tasks: Vec<usize> = (0..self.ecs.tasks.len()).filter(|&task| self.ecs.tasks[task].service == id).collect();
+        let tasks: Vec<usize> = (0..self.ecs.tasks.len())
+            .filter(|&task| self.ecs.tasks[task].service == id)
+            .collect();
         for &task in &tasks {
             if self.ecs.tasks[task].lives() {
-                self.stop_task(task, TaskStopCode::ServiceSchedulerInitiated, "Service was deleted");
+                self.stop_task(
+                    task,
+                    TaskStopCode::ServiceSchedulerInitiated,
+                    "Service was deleted",
+                );
             }
         }
         if tasks.iter().all(|&task| self.ecs.tasks[task].stopped()) {
@@ -252,16 +346,27 @@ impl World {
 impl ServiceState {
     /// Whether the circuit breaker stops the roll-out.
     fn breaks_the_circuit(&self) -> bool {
-        let Some(breaker) = self.data.deployment_configuration().and_then(|config| config.deployment_circuit_breaker()) else {
+        let Some(breaker) = self
+            .data
+            .deployment_configuration()
+            .and_then(|config| config.deployment_circuit_breaker())
+        else {
             return false;
         };
-        let given = breaker.threshold_configuration().map(|threshold| threshold.value);
+        let given = breaker
+            .threshold_configuration()
+            .map(|threshold| threshold.value);
         let threshold = given.unwrap_or_else(|| ((self.desired + 1) / 2).clamp(10, 200));
-        breaker.enable && self.rollouts.first().is_some_and(|rollout| rollout.failed >= threshold)
+        breaker.enable
+            && self
+                .rollouts
+                .first()
+                .is_some_and(|rollout| rollout.failed >= threshold)
     }
 
     pub(super) fn say(&mut self, now: i64, text: &str) {
-        self.events.insert(0, (now, format!("(service {}) {text}", self.name)));
+        self.events
+            .insert(0, (now, format!("(service {}) {text}", self.name)));
         self.events.truncate(100);
     }
 }

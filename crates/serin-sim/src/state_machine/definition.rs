@@ -162,10 +162,17 @@ impl StateMachine {
     /// Every fault: a name without a substitution, a field or state type that this interpreter does not know, a transition
     /// to a state that does not exist, a state that cannot be reached.
     pub fn parse(text: &str, substitutions: &BTreeMap<String, String>) -> Result<Self, ParseError> {
-        let definition: Definition =
-            serde_json::from_str(&substitute(text, substitutions)?).map_err(|error| ParseError(vec![error.to_string()]))?;
+        let definition: Definition = serde_json::from_str(&substitute(text, substitutions)?)
+            .map_err(|error| ParseError(vec![error.to_string()]))?;
         let faults = definition.faults();
-        if faults.is_empty() { Ok(Self { definition, jitter: Jitter::Longest }) } else { Err(ParseError(faults)) }
+        if faults.is_empty() {
+            Ok(Self {
+                definition,
+                jitter: Jitter::Longest,
+            })
+        } else {
+            Err(ParseError(faults))
+        }
     }
 
     /// The same state machine, with other delays before its retries.
@@ -180,36 +187,64 @@ fn substitute(text: &str, substitutions: &BTreeMap<String, String>) -> Result<St
     let mut whole = pieces.next().unwrap_or_default().to_owned();
     let mut faults = Vec::new();
     for piece in pieces {
-        match piece.split_once('}').map(|(name, rest)| (name, substitutions.get(name), rest)) {
+        match piece
+            .split_once('}')
+            .map(|(name, rest)| (name, substitutions.get(name), rest))
+        {
             Some((_, Some(value), rest)) => whole.extend([value, rest]),
-            Some((name, None, _)) => faults.push(format!("there is no substitution for ${{{name}}}")),
+            Some((name, None, _)) => {
+                faults.push(format!("there is no substitution for ${{{name}}}"))
+            }
             None => faults.push("a ${ has no closing brace".to_owned()),
         }
     }
-    if faults.is_empty() { Ok(whole) } else { Err(ParseError(faults)) }
+    if faults.is_empty() {
+        Ok(whole)
+    } else {
+        Err(ParseError(faults))
+    }
 }
 
 impl Definition {
     fn faults(&self) -> Vec<String> {
-        let mut faults: Vec<_> =
-            self.states.0.iter().flat_map(|(name, state)| state.faults().into_iter().map(move |fault| format!("{name}: {fault}"))).collect();
+        let mut faults: Vec<_> = self
+            .states
+            .0
+            .iter()
+            .flat_map(|(name, state)| {
+                state
+                    .faults()
+                    .into_iter()
+                    .map(move |fault| format!("{name}: {fault}"))
+            })
+            .collect();
         let mut reached = BTreeSet::new();
         let mut to_visit = vec![("StartAt", self.start_at.as_str())];
         while let Some((from, name)) = to_visit.pop() {
             match self.states.0.get_key_value(name) {
-                Some((name, state)) if reached.insert(name) => to_visit.extend(state.nexts().into_iter().map(|next| (name.as_str(), next))),
+                Some((name, state)) if reached.insert(name) => {
+                    to_visit.extend(state.nexts().into_iter().map(|next| (name.as_str(), next)))
+                }
                 Some(_) => {}
                 None => faults.push(format!("{from}: there is no state `{name}`")),
             }
         }
-        faults.extend(self.states.0.keys().filter(|name| !reached.contains(name)).map(|name| format!("{name}: cannot be reached")));
+        faults.extend(
+            self.states
+                .0
+                .keys()
+                .filter(|name| !reached.contains(name))
+                .map(|name| format!("{name}: cannot be reached")),
+        );
         faults
     }
 }
 
 impl States {
     pub(super) fn get(&self, name: &str) -> &State {
-        self.0.get(name).expect("every transition was checked when the file was read")
+        self.0
+            .get(name)
+            .expect("every transition was checked when the file was read")
     }
 }
 
@@ -226,9 +261,12 @@ impl<'de> Deserialize<'de> for States {
                 while let Some(name) = map.next_key::<String>()? {
                     // Read as a value first, so that a fault says in which state it is.
                     let value: serde_json::Value = map.next_value()?;
-                    let state = serde_json::from_value(value).map_err(|error| A::Error::custom(format!("{name}: {error}")))?;
+                    let state = serde_json::from_value(value)
+                        .map_err(|error| A::Error::custom(format!("{name}: {error}")))?;
                     if states.insert(name.clone(), state).is_some() {
-                        return Err(A::Error::custom(format!("{name}: two states have this name")));
+                        return Err(A::Error::custom(format!(
+                            "{name}: two states have this name"
+                        )));
                     }
                 }
                 Ok(States(states))
@@ -241,10 +279,18 @@ impl<'de> Deserialize<'de> for States {
 impl State {
     fn nexts(&self) -> Vec<&str> {
         match self {
-            Self::Task { catch, next, .. } => catch.iter().map(|catcher| catcher.next.as_str()).chain([next.as_str()]).collect(),
-            Self::Choice { choices, default, .. } => {
-                choices.iter().map(|rule| rule.next.as_str()).chain(default.as_deref()).collect()
-            }
+            Self::Task { catch, next, .. } => catch
+                .iter()
+                .map(|catcher| catcher.next.as_str())
+                .chain([next.as_str()])
+                .collect(),
+            Self::Choice {
+                choices, default, ..
+            } => choices
+                .iter()
+                .map(|rule| rule.next.as_str())
+                .chain(default.as_deref())
+                .collect(),
             Self::Wait { next, .. } | Self::Pass { next, .. } => vec![next],
             Self::Succeed { .. } | Self::Fail { .. } => Vec::new(),
         }
@@ -254,30 +300,62 @@ impl State {
         let mut faults = Vec::new();
         match self {
             Self::Task { retry, catch, .. } => {
-                faults.extend(names_faults("Retry", retry.iter().map(|retrier| &retrier.error_equals)));
-                faults.extend(names_faults("Catch", catch.iter().map(|catcher| &catcher.error_equals)));
+                faults.extend(names_faults(
+                    "Retry",
+                    retry.iter().map(|retrier| &retrier.error_equals),
+                ));
+                faults.extend(names_faults(
+                    "Catch",
+                    catch.iter().map(|catcher| &catcher.error_equals),
+                ));
                 for retrier in retry {
                     if retrier.interval_seconds == 0 || retrier.backoff_rate < 1.0 {
-                        faults.push("Retry: an interval begins at 1 second and a back-off at 1.0".to_owned());
+                        faults.push(
+                            "Retry: an interval begins at 1 second and a back-off at 1.0"
+                                .to_owned(),
+                        );
                     }
-                    if retrier.max_delay_seconds.is_some_and(|longest| longest <= retrier.interval_seconds) {
-                        faults.push("Retry: MaxDelaySeconds must be above IntervalSeconds".to_owned());
+                    if retrier
+                        .max_delay_seconds
+                        .is_some_and(|longest| longest <= retrier.interval_seconds)
+                    {
+                        faults.push(
+                            "Retry: MaxDelaySeconds must be above IntervalSeconds".to_owned(),
+                        );
                     }
                 }
             }
             Self::Choice { choices, .. } => {
                 if choices.is_empty() || choices.iter().any(|rule| rule.comparisons() != 1) {
-                    faults.push("every choice needs one of BooleanEquals, StringEquals and IsPresent".to_owned());
+                    faults.push(
+                        "every choice needs one of BooleanEquals, StringEquals and IsPresent"
+                            .to_owned(),
+                    );
                 }
             }
-            Self::Wait { seconds, seconds_path, .. } => {
+            Self::Wait {
+                seconds,
+                seconds_path,
+                ..
+            } => {
                 if seconds.is_some() == seconds_path.is_some() {
                     faults.push("a Wait needs one of Seconds and SecondsPath".to_owned());
                 }
             }
-            Self::Fail { error, error_path, cause, cause_path, .. } => {
-                if error.is_some() == error_path.is_some() || cause.is_some() == cause_path.is_some() {
-                    faults.push("a Fail needs one of Error and ErrorPath, and one of Cause and CausePath".to_owned());
+            Self::Fail {
+                error,
+                error_path,
+                cause,
+                cause_path,
+                ..
+            } => {
+                if error.is_some() == error_path.is_some()
+                    || cause.is_some() == cause_path.is_some()
+                {
+                    faults.push(
+                        "a Fail needs one of Error and ErrorPath, and one of Cause and CausePath"
+                            .to_owned(),
+                    );
                 }
             }
             Self::Pass { .. } | Self::Succeed { .. } => {}
@@ -288,12 +366,22 @@ impl State {
 
 impl Rule {
     fn comparisons(&self) -> usize {
-        [self.boolean_equals.is_some(), self.string_equals.is_some(), self.is_present.is_some()].into_iter().filter(|given| *given).count()
+        [
+            self.boolean_equals.is_some(),
+            self.string_equals.is_some(),
+            self.is_present.is_some(),
+        ]
+        .into_iter()
+        .filter(|given| *given)
+        .count()
     }
 }
 
 /// `States.ALL` stands alone and last, as AWS demands.
-fn names_faults<'a>(field: &str, lists: impl ExactSizeIterator<Item = &'a Vec<String>>) -> Vec<String> {
+fn names_faults<'a>(
+    field: &str,
+    lists: impl ExactSizeIterator<Item = &'a Vec<String>>,
+) -> Vec<String> {
     let last = lists.len().saturating_sub(1);
     let mut faults = Vec::new();
     for (index, names) in lists.enumerate() {

@@ -18,7 +18,10 @@ const ERROR_LIMIT: usize = 256;
 const FATAL: [&str; 2] = ["States.Runtime", "States.DataLimitExceeded"];
 
 /// What the tasks call. The `resource` is the task's `Resource` after substitution.
-#[expect(async_fn_in_trait, reason = "a test knows its own type; nobody needs it to be Send")]
+#[expect(
+    async_fn_in_trait,
+    reason = "a test knows its own type; nobody needs it to be Send"
+)]
 pub trait Functions {
     /// Runs the function once.
     async fn call(&self, resource: &str, payload: Value) -> Result<Value, TaskError>;
@@ -95,7 +98,13 @@ enum Interruption {
 
 impl StateMachine {
     /// Runs an execution from start to end.
-    pub async fn run(&self, functions: &impl Functions, clock: &Clock, execution_arn: &str, input: Value) -> Execution {
+    pub async fn run(
+        &self,
+        functions: &impl Functions,
+        clock: &Clock,
+        execution_arn: &str,
+        input: Value,
+    ) -> Execution {
         let mut execution = self.start(clock, execution_arn, input);
         while execution.status == Status::Running {
             execution.step(functions).await;
@@ -143,7 +152,10 @@ impl Execution {
 
     /// Stops it, as `StopExecution` does: no `Catch` runs, nothing is put in order.
     pub fn abort(&mut self) {
-        assert!(self.is_running(), "an execution that has ended cannot be stopped");
+        assert!(
+            self.is_running(),
+            "an execution that has ended cannot be stopped"
+        );
         self.status = Status::Aborted;
         self.events += 1;
     }
@@ -166,7 +178,9 @@ impl Execution {
             Ok(()) if self.is_running() => self.events += 1, // StateExited
             Ok(()) => self.events += 2,                      // StateExited, ExecutionSucceeded
             Err(Interruption::TimedOut) => self.end(Status::TimedOut),
-            Err(Interruption::Error(TaskError { error, cause })) => self.end(Status::Failed { error, cause }),
+            Err(Interruption::Error(TaskError { error, cause })) => {
+                self.end(Status::Failed { error, cause })
+            }
         }
     }
 
@@ -175,13 +189,29 @@ impl Execution {
         self.events += 1;
     }
 
-    async fn enter(&mut self, name: &str, state: &State, functions: &impl Functions) -> Result<(), Interruption> {
+    async fn enter(
+        &mut self,
+        name: &str,
+        state: &State,
+        functions: &impl Functions,
+    ) -> Result<(), Interruption> {
         match state {
-            State::Task { resource, parameters, result_path, timeout_seconds, retry, catch, next, .. } => {
+            State::Task {
+                resource,
+                parameters,
+                result_path,
+                timeout_seconds,
+                retry,
+                catch,
+                next,
+                ..
+            } => {
                 let context = self.context();
                 let payload = fill(parameters.as_ref(), &self.data, &context)?;
                 within_limit(name, &payload)?;
-                let outcome = self.attempt(functions, resource, &payload, *timeout_seconds, retry).await;
+                let outcome = self
+                    .attempt(functions, resource, &payload, *timeout_seconds, retry)
+                    .await;
                 match outcome {
                     Ok(result) => {
                         within_limit(name, &result)?;
@@ -191,22 +221,41 @@ impl Execution {
                     Err(timed_out) => Err(timed_out),
                 }
             }
-            State::Choice { choices, default, .. } => {
+            State::Choice {
+                choices, default, ..
+            } => {
                 let chosen = choose(choices, &self.data)?.or(default.clone());
-                self.next = chosen.ok_or_else(|| error("States.NoChoiceMatched", &format!("{name}: no choice matches")))?;
+                self.next = chosen.ok_or_else(|| {
+                    error(
+                        "States.NoChoiceMatched",
+                        &format!("{name}: no choice matches"),
+                    )
+                })?;
                 Ok(())
             }
-            State::Wait { seconds, seconds_path, next, .. } => {
+            State::Wait {
+                seconds,
+                seconds_path,
+                next,
+                ..
+            } => {
                 let seconds = match (seconds, seconds_path) {
                     (Some(seconds), _) => *seconds,
                     (None, Some(path)) => whole_seconds(path, &self.data)?,
-                    (None, None) => unreachable!("a Wait without both was refused when the file was read"),
+                    (None, None) => {
+                        unreachable!("a Wait without both was refused when the file was read")
+                    }
                 };
                 self.wait(seconds)?;
                 self.next.clone_from(next);
                 Ok(())
             }
-            State::Pass { parameters, result_path, next, .. } => {
+            State::Pass {
+                parameters,
+                result_path,
+                next,
+                ..
+            } => {
                 let result = fill(parameters.as_ref(), &self.data, &self.context())?;
                 self.leave(result_path, result, next)
             }
@@ -215,10 +264,18 @@ impl Execution {
                 self.output = Some(self.data.clone());
                 Ok(())
             }
-            State::Fail { error, error_path, cause, cause_path, .. } => {
+            State::Fail {
+                error,
+                error_path,
+                cause,
+                cause_path,
+                ..
+            } => {
                 let name = text(error.as_ref(), error_path.as_ref(), &self.data, ERROR_LIMIT)?;
                 if error_path.is_some() && name.starts_with("States.") {
-                    return Err(runtime(&format!("a Fail state may not use the reserved name {name}")));
+                    return Err(runtime(&format!(
+                        "a Fail state may not use the reserved name {name}"
+                    )));
                 }
                 let cause = text(cause.as_ref(), cause_path.as_ref(), &self.data, CAUSE_LIMIT)?;
                 Err(Interruption::Error(TaskError { error: name, cause }))
@@ -242,15 +299,22 @@ impl Execution {
             let mut answer = functions.call(resource, payload.clone()).await;
             if timeout_seconds.is_some_and(|limit| self.clock.now() > later(called_at, limit)) {
                 // The function may well have done its work; its answer is lost.
-                answer = Err(TaskError { error: "States.Timeout".to_owned(), cause: String::new() });
+                answer = Err(TaskError {
+                    error: "States.Timeout".to_owned(),
+                    cause: String::new(),
+                });
             }
             self.check_time()?;
             let error = match answer {
                 Ok(result) => return Ok(result),
                 Err(error) => error,
             };
-            let matching = retry.iter().position(|retrier| matches(&retrier.error_equals, &error.error));
-            let Some(index) = matching.filter(|index| attempts[*index] < retry[*index].max_attempts) else {
+            let matching = retry
+                .iter()
+                .position(|retrier| matches(&retrier.error_equals, &error.error));
+            let Some(index) =
+                matching.filter(|index| attempts[*index] < retry[*index].max_attempts)
+            else {
                 return Err(Interruption::Error(error));
             };
             let seconds = self.delay(&retry[index], attempts[index]);
@@ -262,16 +326,31 @@ impl Execution {
     }
 
     fn catch(&mut self, catch: &[Catcher], error: TaskError) -> Result<(), Interruption> {
-        let Some(catcher) = catch.iter().find(|catcher| matches(&catcher.error_equals, &error.error)) else {
+        let Some(catcher) = catch
+            .iter()
+            .find(|catcher| matches(&catcher.error_equals, &error.error))
+        else {
             return Err(Interruption::Error(error));
         };
-        self.leave(&catcher.result_path, json!({ "Error": error.error, "Cause": error.cause }), &catcher.next)
+        self.leave(
+            &catcher.result_path,
+            json!({ "Error": error.error, "Cause": error.cause }),
+            &catcher.next,
+        )
     }
 
-    fn leave(&mut self, result_path: &ReferencePath, result: Value, next: &str) -> Result<(), Interruption> {
-        self.data = result_path
-            .put(self.data.take(), result)
-            .ok_or_else(|| error("States.ResultPathMatchFailure", &format!("the input has no place for {result_path}")))?;
+    fn leave(
+        &mut self,
+        result_path: &ReferencePath,
+        result: Value,
+        next: &str,
+    ) -> Result<(), Interruption> {
+        self.data = result_path.put(self.data.take(), result).ok_or_else(|| {
+            error(
+                "States.ResultPathMatchFailure",
+                &format!("the input has no place for {result_path}"),
+            )
+        })?;
         next.clone_into(&mut self.next);
         Ok(())
     }
@@ -287,11 +366,19 @@ impl Execution {
     }
 
     fn check_time(&self) -> Result<(), Interruption> {
-        if self.clock.now() < self.deadline() { Ok(()) } else { Err(Interruption::TimedOut) }
+        if self.clock.now() < self.deadline() {
+            Ok(())
+        } else {
+            Err(Interruption::TimedOut)
+        }
     }
 
     fn check_events(&self) -> Result<(), Interruption> {
-        if self.events < EVENT_LIMIT { Ok(()) } else { Err(runtime("the history has reached its 25,000 events")) }
+        if self.events < EVENT_LIMIT {
+            Ok(())
+        } else {
+            Err(runtime("the history has reached its 25,000 events"))
+        }
     }
 
     fn check_limits(&self, name: &str) -> Result<(), Interruption> {
@@ -301,9 +388,16 @@ impl Execution {
     }
 
     fn delay(&mut self, retrier: &Retrier, attempts: u32) -> u64 {
-        let growing = f64::from(retrier.interval_seconds) * retrier.backoff_rate.powi(i32::try_from(attempts).unwrap_or(i32::MAX));
+        let growing = f64::from(retrier.interval_seconds)
+            * retrier
+                .backoff_rate
+                .powi(i32::try_from(attempts).unwrap_or(i32::MAX));
         let longest = growing.min(f64::from(retrier.max_delay_seconds.unwrap_or(u32::MAX)));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between one and u32::MAX")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between one and u32::MAX"
+        )]
         let longest = longest as u64;
         match (retrier.jitter_strategy, self.machine.jitter) {
             (JitterStrategy::Full, Jitter::Seeded(_)) => self.random() % (longest + 1),
@@ -331,17 +425,23 @@ impl Execution {
 
 /// `arn:...:execution:<machine>:<name>` belongs to `arn:...:stateMachine:<machine>`.
 fn state_machine_of(execution_arn: &str) -> String {
-    let machine = execution_arn.rsplit_once(':').map_or(execution_arn, |(machine, _)| machine);
+    let machine = execution_arn
+        .rsplit_once(':')
+        .map_or(execution_arn, |(machine, _)| machine);
     machine.replacen(":execution:", ":stateMachine:", 1)
 }
 
 fn later(time: Timestamp, seconds: u64) -> Timestamp {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-    time.saturating_add(SignedDuration::from_secs(seconds)).expect("a duration of seconds always adds to a timestamp")
+    time.saturating_add(SignedDuration::from_secs(seconds))
+        .expect("a duration of seconds always adds to a timestamp")
 }
 
 fn error(name: &str, cause: &str) -> Interruption {
-    Interruption::Error(TaskError { error: name.to_owned(), cause: cause.to_owned() })
+    Interruption::Error(TaskError {
+        error: name.to_owned(),
+        cause: cause.to_owned(),
+    })
 }
 
 fn runtime(cause: &str) -> Interruption {
@@ -359,11 +459,18 @@ fn within_limit(name: &str, data: &Value) -> Result<(), Interruption> {
     if bytes <= DATA_LIMIT {
         Ok(())
     } else {
-        Err(error("States.DataLimitExceeded", &format!("{name}: {bytes} bytes are more than {DATA_LIMIT}")))
+        Err(error(
+            "States.DataLimitExceeded",
+            &format!("{name}: {bytes} bytes are more than {DATA_LIMIT}"),
+        ))
     }
 }
 
-fn fill(template: Option<&Template>, data: &Value, context: &Context) -> Result<Value, Interruption> {
+fn fill(
+    template: Option<&Template>,
+    data: &Value,
+    context: &Context,
+) -> Result<Value, Interruption> {
     Ok(template.map_or_else(|| Ok(data.clone()), |template| template.fill(data, context))?)
 }
 
@@ -386,8 +493,13 @@ fn choose(rules: &[Rule], data: &Value) -> Result<Option<String>, Interruption> 
             continue;
         }
         let value = rule.variable.get(data)?;
-        let is_boolean = rule.boolean_equals.is_some_and(|wanted| value.as_bool() == Some(wanted));
-        let is_text = rule.string_equals.as_ref().is_some_and(|wanted| value.as_str() == Some(wanted.as_str()));
+        let is_boolean = rule
+            .boolean_equals
+            .is_some_and(|wanted| value.as_bool() == Some(wanted));
+        let is_text = rule
+            .string_equals
+            .as_ref()
+            .is_some_and(|wanted| value.as_str() == Some(wanted.as_str()));
         if is_boolean || is_text {
             return Ok(Some(rule.next.clone()));
         }
@@ -397,10 +509,19 @@ fn choose(rules: &[Rule], data: &Value) -> Result<Option<String>, Interruption> 
 
 fn whole_seconds(path: &ReferencePath, data: &Value) -> Result<u64, Interruption> {
     let value = path.get(data)?;
-    value.as_u64().ok_or_else(|| runtime(&format!("{path} is {value}, and not a whole number of seconds")))
+    value.as_u64().ok_or_else(|| {
+        runtime(&format!(
+            "{path} is {value}, and not a whole number of seconds"
+        ))
+    })
 }
 
-fn text(literal: Option<&String>, path: Option<&ReferencePath>, data: &Value, limit: usize) -> Result<String, Interruption> {
+fn text(
+    literal: Option<&String>,
+    path: Option<&ReferencePath>,
+    data: &Value,
+    limit: usize,
+) -> Result<String, Interruption> {
     let text = match path {
         None => literal.cloned().unwrap_or_default(),
         Some(path) => match path.get(data)? {
@@ -408,5 +529,12 @@ fn text(literal: Option<&String>, path: Option<&ReferencePath>, data: &Value, li
             other => return Err(runtime(&format!("{path} is {other}, and not a text"))),
         },
     };
-    if text.len() <= limit { Ok(text) } else { Err(runtime(&format!("a Fail state's text has {} bytes, more than {limit}", text.len()))) }
+    if text.len() <= limit {
+        Ok(text)
+    } else {
+        Err(runtime(&format!(
+            "a Fail state's text has {} bytes, more than {limit}",
+            text.len()
+        )))
+    }
 }

@@ -48,19 +48,39 @@ impl ReferencePath {
             return Ok(Self::default());
         }
         let names = rest.strip_prefix('.').ok_or_else(unknown)?.split('.');
-        let is_name = |name: &str| !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
-        names.map(|name| if is_name(name) { Ok(name.to_owned()) } else { Err(unknown()) }).collect::<Result<_, _>>().map(Self)
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && name
+                    .chars()
+                    .all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+        };
+        names
+            .map(|name| {
+                if is_name(name) {
+                    Ok(name.to_owned())
+                } else {
+                    Err(unknown())
+                }
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     pub(super) fn get<'a>(&self, state: &'a Value) -> Result<&'a Value, Missing> {
-        self.0.iter().try_fold(state, |value, name| value.get(name)).ok_or_else(|| Missing(self.to_string()))
+        self.0
+            .iter()
+            .try_fold(state, |value, name| value.get(name))
+            .ok_or_else(|| Missing(self.to_string()))
     }
 
     /// Puts `result` at this place of `state`, as `ResultPath` does. `None` when there is something there that is no object.
     pub(super) fn put(&self, mut state: Value, result: Value) -> Option<Value> {
         let mut place = &mut state;
         for name in &self.0 {
-            place = place.as_object_mut()?.entry(name).or_insert_with(|| Value::Object(Map::new()));
+            place = place
+                .as_object_mut()?
+                .entry(name)
+                .or_insert_with(|| Value::Object(Map::new()));
         }
         *place = result;
         Some(state)
@@ -87,7 +107,9 @@ impl ContextField {
             "$$.Execution.StartTime" => Ok(Self::ExecutionStartTime),
             "$$.State.EnteredTime" => Ok(Self::StateEnteredTime),
             "$$.StateMachine.Id" => Ok(Self::StateMachineId),
-            _ => Err(format!("`{text}` is not a field of the context object that this interpreter knows")),
+            _ => Err(format!(
+                "`{text}` is not a field of the context object that this interpreter knows"
+            )),
         }
     }
 }
@@ -95,8 +117,16 @@ impl ContextField {
 impl Template {
     fn parse(value: Value) -> Result<Self, String> {
         match value {
-            Value::Array(values) => values.into_iter().map(Self::parse).collect::<Result<_, _>>().map(Self::Array),
-            Value::Object(fields) => fields.into_iter().map(Self::parse_field).collect::<Result<_, _>>().map(Self::Object),
+            Value::Array(values) => values
+                .into_iter()
+                .map(Self::parse)
+                .collect::<Result<_, _>>()
+                .map(Self::Array),
+            Value::Object(fields) => fields
+                .into_iter()
+                .map(Self::parse_field)
+                .collect::<Result<_, _>>()
+                .map(Self::Object),
             literal => Ok(Self::Literal(literal)),
         }
     }
@@ -106,7 +136,9 @@ impl Template {
             return Ok((name, Self::parse(value)?));
         };
         let Value::String(expression) = value else {
-            return Err(format!("`{name}` is not a text, but names that end with .$ have paths"));
+            return Err(format!(
+                "`{name}` is not a text, but names that end with .$ have paths"
+            ));
         };
         Ok((plain.to_owned(), Self::parse_expression(&expression)?))
     }
@@ -116,24 +148,41 @@ impl Template {
             ContextField::parse(expression).map(Self::Context)
         } else if expression.starts_with('$') {
             ReferencePath::parse(expression).map(Self::State)
-        } else if let Some(argument) = expression.strip_prefix("States.JsonToString(").and_then(|rest| rest.strip_suffix(')')) {
+        } else if let Some(argument) = expression
+            .strip_prefix("States.JsonToString(")
+            .and_then(|rest| rest.strip_suffix(')'))
+        {
             ReferencePath::parse(argument).map(Self::JsonToString)
         } else {
-            Err(format!("`{expression}` is neither a path nor an intrinsic function that this interpreter knows"))
+            Err(format!(
+                "`{expression}` is neither a path nor an intrinsic function that this interpreter knows"
+            ))
         }
     }
 
     pub(super) fn fill(&self, state: &Value, context: &Context) -> Result<Value, Missing> {
         Ok(match self {
             Self::Literal(value) => value.clone(),
-            Self::Array(values) => Value::Array(values.iter().map(|value| value.fill(state, context)).collect::<Result<_, _>>()?),
+            Self::Array(values) => Value::Array(
+                values
+                    .iter()
+                    .map(|value| value.fill(state, context))
+                    .collect::<Result<_, _>>()?,
+            ),
             Self::Object(fields) => Value::Object(
-                fields.iter().map(|(name, value)| Ok((name.clone(), value.fill(state, context)?))).collect::<Result<_, Missing>>()?,
+                fields
+                    .iter()
+                    .map(|(name, value)| Ok((name.clone(), value.fill(state, context)?)))
+                    .collect::<Result<_, Missing>>()?,
             ),
             Self::State(path) => path.get(state)?.clone(),
             Self::Context(ContextField::ExecutionId) => context.execution_id.clone().into(),
-            Self::Context(ContextField::ExecutionStartTime) => context.execution_start_time.clone().into(),
-            Self::Context(ContextField::StateEnteredTime) => context.state_entered_time.clone().into(),
+            Self::Context(ContextField::ExecutionStartTime) => {
+                context.execution_start_time.clone().into()
+            }
+            Self::Context(ContextField::StateEnteredTime) => {
+                context.state_entered_time.clone().into()
+            }
             Self::Context(ContextField::StateMachineId) => context.state_machine_id.clone().into(),
             Self::JsonToString(path) => path.get(state)?.to_string().into(),
         })

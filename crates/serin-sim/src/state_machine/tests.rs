@@ -1,5 +1,8 @@
 //! What the interpreter understands, and what it refuses.
-#![expect(clippy::needless_pass_by_value, reason = "a test hands over what it has just written down")]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "a test hands over what it has just written down"
+)]
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -23,7 +26,10 @@ struct Scripted {
 
 impl Scripted {
     fn answering(answers: impl IntoIterator<Item = Result<Value, TaskError>>) -> Self {
-        Self { answers: RefCell::new(answers.into_iter().collect()), ..Self::default() }
+        Self {
+            answers: RefCell::new(answers.into_iter().collect()),
+            ..Self::default()
+        }
     }
 }
 
@@ -33,12 +39,18 @@ impl Functions for Scripted {
         if let Some(clock) = &self.clock {
             clock.advance(self.seconds);
         }
-        self.answers.borrow_mut().pop_front().expect("the script is as long as the execution")
+        self.answers
+            .borrow_mut()
+            .pop_front()
+            .expect("the script is as long as the execution")
     }
 }
 
 fn fails(error: &str) -> Result<Value, TaskError> {
-    Err(TaskError { error: error.to_owned(), cause: format!("{error} happened") })
+    Err(TaskError {
+        error: error.to_owned(),
+        cause: format!("{error} happened"),
+    })
 }
 
 fn clock() -> Clock {
@@ -46,14 +58,24 @@ fn clock() -> Clock {
 }
 
 fn machine(states: &Value) -> Result<StateMachine, ParseError> {
-    let start = if states.get("Task").is_some() { "Task" } else { "Start" };
+    let start = if states.get("Task").is_some() {
+        "Task"
+    } else {
+        "Start"
+    };
     let text = json!({ "StartAt": start, "TimeoutSeconds": 3600, "States": states }).to_string();
-    StateMachine::parse(&text, &BTreeMap::from([("Function".to_owned(), "the-function".to_owned())]))
+    StateMachine::parse(
+        &text,
+        &BTreeMap::from([("Function".to_owned(), "the-function".to_owned())]),
+    )
 }
 
 async fn run_with(states: Value, functions: &Scripted, input: Value) -> Execution {
     let clock = functions.clock.clone().unwrap_or_else(clock);
-    machine(&states).unwrap().run(functions, &clock, EXECUTION, input).await
+    machine(&states)
+        .unwrap()
+        .run(functions, &clock, EXECUTION, input)
+        .await
 }
 
 async fn run(states: Value, input: Value) -> Execution {
@@ -63,7 +85,9 @@ async fn run(states: Value, input: Value) -> Execution {
 /// A task with the given fields, then the two ends.
 fn task(fields: Value) -> Value {
     let mut task = json!({ "Type": "Task", "Resource": "${Function}", "Next": "Good" });
-    task.as_object_mut().unwrap().append(&mut fields.as_object().unwrap().clone());
+    task.as_object_mut()
+        .unwrap()
+        .append(&mut fields.as_object().unwrap().clone());
     json!({
         "Task": task,
         "Good": { "Type": "Succeed" },
@@ -73,7 +97,8 @@ fn task(fields: Value) -> Value {
 
 fn caught(fields: Value) -> Value {
     let mut fields = fields;
-    fields["Catch"] = json!([{ "ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "Bad" }]);
+    fields["Catch"] =
+        json!([{ "ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "Bad" }]);
     task(fields)
 }
 
@@ -83,7 +108,11 @@ fn retried(retrier: Value) -> Value {
 
 #[track_caller]
 fn assert_failed(execution: &Execution, error: &str, cause: &str) {
-    let Status::Failed { error: found, cause: found_cause } = &execution.status else {
+    let Status::Failed {
+        error: found,
+        cause: found_cause,
+    } = &execution.status
+    else {
         panic!("the execution is {:?}", execution.status);
     };
     assert_eq!(found, error, "{found_cause}");
@@ -108,12 +137,19 @@ async fn a_task_gets_its_parameters_and_its_answer_replaces_the_state() {
     let execution = run_with(states, &functions, json!({ "a": { "name": "serin" } })).await;
     assert_eq!(execution.output, Some(json!({ "done": true })));
     assert_eq!(execution.path, ["Task", "Good"]);
-    assert_eq!((execution.transitions, execution.events), (2, 9), "as AWS counts them");
+    assert_eq!(
+        (execution.transitions, execution.events),
+        (2, 9),
+        "as AWS counts them"
+    );
     let expected = json!({
         "execution": EXECUTION, "machine": "arn:aws:states:eu-west-1:1:stateMachine:serin", "startedAt": "2026-11-21T08:00:00.000Z", "now": "2026-11-21T08:00:00.000Z",
         "state": { "a": { "name": "serin" } }, "name": "serin", "text": "{\"name\":\"serin\"}", "plain": [1, { "deep": "serin" }]
     });
-    assert_eq!(*functions.asked.borrow(), [("the-function".to_owned(), expected)]);
+    assert_eq!(
+        *functions.asked.borrow(),
+        [("the-function".to_owned(), expected)]
+    );
 }
 
 #[tokio::test]
@@ -127,10 +163,26 @@ async fn a_choice_compares_and_else_takes_its_default() {
         "Wait": { "Type": "Wait", "Seconds": 1, "Next": "Done" },
         "Other": { "Type": "Fail", "Error": "Other", "Cause": "neither" },
     });
-    assert_eq!(run(states.clone(), json!({ "done": true })).await.path, ["Start", "Done"]);
-    assert_eq!(run(states.clone(), json!({ "done": false, "next": "wait" })).await.path, ["Start", "Wait", "Done"]);
-    assert_failed(&run(states.clone(), json!({ "done": 1, "next": "else" })).await, "Other", "neither");
-    assert_failed(&run(states, json!({ "done": false })).await, "States.Runtime", "$.next");
+    assert_eq!(
+        run(states.clone(), json!({ "done": true })).await.path,
+        ["Start", "Done"]
+    );
+    assert_eq!(
+        run(states.clone(), json!({ "done": false, "next": "wait" }))
+            .await
+            .path,
+        ["Start", "Wait", "Done"]
+    );
+    assert_failed(
+        &run(states.clone(), json!({ "done": 1, "next": "else" })).await,
+        "Other",
+        "neither",
+    );
+    assert_failed(
+        &run(states, json!({ "done": false })).await,
+        "States.Runtime",
+        "$.next",
+    );
 }
 
 #[tokio::test]
@@ -140,7 +192,12 @@ async fn a_choice_may_ask_whether_something_is_there_without_failing_when_it_is_
         "Good": { "Type": "Succeed" },
         "Bad": { "Type": "Fail", "Error": "Absent", "Cause": "" },
     });
-    assert_eq!(run(states.clone(), json!({ "a": { "b": null } })).await.status, Status::Succeeded);
+    assert_eq!(
+        run(states.clone(), json!({ "a": { "b": null } }))
+            .await
+            .status,
+        Status::Succeeded
+    );
     assert_failed(&run(states, json!({ "a": {} })).await, "Absent", "");
 }
 
@@ -150,7 +207,11 @@ async fn a_choice_that_nothing_matches_fails_the_execution() {
         "Start": { "Type": "Choice", "Choices": [{ "Variable": "$.done", "BooleanEquals": true, "Next": "Done" }] },
         "Done": { "Type": "Succeed" },
     });
-    assert_failed(&run(states, json!({ "done": false })).await, "States.NoChoiceMatched", "Start");
+    assert_failed(
+        &run(states, json!({ "done": false })).await,
+        "States.NoChoiceMatched",
+        "Start",
+    );
 }
 
 #[tokio::test]
@@ -161,10 +222,25 @@ async fn a_wait_moves_the_clock_and_asks_for_whole_seconds() {
     });
     let clock = clock();
     let machine = machine(&states).unwrap();
-    machine.run(&Scripted::default(), &clock, EXECUTION, json!({ "waitSeconds": 90 })).await;
+    machine
+        .run(
+            &Scripted::default(),
+            &clock,
+            EXECUTION,
+            json!({ "waitSeconds": 90 }),
+        )
+        .await;
     assert_eq!(clock.now().to_string(), "2026-11-21T08:01:30Z");
-    assert_failed(&run(states.clone(), json!({ "waitSeconds": 1.5 })).await, "States.Runtime", "whole number");
-    assert_failed(&run(states, json!({})).await, "States.Runtime", "$.waitSeconds");
+    assert_failed(
+        &run(states.clone(), json!({ "waitSeconds": 1.5 })).await,
+        "States.Runtime",
+        "whole number",
+    );
+    assert_failed(
+        &run(states, json!({})).await,
+        "States.Runtime",
+        "$.waitSeconds",
+    );
 }
 
 #[tokio::test]
@@ -184,7 +260,10 @@ async fn a_caught_error_is_kept_beside_the_state() {
     let functions = Scripted::answering([fails("NoRoom")]);
     let execution = run_with(caught(json!({})), &functions, json!({ "a": 1 })).await;
     assert_failed(&execution, "NoRoom", "NoRoom happened");
-    assert_eq!(execution.data(), &json!({ "a": 1, "failure": { "Error": "NoRoom", "Cause": "NoRoom happened" } }));
+    assert_eq!(
+        execution.data(),
+        &json!({ "a": 1, "failure": { "Error": "NoRoom", "Cause": "NoRoom happened" } })
+    );
 }
 
 #[tokio::test]
@@ -195,7 +274,16 @@ async fn the_first_catch_that_matches_wins() {
     ] }));
     states["Bad"]["Error"] = json!("Named");
     states["Bad"].as_object_mut().unwrap().remove("ErrorPath");
-    assert_failed(&run_with(states.clone(), &Scripted::answering([fails("NoRoom")]), json!({})).await, "Named", "");
+    assert_failed(
+        &run_with(
+            states.clone(),
+            &Scripted::answering([fails("NoRoom")]),
+            json!({}),
+        )
+        .await,
+        "Named",
+        "",
+    );
     let execution = run_with(states, &Scripted::answering([fails("Unheard")]), json!({})).await;
     assert_eq!(execution.status, Status::Succeeded);
 }
@@ -204,7 +292,12 @@ async fn the_first_catch_that_matches_wins() {
 async fn nothing_catches_what_aws_does_not_let_anybody_catch() {
     for error in ["States.Runtime", "States.DataLimitExceeded"] {
         let retrier = json!({ "ErrorEquals": ["States.ALL"] });
-        let execution = run_with(retried(retrier), &Scripted::answering([fails(error)]), json!({})).await;
+        let execution = run_with(
+            retried(retrier),
+            &Scripted::answering([fails(error)]),
+            json!({}),
+        )
+        .await;
         assert_failed(&execution, error, "");
         assert_eq!(execution.path, ["Task"]);
     }
@@ -212,7 +305,11 @@ async fn nothing_catches_what_aws_does_not_let_anybody_catch() {
 
 #[tokio::test]
 async fn a_missing_path_in_the_parameters_is_not_caught_either() {
-    let execution = run(caught(json!({ "Parameters": { "a.$": "$.absent" } })), json!({})).await;
+    let execution = run(
+        caught(json!({ "Parameters": { "a.$": "$.absent" } })),
+        json!({}),
+    )
+    .await;
     assert_failed(&execution, "States.Runtime", "$.absent");
     assert_eq!(execution.path, ["Task"]);
 }
@@ -221,10 +318,17 @@ async fn a_missing_path_in_the_parameters_is_not_caught_either() {
 async fn retries_wait_longer_and_longer_up_to_the_longest_delay() {
     let retrier = json!({ "ErrorEquals": ["Slow"], "IntervalSeconds": 2, "BackoffRate": 3, "MaxAttempts": 4, "MaxDelaySeconds": 20 });
     let clock = clock();
-    let functions = Scripted { clock: Some(clock.clone()), ..Scripted::answering((0..5).map(|_| fails("Slow"))) };
+    let functions = Scripted {
+        clock: Some(clock.clone()),
+        ..Scripted::answering((0..5).map(|_| fails("Slow")))
+    };
     let execution = run_with(retried(retrier), &functions, json!({})).await;
     assert_failed(&execution, "Slow", "");
-    assert_eq!(clock.now().to_string(), "2026-11-21T08:00:46Z", "2 + 6 + 18 + 20 seconds");
+    assert_eq!(
+        clock.now().to_string(),
+        "2026-11-21T08:00:46Z",
+        "2 + 6 + 18 + 20 seconds"
+    );
     assert_eq!(execution.transitions, 2 + 4, "retries are billed");
 }
 
@@ -234,7 +338,10 @@ async fn each_retrier_counts_its_own_attempts() {
         { "ErrorEquals": ["A"], "MaxAttempts": 1 }, { "ErrorEquals": ["B", "A"], "MaxAttempts": 2 },
     ] }));
     let functions = Scripted::answering([fails("A"), fails("B"), fails("B"), Ok(json!({}))]);
-    assert_eq!(run_with(states.clone(), &functions, json!({})).await.status, Status::Succeeded);
+    assert_eq!(
+        run_with(states.clone(), &functions, json!({})).await.status,
+        Status::Succeeded
+    );
     let functions = Scripted::answering([fails("A"), fails("B"), fails("A")]);
     assert_failed(&run_with(states, &functions, json!({})).await, "A", "");
 }
@@ -243,9 +350,19 @@ async fn each_retrier_counts_its_own_attempts() {
 async fn task_failed_stands_for_every_error_but_a_timeout() {
     let retrier = json!({ "ErrorEquals": ["States.TaskFailed"], "MaxAttempts": 1 });
     let functions = Scripted::answering([fails("Any"), Ok(json!({}))]);
-    assert_eq!(run_with(retried(retrier.clone()), &functions, json!({})).await.status, Status::Succeeded);
+    assert_eq!(
+        run_with(retried(retrier.clone()), &functions, json!({}))
+            .await
+            .status,
+        Status::Succeeded
+    );
     // A Fail state may not repeat a name of Step Functions' own.
-    let execution = run_with(retried(retrier), &Scripted::answering([fails("States.Timeout")]), json!({})).await;
+    let execution = run_with(
+        retried(retrier),
+        &Scripted::answering([fails("States.Timeout")]),
+        json!({}),
+    )
+    .await;
     assert_failed(&execution, "States.Runtime", "States.Timeout");
 }
 
@@ -256,44 +373,76 @@ async fn a_full_jitter_is_the_same_for_the_same_seed_and_never_above_the_longest
     for seed in [1, 1, 2] {
         let clock = clock();
         let functions = Scripted::answering((0..4).map(|_| fails("Slow")));
-        let machine = machine(&retried(retrier.clone())).unwrap().with_jitter(Jitter::Seeded(seed));
+        let machine = machine(&retried(retrier.clone()))
+            .unwrap()
+            .with_jitter(Jitter::Seeded(seed));
         machine.run(&functions, &clock, EXECUTION, json!({})).await;
         ends.push(clock.now());
     }
     assert_eq!(ends[0], ends[1]);
     assert_ne!(ends[0], ends[2]);
-    assert!(ends.iter().all(|end| *end < "2026-11-21T08:05:00Z".parse().unwrap()));
+    assert!(
+        ends.iter()
+            .all(|end| *end < "2026-11-21T08:05:00Z".parse().unwrap())
+    );
 }
 
 #[tokio::test]
 async fn an_answer_after_the_tasks_time_is_lost() {
     let clock = clock();
-    let functions = Scripted { seconds: 91, clock: Some(clock), ..Scripted::answering([Ok(json!({}))]) };
+    let functions = Scripted {
+        seconds: 91,
+        clock: Some(clock),
+        ..Scripted::answering([Ok(json!({}))])
+    };
     let mut states = caught(json!({ "TimeoutSeconds": 90 }));
     states["Bad"] = json!({ "Type": "Fail", "Error": "Late", "CausePath": "$.failure.Error" });
-    assert_failed(&run_with(states, &functions, json!({})).await, "Late", "States.Timeout");
+    assert_failed(
+        &run_with(states, &functions, json!({})).await,
+        "Late",
+        "States.Timeout",
+    );
 }
 
 #[tokio::test]
 async fn the_machines_own_time_ends_an_execution_without_any_catch() {
     let states = json!({ "Start": { "Type": "Wait", "Seconds": 3601, "Next": "Done" }, "Done": { "Type": "Succeed" } });
     assert_eq!(run(states, json!({})).await.status, Status::TimedOut);
-    let functions = Scripted { seconds: 3600, clock: Some(clock()), ..Scripted::answering([Ok(json!({}))]) };
+    let functions = Scripted {
+        seconds: 3600,
+        clock: Some(clock()),
+        ..Scripted::answering([Ok(json!({}))])
+    };
     let execution = run_with(caught(json!({})), &functions, json!({})).await;
-    assert_eq!((execution.status, execution.path), (Status::TimedOut, vec!["Task".to_owned()]));
+    assert_eq!(
+        (execution.status, execution.path),
+        (Status::TimedOut, vec!["Task".to_owned()])
+    );
 }
 
 #[tokio::test]
 async fn a_state_of_more_than_256_kib_fails_the_execution() {
     let functions = Scripted::answering([Ok(json!("x".repeat(262_143)))]);
-    assert_failed(&run_with(caught(json!({})), &functions, json!({})).await, "States.DataLimitExceeded", "262145 bytes");
+    assert_failed(
+        &run_with(caught(json!({})), &functions, json!({})).await,
+        "States.DataLimitExceeded",
+        "262145 bytes",
+    );
 }
 
 #[tokio::test]
 async fn a_cause_that_is_too_long_fails_the_execution_in_another_way() {
     let states = json!({ "Start": { "Type": "Fail", "Error": "Long", "CausePath": "$.cause" } });
-    assert_failed(&run(states.clone(), json!({ "cause": "x".repeat(32_768) })).await, "Long", "xxx");
-    assert_failed(&run(states, json!({ "cause": "x".repeat(32_769) })).await, "States.Runtime", "32769");
+    assert_failed(
+        &run(states.clone(), json!({ "cause": "x".repeat(32_768) })).await,
+        "Long",
+        "xxx",
+    );
+    assert_failed(
+        &run(states, json!({ "cause": "x".repeat(32_769) })).await,
+        "States.Runtime",
+        "32769",
+    );
 }
 
 #[tokio::test]
@@ -311,35 +460,79 @@ async fn a_history_of_25_000_events_ends_the_execution() {
 #[tokio::test]
 async fn an_execution_can_be_stopped_half_way() {
     let states = json!({ "Start": { "Type": "Wait", "Seconds": 1, "Next": "Done" }, "Done": { "Type": "Succeed" } });
-    let mut execution = machine(&states).unwrap().start(&clock(), EXECUTION, json!({}));
+    let mut execution = machine(&states)
+        .unwrap()
+        .start(&clock(), EXECUTION, json!({}));
     execution.step(&Scripted::default()).await;
     assert!(execution.is_running());
     assert_eq!(execution.next_state(), "Done");
     execution.abort();
     execution.step(&Scripted::default()).await;
-    assert_eq!((execution.status, execution.path), (Status::Aborted, vec!["Start".to_owned()]));
+    assert_eq!(
+        (execution.status, execution.path),
+        (Status::Aborted, vec!["Start".to_owned()])
+    );
 }
 
 #[test]
 fn every_fault_of_a_broken_file_is_told() {
     let end = json!({ "Type": "Succeed" });
-    assert_refused(&json!({ "Start": { "Type": "Wait", "Seconds": 1, "Next": "Nowhere" } }), "Start: there is no state `Nowhere`");
-    assert_refused(&json!({ "Begin": end }), "StartAt: there is no state `Start`");
-    assert_refused(&json!({ "Start": end, "Island": end }), "Island: cannot be reached");
-    assert_refused(&json!({ "Start": { "Type": "Map" } }), "Start: unknown variant `Map`");
-    assert_refused(&json!({ "Start": { "Type": "Succeed", "End": true } }), "unknown field `End`");
-    assert_refused(&json!({ "Start": { "Type": "Pass", "InputPath": "$", "Next": "Start" } }), "unknown field `InputPath`");
-    assert_refused(&json!({ "Start": { "Type": "Pass", "ResultPath": null, "Next": "Start" } }), "null");
-    assert_refused(&json!({ "Start": { "Type": "Wait", "Next": "Start" } }), "Seconds and SecondsPath");
-    assert_refused(&json!({ "Start": { "Type": "Fail", "Error": "A" } }), "Cause and CausePath");
-    assert_refused(&json!({ "Start": { "Type": "Choice", "Choices": [{ "Variable": "$.a", "Next": "Start" }] } }), "BooleanEquals");
+    assert_refused(
+        &json!({ "Start": { "Type": "Wait", "Seconds": 1, "Next": "Nowhere" } }),
+        "Start: there is no state `Nowhere`",
+    );
+    assert_refused(
+        &json!({ "Begin": end }),
+        "StartAt: there is no state `Start`",
+    );
+    assert_refused(
+        &json!({ "Start": end, "Island": end }),
+        "Island: cannot be reached",
+    );
+    assert_refused(
+        &json!({ "Start": { "Type": "Map" } }),
+        "Start: unknown variant `Map`",
+    );
+    assert_refused(
+        &json!({ "Start": { "Type": "Succeed", "End": true } }),
+        "unknown field `End`",
+    );
+    assert_refused(
+        &json!({ "Start": { "Type": "Pass", "InputPath": "$", "Next": "Start" } }),
+        "unknown field `InputPath`",
+    );
+    assert_refused(
+        &json!({ "Start": { "Type": "Pass", "ResultPath": null, "Next": "Start" } }),
+        "null",
+    );
+    assert_refused(
+        &json!({ "Start": { "Type": "Wait", "Next": "Start" } }),
+        "Seconds and SecondsPath",
+    );
+    assert_refused(
+        &json!({ "Start": { "Type": "Fail", "Error": "A" } }),
+        "Cause and CausePath",
+    );
+    assert_refused(
+        &json!({ "Start": { "Type": "Choice", "Choices": [{ "Variable": "$.a", "Next": "Start" }] } }),
+        "BooleanEquals",
+    );
     assert_refused(
         &json!({ "Start": { "Type": "Choice", "Choices": [{ "Variable": "$.a", "NumericEquals": 1, "Next": "Start" }] } }),
         "NumericEquals",
     );
-    assert_refused(&task(json!({ "Retry": [{ "ErrorEquals": ["States.ALL", "A"] }] })), "States.ALL must stand alone and last");
-    assert_refused(&task(json!({ "Retry": [{ "ErrorEquals": ["A"], "MaxDelaySeconds": 1 }] })), "MaxDelaySeconds");
-    assert_refused(&task(json!({ "Retry": [{ "ErrorEquals": [] }] })), "ErrorEquals is empty");
+    assert_refused(
+        &task(json!({ "Retry": [{ "ErrorEquals": ["States.ALL", "A"] }] })),
+        "States.ALL must stand alone and last",
+    );
+    assert_refused(
+        &task(json!({ "Retry": [{ "ErrorEquals": ["A"], "MaxDelaySeconds": 1 }] })),
+        "MaxDelaySeconds",
+    );
+    assert_refused(
+        &task(json!({ "Retry": [{ "ErrorEquals": [] }] })),
+        "ErrorEquals is empty",
+    );
 }
 
 #[test]
@@ -362,11 +555,18 @@ fn unknown_paths_and_intrinsic_functions_are_refused() {
 fn two_states_of_one_name_are_refused() {
     let text = r#"{ "StartAt": "A", "TimeoutSeconds": 1, "States": { "A": { "Type": "Succeed" }, "A": { "Type": "Succeed" } } }"#;
     let error = StateMachine::parse(text, &BTreeMap::new()).expect_err("AWS would take the last");
-    assert!(error.to_string().contains("two states have this name"), "{error}");
+    assert!(
+        error.to_string().contains("two states have this name"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_name_without_a_substitution_is_refused() {
-    let error = StateMachine::parse("{ \"StartAt\": \"${Nobody}\" }", &BTreeMap::new()).expect_err("nobody said what Nobody is");
-    assert_eq!(error, ParseError(vec!["there is no substitution for ${Nobody}".to_owned()]));
+    let error = StateMachine::parse("{ \"StartAt\": \"${Nobody}\" }", &BTreeMap::new())
+        .expect_err("nobody said what Nobody is");
+    assert_eq!(
+        error,
+        ParseError(vec!["there is no substitution for ${Nobody}".to_owned()])
+    );
 }

@@ -1,5 +1,5 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::account;
 use crate::safety::{Subject, Watch};
@@ -13,7 +13,15 @@ fn watched() -> (crate::Account, Watch) {
 }
 
 async fn any_call(account: &crate::Account) {
-    account.clients().ecs.describe_services().cluster("prod").services("checkout").send().await.unwrap();
+    account
+        .clients()
+        .ecs
+        .describe_services()
+        .cluster("prod")
+        .services("checkout")
+        .send()
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -49,11 +57,23 @@ async fn every_broken_rule_is_named() {
 async fn a_lost_share_is_seen() {
     let clock = crate::Clock::new("2026-11-20T12:00:00Z".parse().unwrap());
     let account = crate::Account::new(clock);
-    world::checkout_with(&account, &world::Options { stable_weight: 80, other_weight: Some(20), ..world::Options::default() });
-    let watch = Watch::new(&account, Subject::new(account.snapshot(), "prod/checkout", world::NODE));
+    world::checkout_with(
+        &account,
+        &world::Options {
+            stable_weight: 80,
+            other_weight: Some(20),
+            ..world::Options::default()
+        },
+    );
+    let watch = Watch::new(
+        &account,
+        Subject::new(account.snapshot(), "prod/checkout", world::NODE),
+    );
     any_call(&account).await;
     watch.assert_safe();
-    account.edit_route_by_hand(world::ROUTER, world::ROUTE, |spec| targets_mut(spec).unwrap()[0].weight = 60);
+    account.edit_route_by_hand(world::ROUTER, world::ROUTE, |spec| {
+        targets_mut(spec).unwrap()[0].weight = 60
+    });
     any_call(&account).await;
     assert!(watch.broken()[0].contains("rule 1"), "{:?}", watch.broken());
 }
@@ -77,23 +97,69 @@ async fn all_variations_of_the_users_world_are_steady() {
     use crate::world::{Discovery, Options, RouteKind};
     let plain = Options::default;
     let variations = [
-        Options { routes: vec![RouteKind::Http, RouteKind::Http2, RouteKind::Grpc, RouteKind::Tcp], ..plain() },
-        Options { other_weight: Some(20), stable_weight: 80, ..plain() },
-        Options { registry: false, discovery: Discovery::Dns, ..plain() },
-        Options { discovery: Discovery::CloudMapOfService, ..plain() },
-        Options { controller: "CODE_DEPLOY", ..plain() },
-        Options { daemon: true, ..plain() },
-        Options { strategy: "BLUE_GREEN", ..plain() },
-        Options { requests_per_second: 0.0, ..plain() },
-        Options { proxy_variable: "APPMESH_VIRTUAL_NODE_NAME", second_app: true, second_router: true, ..plain() },
-        Options { http_namespace: true, ..plain() },
-        Options { mesh_owner: Some("210987654321"), ..plain() },
+        Options {
+            routes: vec![
+                RouteKind::Http,
+                RouteKind::Http2,
+                RouteKind::Grpc,
+                RouteKind::Tcp,
+            ],
+            ..plain()
+        },
+        Options {
+            other_weight: Some(20),
+            stable_weight: 80,
+            ..plain()
+        },
+        Options {
+            registry: false,
+            discovery: Discovery::Dns,
+            ..plain()
+        },
+        Options {
+            discovery: Discovery::CloudMapOfService,
+            ..plain()
+        },
+        Options {
+            controller: "CODE_DEPLOY",
+            ..plain()
+        },
+        Options {
+            daemon: true,
+            ..plain()
+        },
+        Options {
+            strategy: "BLUE_GREEN",
+            ..plain()
+        },
+        Options {
+            requests_per_second: 0.0,
+            ..plain()
+        },
+        Options {
+            proxy_variable: "APPMESH_VIRTUAL_NODE_NAME",
+            second_app: true,
+            second_router: true,
+            ..plain()
+        },
+        Options {
+            http_namespace: true,
+            ..plain()
+        },
+        Options {
+            mesh_owner: Some("210987654321"),
+            ..plain()
+        },
     ];
     for options in variations {
-        let account = crate::Account::new(crate::Clock::new("2026-11-20T12:00:00Z".parse().unwrap()));
+        let account =
+            crate::Account::new(crate::Clock::new("2026-11-20T12:00:00Z".parse().unwrap()));
         world::checkout_with(&account, &options);
         any_call(&account).await;
-        assert!(account.look(|world| world.healthy_tasks_of_node("prod", world::NODE)) >= 1, "{options:?}");
+        assert!(
+            account.look(|world| world.healthy_tasks_of_node("prod", world::NODE)) >= 1,
+            "{options:?}"
+        );
         let routes = account.look(|world| world.routes().len());
         assert!(routes > options.routes.len(), "{options:?}");
     }

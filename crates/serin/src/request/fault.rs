@@ -25,7 +25,10 @@ pub struct Faults(pub Vec<Fault>);
 impl Faults {
     /// Adds one.
     pub fn add(&mut self, path: impl Into<String>, sentence: impl Into<String>) {
-        self.0.push(Fault { path: path.into(), sentence: sentence.into() });
+        self.0.push(Fault {
+            path: path.into(),
+            sentence: sentence.into(),
+        });
     }
 }
 

@@ -120,7 +120,19 @@ pub struct RouterWish {
 }
 
 /// The routers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display, strum::EnumString, strum::VariantNames)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+)]
 #[serde(rename_all = "camelCase")]
 #[strum(serialize_all = "camelCase")]
 pub enum RouterKind {
@@ -172,7 +184,19 @@ pub struct StepRequest {
 }
 
 /// CodeDeploy's predefined configurations for Amazon ECS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display, strum::EnumString, strum::VariantNames)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+)]
 pub enum Preset {
     /// 10 percent for 5 minutes, then all.
     ECSCanary10Percent5Minutes,
@@ -263,7 +287,19 @@ impl Checks {
 }
 
 /// What happens when a step's hold is over and there is still too little data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, strum::EnumString, strum::VariantNames)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::EnumString,
+    strum::VariantNames,
+)]
 #[serde(rename_all = "camelCase")]
 #[strum(serialize_all = "camelCase")]
 pub enum OnTooLittleData {
@@ -304,7 +340,7 @@ pub struct LatencyLimit {
 pub struct Query {
     /// What findings call it.
     pub name: String,
-    /// As CloudWatch's GetMetricData takes them; exactly one returns data.
+    /// As CloudWatch's `GetMetricData` takes them; exactly one returns data.
     pub metric_data_queries: Vec<MetricDataQuery>,
     /// At most this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -317,11 +353,14 @@ pub struct Query {
 impl Query {
     /// The limits, one or two.
     pub fn limits(&self) -> impl Iterator<Item = Limit> {
-        self.max.map(Limit::Max).into_iter().chain(self.min.map(Limit::Min))
+        self.max
+            .map(Limit::Max)
+            .into_iter()
+            .chain(self.min.map(Limit::Min))
     }
 }
 
-/// One query of CloudWatch's GetMetricData, in its own spelling.
+/// One query of CloudWatch's `GetMetricData`, in its own spelling.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct MetricDataQuery {
@@ -388,7 +427,19 @@ pub struct Finish {
 }
 
 /// How the new version becomes the stable one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, strum::EnumString, strum::VariantNames)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::EnumString,
+    strum::VariantNames,
+)]
 #[serde(rename_all = "camelCase")]
 #[strum(serialize_all = "camelCase")]
 pub enum FinishMode {
@@ -400,7 +451,19 @@ pub enum FinishMode {
 }
 
 /// What happens on an unhealthy verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, strum::EnumString, strum::VariantNames)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::EnumString,
+    strum::VariantNames,
+)]
 #[serde(rename_all = "camelCase")]
 #[strum(serialize_all = "camelCase")]
 pub enum OnUnhealthy {
@@ -421,7 +484,6 @@ pub enum NewVersion {
     /// A task definition that exists.
     TaskDefinition(String),
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -7,9 +7,10 @@ use serde_json::Value;
 use super::fault::Faults;
 use super::reader::{Object, expected, number, shown, text, weight, whole};
 use super::{
-    Capacity, Checks, Dimension, Finish, FinishMode, ImageDefinition, ImageDetail, LONGEST_DEADLINE_SECONDS, LatencyLimit,
-    MaxPercent, Metric, MetricDataQuery, MetricStat, OnTooLittleData, OnUnhealthy, PlanRequest, Query, Request, RouteName,
-    RouterWish, StepRequest, default_deadline, default_ready_within,
+    Capacity, Checks, Dimension, Finish, FinishMode, ImageDefinition, ImageDetail,
+    LONGEST_DEADLINE_SECONDS, LatencyLimit, MaxPercent, Metric, MetricDataQuery, MetricStat,
+    OnTooLittleData, OnUnhealthy, PlanRequest, Query, Request, RouteName, RouterWish, StepRequest,
+    default_deadline, default_ready_within,
 };
 use crate::name::{ClusterName, ContainerName, ServiceName};
 use crate::plan::Plan;
@@ -24,18 +25,58 @@ const MOST_CHECK_EVENTS: u64 = 22_000;
 /// A check is a Wait (2 events), a task (5) and a Choice (2).
 const EVENTS_PER_CHECK: u64 = 9;
 /// The placeholders in the texts of a query.
-pub(super) const PLACEHOLDERS: &[&str] = &["clusterName", "canaryFamily", "canaryService", "virtualNode"];
+pub(super) const PLACEHOLDERS: &[&str] = &[
+    "clusterName",
+    "canaryFamily",
+    "canaryService",
+    "virtualNode",
+];
 
 pub(super) const REQUEST_FIELDS: &[&str] = &[
-    "cluster", "service", "image", "images", "taskDefinition", "imageDefinitions", "imageDetail", "container", "router",
-    "plan", "capacity", "checks", "finish", "onUnhealthy", "readyWithinSeconds", "deadlineSeconds",
+    "cluster",
+    "service",
+    "image",
+    "images",
+    "taskDefinition",
+    "imageDefinitions",
+    "imageDetail",
+    "container",
+    "router",
+    "plan",
+    "capacity",
+    "checks",
+    "finish",
+    "onUnhealthy",
+    "readyWithinSeconds",
+    "deadlineSeconds",
 ];
-pub(super) const PLAN_FIELDS: &[&str] = &["steps", "stepPercent", "intervalSeconds", "preset", "maxWeightPercent"];
+pub(super) const PLAN_FIELDS: &[&str] = &[
+    "steps",
+    "stepPercent",
+    "intervalSeconds",
+    "preset",
+    "maxWeightPercent",
+];
 pub(super) const CHECKS_FIELDS: &[&str] = &[
-    "intervalSeconds", "settleSeconds", "periodSeconds", "dataDelaySeconds", "failuresAllowed", "minRequests",
-    "onTooLittleData", "errorRatePercent", "latencyMs", "alarms", "queries",
+    "intervalSeconds",
+    "settleSeconds",
+    "periodSeconds",
+    "dataDelaySeconds",
+    "failuresAllowed",
+    "minRequests",
+    "onTooLittleData",
+    "errorRatePercent",
+    "latencyMs",
+    "alarms",
+    "queries",
 ];
-const SOURCES: &[&str] = &["image", "images", "taskDefinition", "imageDefinitions", "imageDetail"];
+const SOURCES: &[&str] = &[
+    "image",
+    "images",
+    "taskDefinition",
+    "imageDefinitions",
+    "imageDetail",
+];
 
 impl Request {
     /// Reads a request from JSON.
@@ -48,7 +89,11 @@ impl Request {
         match request {
             Some(request) if faults.0.is_empty() => {
                 request.check_times(&mut faults);
-                if faults.0.is_empty() { Ok(request) } else { Err(faults) }
+                if faults.0.is_empty() {
+                    Ok(request)
+                } else {
+                    Err(faults)
+                }
             }
             _ => Err(faults),
         }
@@ -61,12 +106,16 @@ impl Request {
         if holds >= u64::from(self.deadline_seconds) {
             faults.add(
                 "deadlineSeconds",
-                format!("{} is too short: the plan alone holds for {holds} seconds", self.deadline_seconds),
+                format!(
+                    "{} is too short: the plan alone holds for {holds} seconds",
+                    self.deadline_seconds
+                ),
             );
         }
         let checks = u64::from(self.deadline_seconds) / u64::from(self.checks.interval_seconds);
         if checks * EVENTS_PER_CHECK > MOST_CHECK_EVENTS {
-            let least = (u64::from(self.deadline_seconds) * EVENTS_PER_CHECK).div_ceil(MOST_CHECK_EVENTS);
+            let least =
+                (u64::from(self.deadline_seconds) * EVENTS_PER_CHECK).div_ceil(MOST_CHECK_EVENTS);
             faults.add(
                 "checks.intervalSeconds",
                 format!(
@@ -89,8 +138,17 @@ impl Request {
             )
         };
         let Some(plan) = &self.plan else { return };
-        for (index, step) in plan.steps.iter().flatten().enumerate().filter(|(_, step)| step.hold_seconds < least) {
-            faults.add(format!("plan.steps[{index}].holdSeconds"), too_short(step.hold_seconds));
+        for (index, step) in plan
+            .steps
+            .iter()
+            .flatten()
+            .enumerate()
+            .filter(|(_, step)| step.hold_seconds < least)
+        {
+            faults.add(
+                format!("plan.steps[{index}].holdSeconds"),
+                too_short(step.hold_seconds),
+            );
         }
         if let Some(hold) = plan.interval_seconds.filter(|hold| *hold < least) {
             faults.add("plan.intervalSeconds", too_short(hold));
@@ -100,38 +158,81 @@ impl Request {
 
 fn request(faults: &mut Faults, value: &Value) -> Option<Request> {
     let object = Object::read(faults, "", value, REQUEST_FIELDS)?;
-    let cluster = object.need_text(faults, "cluster", "the name of an ECS cluster").filter(|name| is_name(faults, "cluster", name));
-    let service = object.need_text(faults, "service", "the name of an ECS service").filter(|name| is_name(faults, "service", name));
+    let cluster = object
+        .need_text(faults, "cluster", "the name of an ECS cluster")
+        .filter(|name| is_name(faults, "cluster", name));
+    let service = object
+        .need_text(faults, "service", "the name of an ECS service")
+        .filter(|name| is_name(faults, "service", name));
 
     let sources: Vec<_> = SOURCES.iter().filter(|field| object.has(field)).collect();
     match sources.as_slice() {
-        [] => faults.add("image", format!("missing; one of {} is needed", SOURCES.join(", "))),
+        [] => faults.add(
+            "image",
+            format!("missing; one of {} is needed", SOURCES.join(", ")),
+        ),
         [_] => {}
         [first, rest @ ..] => {
             for field in rest {
-                faults.add(**field, format!("given beside {first}; exactly one of {} is allowed", SOURCES.join(", ")));
+                faults.add(
+                    **field,
+                    format!(
+                        "given beside {first}; exactly one of {} is allowed",
+                        SOURCES.join(", ")
+                    ),
+                );
             }
         }
     }
     if object.has("container") && !object.has("image") && !object.has("imageDetail") {
-        faults.add("container", "only says which container image or imageDetail is for; neither is given");
+        faults.add(
+            "container",
+            "only says which container image or imageDetail is for; neither is given",
+        );
     }
 
-    let image = object.text(faults, "image").filter(|image| is_image(faults, "image", image));
+    let image = object
+        .text(faults, "image")
+        .filter(|image| is_image(faults, "image", image));
     let images = object.get("images").and_then(|value| images(faults, value));
-    let task_definition = object.text(faults, "taskDefinition").filter(|name| names_a_revision(faults, name));
-    let image_definitions = object.list(faults, "imageDefinitions", 100).map(|elements| image_definitions(faults, &elements));
-    let image_detail = object.get("imageDetail").and_then(|value| image_detail(faults, value));
+    let task_definition = object
+        .text(faults, "taskDefinition")
+        .filter(|name| names_a_revision(faults, name));
+    let image_definitions = object
+        .list(faults, "imageDefinitions", 100)
+        .map(|elements| image_definitions(faults, &elements));
+    let image_detail = object
+        .get("imageDetail")
+        .and_then(|value| image_detail(faults, value));
     let container = object.text(faults, "container").map(ContainerName::new);
     let router = object.get("router").and_then(|value| router(faults, value));
     let plan = object.get("plan").and_then(|value| plan(faults, value));
-    let capacity = object.get("capacity").and_then(|value| capacity(faults, value)).unwrap_or_default();
-    let checks = object.get("checks").and_then(|value| checks(faults, value)).unwrap_or_default();
-    let finish = object.get("finish").and_then(|value| finish(faults, value)).unwrap_or_default();
-    let on_unhealthy = object.choice::<OnUnhealthy>(faults, "onUnhealthy").unwrap_or_default();
-    let ready_within_seconds = object.whole(faults, "readyWithinSeconds", 30, 86_400).unwrap_or_else(default_ready_within);
-    let deadline_seconds =
-        object.whole(faults, "deadlineSeconds", 60, LONGEST_DEADLINE_SECONDS.into()).unwrap_or_else(default_deadline);
+    let capacity = object
+        .get("capacity")
+        .and_then(|value| capacity(faults, value))
+        .unwrap_or_default();
+    let checks = object
+        .get("checks")
+        .and_then(|value| checks(faults, value))
+        .unwrap_or_default();
+    let finish = object
+        .get("finish")
+        .and_then(|value| finish(faults, value))
+        .unwrap_or_default();
+    let on_unhealthy = object
+        .choice::<OnUnhealthy>(faults, "onUnhealthy")
+        .unwrap_or_default();
+    let ready_within_seconds = object
+        .whole(faults, "readyWithinSeconds", 30, 86_400)
+        .unwrap_or_else(default_ready_within);
+    let deadline_seconds = object
+        .whole(
+            faults,
+            "deadlineSeconds",
+            60,
+            LONGEST_DEADLINE_SECONDS.into(),
+        )
+        .unwrap_or_else(default_deadline);
 
     Some(Request {
         cluster: ClusterName::new(cluster?),
@@ -157,10 +258,16 @@ fn request(faults: &mut Faults, value: &Value) -> Option<Request> {
 fn is_name(faults: &mut Faults, path: &str, name: &str) -> bool {
     let shown = shown(&Value::from(name));
     if name.starts_with("arn:") {
-        faults.add(path, format!("{shown} is an ARN; the name alone is expected"));
+        faults.add(
+            path,
+            format!("{shown} is an ARN; the name alone is expected"),
+        );
         return false;
     }
-    let legal = name.len() <= 255 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let legal = name.len() <= 255
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if !legal {
         faults.add(path, format!("{shown} is no name; up to 255 letters, numbers, hyphens and underscores are allowed"));
     }
@@ -170,30 +277,45 @@ fn is_name(faults: &mut Faults, path: &str, name: &str) -> bool {
 fn is_image(faults: &mut Faults, path: &str, image: &str) -> bool {
     let shown = shown(&Value::from(image));
     if image.contains("://") {
-        faults.add(path, format!("{shown} is a URL; an image is named without its scheme"));
+        faults.add(
+            path,
+            format!("{shown} is a URL; an image is named without its scheme"),
+        );
         return false;
     }
     let legal = image.len() <= 1024 && image.chars().all(|c| c.is_ascii_graphic());
     if !legal {
-        faults.add(path, format!("{shown} is no image; repository:tag or repository@sha256:... is expected"));
+        faults.add(
+            path,
+            format!("{shown} is no image; repository:tag or repository@sha256:... is expected"),
+        );
     }
     legal
 }
 
 fn names_a_revision(faults: &mut Faults, name: &str) -> bool {
     let last = name.rsplit('/').next().unwrap_or(name);
-    let legal = last
-        .rsplit_once(':')
-        .is_some_and(|(family, revision)| !family.is_empty() && revision.parse::<u32>().is_ok_and(|revision| revision > 0));
+    let legal = last.rsplit_once(':').is_some_and(|(family, revision)| {
+        !family.is_empty() && revision.parse::<u32>().is_ok_and(|revision| revision > 0)
+    });
     if !legal {
-        faults.add("taskDefinition", format!("{} names no revision; family:revision is expected", shown(&Value::from(name))));
+        faults.add(
+            "taskDefinition",
+            format!(
+                "{} names no revision; family:revision is expected",
+                shown(&Value::from(name))
+            ),
+        );
     }
     legal
 }
 
 fn images(faults: &mut Faults, value: &Value) -> Option<BTreeMap<ContainerName, String>> {
     let Some(map) = value.as_object() else {
-        faults.add("images", expected(value, "an object of container names and images"));
+        faults.add(
+            "images",
+            expected(value, "an object of container names and images"),
+        );
         return None;
     };
     if map.is_empty() {
@@ -203,7 +325,9 @@ fn images(faults: &mut Faults, value: &Value) -> Option<BTreeMap<ContainerName, 
     let mut images = BTreeMap::new();
     for (container, value) in map {
         let path = format!("images.{container}");
-        if let Some(image) = text(faults, &path, value).filter(|image| is_image(faults, &path, image)) {
+        if let Some(image) =
+            text(faults, &path, value).filter(|image| is_image(faults, &path, image))
+        {
             images.insert(ContainerName::new(container), image);
         }
     }
@@ -213,15 +337,23 @@ fn images(faults: &mut Faults, value: &Value) -> Option<BTreeMap<ContainerName, 
 fn image_definitions(faults: &mut Faults, elements: &[(String, &Value)]) -> Vec<ImageDefinition> {
     let mut definitions: Vec<ImageDefinition> = Vec::new();
     for (path, element) in elements {
-        let Some(object) = Object::read(faults, path, element, &["name", "imageUri"]) else { continue };
+        let Some(object) = Object::read(faults, path, element, &["name", "imageUri"]) else {
+            continue;
+        };
         let name = object.need_text(faults, "name", "the container's name");
         let image_uri = object.need_text(faults, "imageUri", "the image");
         if let (Some(name), Some(image_uri)) = (name, image_uri) {
-            if definitions.iter().any(|earlier| earlier.name.as_str() == name) {
+            if definitions
+                .iter()
+                .any(|earlier| earlier.name.as_str() == name)
+            {
                 faults.add(object.path_of("name"), format!("{name:?} is named twice"));
             }
             if is_image(faults, &object.path_of("imageUri"), &image_uri) {
-                definitions.push(ImageDefinition { name: ContainerName::new(name), image_uri });
+                definitions.push(ImageDefinition {
+                    name: ContainerName::new(name),
+                    image_uri,
+                });
             }
         }
     }
@@ -243,18 +375,30 @@ fn image_detail(faults: &mut Faults, value: &Value) -> Option<ImageDetail> {
 }
 
 fn router(faults: &mut Faults, value: &Value) -> Option<RouterWish> {
-    let object = Object::read(faults, "router", value, &["kind", "proxyContainer", "routes"])?;
+    let object = Object::read(
+        faults,
+        "router",
+        value,
+        &["kind", "proxyContainer", "routes"],
+    )?;
     object.need(faults, "kind", "the kind of router")?;
     let kind = object.choice(faults, "kind");
     let proxy_container = object.text(faults, "proxyContainer");
     let routes = object.list(faults, "routes", 100).map(|elements| {
         let mut routes: Vec<RouteName> = Vec::new();
         for (path, element) in elements {
-            let Some(route) = Object::read(faults, &path, element, &["virtualRouter", "route"]) else { continue };
-            let virtual_router = route.need_text(faults, "virtualRouter", "the virtual router's name");
+            let Some(route) = Object::read(faults, &path, element, &["virtualRouter", "route"])
+            else {
+                continue;
+            };
+            let virtual_router =
+                route.need_text(faults, "virtualRouter", "the virtual router's name");
             let name = route.need_text(faults, "route", "the route's name");
             if let (Some(virtual_router), Some(route)) = (virtual_router, name) {
-                let name = RouteName { virtual_router, route };
+                let name = RouteName {
+                    virtual_router,
+                    route,
+                };
                 if routes.contains(&name) {
                     faults.add(path, "named twice");
                 } else {
@@ -264,7 +408,11 @@ fn router(faults: &mut Faults, value: &Value) -> Option<RouterWish> {
         }
         routes
     });
-    Some(RouterWish { kind: kind?, proxy_container, routes })
+    Some(RouterWish {
+        kind: kind?,
+        proxy_container,
+        routes,
+    })
 }
 
 fn plan(faults: &mut Faults, value: &Value) -> Option<PlanRequest> {
@@ -281,14 +429,25 @@ fn plan(faults: &mut Faults, value: &Value) -> Option<PlanRequest> {
         _ => faults.add("plan", "mixes the forms; exactly one of steps, stepPercent with intervalSeconds, and preset is allowed"),
     }
     if object.has("preset") && object.has("maxWeightPercent") {
-        faults.add("plan.maxWeightPercent", "given beside preset; a preset always ends at 100");
+        faults.add(
+            "plan.maxWeightPercent",
+            "given beside preset; a preset always ends at 100",
+        );
     }
     let max_weight_percent = object.weight(faults, "maxWeightPercent");
-    let steps = object.list(faults, "steps", MOST_STEPS).map(|elements| steps(faults, &elements));
+    let steps = object
+        .list(faults, "steps", MOST_STEPS)
+        .map(|elements| steps(faults, &elements));
     let step_percent = object.weight(faults, "stepPercent");
     let interval_seconds = object.whole(faults, "intervalSeconds", 1, WEEK);
     let preset = object.choice(faults, "preset");
-    let plan = PlanRequest { steps, step_percent, interval_seconds, preset, max_weight_percent };
+    let plan = PlanRequest {
+        steps,
+        step_percent,
+        interval_seconds,
+        preset,
+        max_weight_percent,
+    };
     if faults.0.len() > before {
         return None;
     }
@@ -299,11 +458,17 @@ fn plan(faults: &mut Faults, value: &Value) -> Option<PlanRequest> {
     }
     if let Some(step) = plan.step_percent {
         if step > max {
-            faults.add("plan.stepPercent", format!("{step} is above plan.maxWeightPercent, {max}"));
+            faults.add(
+                "plan.stepPercent",
+                format!("{step} is above plan.maxWeightPercent, {max}"),
+            );
         }
         let count = Plan::linear(step, max, 1).map_or(0, |plan| plan.steps().len());
         if count > MOST_STEPS {
-            faults.add("plan.stepPercent", format!("{step} gives {count} steps; at most {MOST_STEPS} are allowed"));
+            faults.add(
+                "plan.stepPercent",
+                format!("{step} gives {count} steps; at most {MOST_STEPS} are allowed"),
+            );
         }
     }
     (faults.0.len() == before).then_some(plan)
@@ -312,7 +477,10 @@ fn plan(faults: &mut Faults, value: &Value) -> Option<PlanRequest> {
 fn steps(faults: &mut Faults, elements: &[(String, &Value)]) -> Vec<StepRequest> {
     let mut steps = Vec::new();
     for (path, element) in elements {
-        let Some(object) = Object::read(faults, path, element, &["weightPercent", "holdSeconds"]) else { continue };
+        let Some(object) = Object::read(faults, path, element, &["weightPercent", "holdSeconds"])
+        else {
+            continue;
+        };
         let weight_percent = object
             .need(faults, "weightPercent", "the canary's share in percent")
             .and_then(|value| weight(faults, &object.path_of("weightPercent"), value));
@@ -320,7 +488,10 @@ fn steps(faults: &mut Faults, elements: &[(String, &Value)]) -> Vec<StepRequest>
             .need(faults, "holdSeconds", "how long it is held, in seconds,")
             .and_then(|value| whole(faults, &object.path_of("holdSeconds"), value, 1, WEEK));
         if let (Some(weight_percent), Some(hold_seconds)) = (weight_percent, hold_seconds) {
-            steps.push(StepRequest { weight_percent, hold_seconds });
+            steps.push(StepRequest {
+                weight_percent,
+                hold_seconds,
+            });
         }
     }
     steps
@@ -332,7 +503,10 @@ fn steps_increase_to(faults: &mut Faults, steps: &[StepRequest], max: Weight, ma
         if step.weight_percent <= before {
             faults.add(
                 format!("plan.steps[{index}].weightPercent"),
-                format!("{} is not above {before}, the weight of the step before", step.weight_percent),
+                format!(
+                    "{} is not above {before}, the weight of the step before",
+                    step.weight_percent
+                ),
             );
         }
         before = step.weight_percent;
@@ -341,9 +515,14 @@ fn steps_increase_to(faults: &mut Faults, steps: &[StepRequest], max: Weight, ma
         let why = if max_is_given {
             format!("{before} is not plan.maxWeightPercent, {max}, where the last step must end")
         } else {
-            format!("{before} is not 100, where the last step must end; plan.maxWeightPercent says that promotion happens from below")
+            format!(
+                "{before} is not 100, where the last step must end; plan.maxWeightPercent says that promotion happens from below"
+            )
         };
-        faults.add(format!("plan.steps[{}].weightPercent", steps.len() - 1), why);
+        faults.add(
+            format!("plan.steps[{}].weightPercent", steps.len() - 1),
+            why,
+        );
     }
 }
 
@@ -357,7 +536,13 @@ fn capacity(faults: &mut Faults, value: &Value) -> Option<Capacity> {
             object.whole(faults, "tasks", 1, 5000).map(Capacity::Tasks)
         }
         _ => {
-            faults.add("capacity", format!(r#"{} is not known; "matchWeight", "full" or {{"tasks": n}} is expected"#, shown(value)));
+            faults.add(
+                "capacity",
+                format!(
+                    r#"{} is not known; "matchWeight", "full" or {{"tasks": n}} is expected"#,
+                    shown(value)
+                ),
+            );
             None
         }
     }
@@ -370,7 +555,10 @@ fn checks(faults: &mut Faults, value: &Value) -> Option<Checks> {
         if is_period(seconds) {
             checks.period_seconds = seconds;
         } else {
-            faults.add("checks.periodSeconds", format!("{seconds} is no CloudWatch period; 10, 30 or a multiple of 60 is allowed"));
+            faults.add(
+                "checks.periodSeconds",
+                format!("{seconds} is no CloudWatch period; 10, 30 or a multiple of 60 is allowed"),
+            );
         }
     }
     if let Some(seconds) = object.whole(faults, "intervalSeconds", 5, 3600) {
@@ -379,21 +567,35 @@ fn checks(faults: &mut Faults, value: &Value) -> Option<Checks> {
     if checks.interval_seconds < checks.period_seconds {
         faults.add(
             "checks.intervalSeconds",
-            format!("{} is below checks.periodSeconds, {}: a check would see nothing new", checks.interval_seconds, checks.period_seconds),
+            format!(
+                "{} is below checks.periodSeconds, {}: a check would see nothing new",
+                checks.interval_seconds, checks.period_seconds
+            ),
         );
     }
-    checks.settle_seconds = object.whole(faults, "settleSeconds", 0, 3600).unwrap_or(checks.settle_seconds);
+    checks.settle_seconds = object
+        .whole(faults, "settleSeconds", 0, 3600)
+        .unwrap_or(checks.settle_seconds);
     checks.data_delay_seconds = object.whole(faults, "dataDelaySeconds", 0, 900);
-    checks.failures_allowed = object.whole(faults, "failuresAllowed", 0, 100).unwrap_or(checks.failures_allowed);
-    checks.min_requests = object.whole(faults, "minRequests", 1, 1_000_000_000).unwrap_or(checks.min_requests);
-    checks.on_too_little_data = object.choice::<OnTooLittleData>(faults, "onTooLittleData").unwrap_or_default();
+    checks.failures_allowed = object
+        .whole(faults, "failuresAllowed", 0, 100)
+        .unwrap_or(checks.failures_allowed);
+    checks.min_requests = object
+        .whole(faults, "minRequests", 1, 1_000_000_000)
+        .unwrap_or(checks.min_requests);
+    checks.on_too_little_data = object
+        .choice::<OnTooLittleData>(faults, "onTooLittleData")
+        .unwrap_or_default();
     match object.get("errorRatePercent") {
         None => {}
         Some(Value::Null) => checks.error_rate_percent = None,
         Some(value) => checks.error_rate_percent = max_percent(faults, value),
     }
     if let Some(elements) = object.list(faults, "latencyMs", 20) {
-        checks.latency_ms = elements.iter().filter_map(|(path, element)| latency(faults, path, element)).collect();
+        checks.latency_ms = elements
+            .iter()
+            .filter_map(|(path, element)| latency(faults, path, element))
+            .collect();
     }
     if let Some(elements) = object.list(faults, "alarms", 100) {
         checks.alarms = alarms(faults, &elements);
@@ -403,7 +605,10 @@ fn checks(faults: &mut Faults, value: &Value) -> Option<Checks> {
     }
     let limitless = object.get("errorRatePercent").is_some_and(Value::is_null);
     if limitless && !object.has("alarms") && !object.has("queries") && !object.has("latencyMs") {
-        faults.add("checks.errorRatePercent", "null leaves nothing to judge the canary by; name an alarm or a query instead");
+        faults.add(
+            "checks.errorRatePercent",
+            "null leaves nothing to judge the canary by; name an alarm or a query instead",
+        );
     }
     Some(checks)
 }
@@ -415,32 +620,51 @@ const fn is_period(seconds: u32) -> bool {
 fn max_percent(faults: &mut Faults, value: &Value) -> Option<MaxPercent> {
     let object = Object::read(faults, "checks.errorRatePercent", value, &["max"])?;
     object.need(faults, "max", "the highest error rate in percent")?;
-    object.number(faults, "max", 0.0, 100.0).map(|max| MaxPercent { max })
+    object
+        .number(faults, "max", 0.0, 100.0)
+        .map(|max| MaxPercent { max })
 }
 
 fn latency(faults: &mut Faults, path: &str, value: &Value) -> Option<LatencyLimit> {
     let object = Object::read(faults, path, value, &["percentile", "max"])?;
-    let percentile = object.need(faults, "percentile", "a percentile").and_then(|value| {
-        let path = object.path_of("percentile");
-        let percentile = number(faults, &path, value, 0.0, 100.0)?;
-        if percentile <= 0.0 || percentile >= 100.0 {
-            faults.add(path, format!("{value} is no percentile; above 0 and below 100 is allowed"));
-            return None;
-        }
-        Some(percentile)
-    });
-    let max = object.need(faults, "max", "the highest latency in milliseconds").and_then(|value| {
-        number(faults, &object.path_of("max"), value, 0.001, 3_600_000.0)
-    });
-    Some(LatencyLimit { percentile: percentile?, max: max? })
+    let percentile = object
+        .need(faults, "percentile", "a percentile")
+        .and_then(|value| {
+            let path = object.path_of("percentile");
+            let percentile = number(faults, &path, value, 0.0, 100.0)?;
+            if percentile <= 0.0 || percentile >= 100.0 {
+                faults.add(
+                    path,
+                    format!("{value} is no percentile; above 0 and below 100 is allowed"),
+                );
+                return None;
+            }
+            Some(percentile)
+        });
+    let max = object
+        .need(faults, "max", "the highest latency in milliseconds")
+        .and_then(|value| number(faults, &object.path_of("max"), value, 0.001, 3_600_000.0));
+    Some(LatencyLimit {
+        percentile: percentile?,
+        max: max?,
+    })
 }
 
 fn alarms(faults: &mut Faults, elements: &[(String, &Value)]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (path, element) in elements {
-        let Some(name) = text(faults, path, element) else { continue };
+        let Some(name) = text(faults, path, element) else {
+            continue;
+        };
         if name.len() > 255 {
-            faults.add(path, format!("{} has {} characters; at most 255 are allowed", shown(element), name.len()));
+            faults.add(
+                path,
+                format!(
+                    "{} has {} characters; at most 255 are allowed",
+                    shown(element),
+                    name.len()
+                ),
+            );
         } else if names.contains(&name) {
             faults.add(path, format!("{} is named twice", shown(element)));
         } else {
@@ -453,9 +677,14 @@ fn alarms(faults: &mut Faults, elements: &[(String, &Value)]) -> Vec<String> {
 fn queries(faults: &mut Faults, elements: &[(String, &Value)]) -> Vec<Query> {
     let mut queries: Vec<Query> = Vec::new();
     for (path, element) in elements {
-        let Some(query) = query(faults, path, element) else { continue };
+        let Some(query) = query(faults, path, element) else {
+            continue;
+        };
         if queries.iter().any(|earlier| earlier.name == query.name) {
-            faults.add(format!("{path}.name"), format!("{:?} is named twice", query.name));
+            faults.add(
+                format!("{path}.name"),
+                format!("{:?} is named twice", query.name),
+            );
         }
         queries.push(query);
     }
@@ -463,7 +692,12 @@ fn queries(faults: &mut Faults, elements: &[(String, &Value)]) -> Vec<Query> {
 }
 
 fn query(faults: &mut Faults, path: &str, value: &Value) -> Option<Query> {
-    let object = Object::read(faults, path, value, &["name", "metricDataQueries", "max", "min"])?;
+    let object = Object::read(
+        faults,
+        path,
+        value,
+        &["name", "metricDataQueries", "max", "min"],
+    )?;
     let name = object.need_text(faults, "name", "what findings call it");
     let max = object.number(faults, "max", f64::MIN, f64::MAX);
     let min = object.number(faults, "min", f64::MIN, f64::MAX);
@@ -479,21 +713,44 @@ fn query(faults: &mut Faults, path: &str, value: &Value) -> Option<Query> {
     let elements = object.list(faults, "metricDataQueries", 20)?;
     let mut parts: Vec<MetricDataQuery> = Vec::new();
     for (path, element) in &elements {
-        let Some(part) = metric_data_query(faults, path, element) else { continue };
+        let Some(part) = metric_data_query(faults, path, element) else {
+            continue;
+        };
         if parts.iter().any(|earlier| earlier.id == part.id) {
-            faults.add(format!("{path}.Id"), format!("{:?} is named twice", part.id));
+            faults.add(
+                format!("{path}.Id"),
+                format!("{:?} is named twice", part.id),
+            );
         }
         parts.push(part);
     }
-    let returned = parts.iter().filter(|part| part.return_data.unwrap_or(true)).count();
+    let returned = parts
+        .iter()
+        .filter(|part| part.return_data.unwrap_or(true))
+        .count();
     if parts.len() == elements.len() && returned != 1 {
-        faults.add(object.path_of("metricDataQueries"), format!("{returned} of them return data; exactly one must, the others have ReturnData false"));
+        faults.add(
+            object.path_of("metricDataQueries"),
+            format!(
+                "{returned} of them return data; exactly one must, the others have ReturnData false"
+            ),
+        );
     }
-    Some(Query { name: name?, metric_data_queries: parts, max, min })
+    Some(Query {
+        name: name?,
+        metric_data_queries: parts,
+        max,
+        min,
+    })
 }
 
 fn metric_data_query(faults: &mut Faults, path: &str, value: &Value) -> Option<MetricDataQuery> {
-    let object = Object::read(faults, path, value, &["Id", "MetricStat", "Expression", "ReturnData", "Period"])?;
+    let object = Object::read(
+        faults,
+        path,
+        value,
+        &["Id", "MetricStat", "Expression", "ReturnData", "Period"],
+    )?;
     let id = object.need_text(faults, "Id", "an id").filter(|id| {
         let mut characters = id.chars();
         let legal = characters.next().is_some_and(|c| c.is_ascii_lowercase())
@@ -506,19 +763,30 @@ fn metric_data_query(faults: &mut Faults, path: &str, value: &Value) -> Option<M
     if object.has("MetricStat") == object.has("Expression") {
         faults.add(path, "exactly one of MetricStat and Expression is needed");
     }
-    let metric_stat = object.get("MetricStat").and_then(|value| metric_stat(faults, &object.path_of("MetricStat"), value));
+    let metric_stat = object
+        .get("MetricStat")
+        .and_then(|value| metric_stat(faults, &object.path_of("MetricStat"), value));
     let expression = object.text(faults, "Expression");
     let expression = placeholders_are_known(faults, &object.path_of("Expression"), expression);
     let return_data = match object.get("ReturnData") {
         None => None,
         Some(Value::Bool(returned)) => Some(*returned),
         Some(other) => {
-            faults.add(object.path_of("ReturnData"), expected(other, "true or false"));
+            faults.add(
+                object.path_of("ReturnData"),
+                expected(other, "true or false"),
+            );
             None
         }
     };
     let period = object.whole(faults, "Period", 1, 86_400);
-    Some(MetricDataQuery { id: id?, metric_stat, expression, return_data, period })
+    Some(MetricDataQuery {
+        id: id?,
+        metric_stat,
+        expression,
+        return_data,
+        period,
+    })
 }
 
 fn metric_stat(faults: &mut Faults, path: &str, value: &Value) -> Option<MetricStat> {
@@ -533,17 +801,30 @@ fn metric_stat(faults: &mut Faults, path: &str, value: &Value) -> Option<MetricS
         Some(seconds)
     });
     let stat = object.need_text(faults, "Stat", "the statistic, as Sum, Average or p99,");
-    let metric = object.need(faults, "Metric", "the metric").and_then(|value| metric(faults, &object.path_of("Metric"), value));
-    Some(MetricStat { metric: metric?, period: period?, stat: stat? })
+    let metric = object
+        .need(faults, "Metric", "the metric")
+        .and_then(|value| metric(faults, &object.path_of("Metric"), value));
+    Some(MetricStat {
+        metric: metric?,
+        period: period?,
+        stat: stat?,
+    })
 }
 
 fn metric(faults: &mut Faults, path: &str, value: &Value) -> Option<Metric> {
-    let object = Object::read(faults, path, value, &["Namespace", "MetricName", "Dimensions"])?;
+    let object = Object::read(
+        faults,
+        path,
+        value,
+        &["Namespace", "MetricName", "Dimensions"],
+    )?;
     let namespace = object.need_text(faults, "Namespace", "the namespace");
     let metric_name = object.need_text(faults, "MetricName", "the metric's name");
     let mut dimensions = Vec::new();
     for (path, element) in object.list(faults, "Dimensions", 30).unwrap_or_default() {
-        let Some(dimension) = Object::read(faults, &path, element, &["Name", "Value"]) else { continue };
+        let Some(dimension) = Object::read(faults, &path, element, &["Name", "Value"]) else {
+            continue;
+        };
         let name = dimension.need_text(faults, "Name", "the dimension's name");
         let value = dimension.need_text(faults, "Value", "the dimension's value");
         let value = placeholders_are_known(faults, &dimension.path_of("Value"), value);
@@ -551,15 +832,29 @@ fn metric(faults: &mut Faults, path: &str, value: &Value) -> Option<Metric> {
             dimensions.push(Dimension { name, value });
         }
     }
-    Some(Metric { namespace: namespace?, metric_name: metric_name?, dimensions })
+    Some(Metric {
+        namespace: namespace?,
+        metric_name: metric_name?,
+        dimensions,
+    })
 }
 
 fn placeholders_are_known(faults: &mut Faults, path: &str, text: Option<String>) -> Option<String> {
     let text = text?;
-    for (_, rest) in text.match_indices("{{").map(|(at, braces)| (at, &text[at + braces.len()..])) {
+    for (_, rest) in text
+        .match_indices("{{")
+        .map(|(at, braces)| (at, &text[at + braces.len()..]))
+    {
         let name = rest.split("}}").next().unwrap_or(rest).trim();
         if !rest.contains("}}") || !PLACEHOLDERS.contains(&name) {
-            faults.add(path, format!("{:?} is no placeholder; {} are allowed, in double braces", format!("{{{{{name}"), PLACEHOLDERS.join(", ")));
+            faults.add(
+                path,
+                format!(
+                    "{:?} is no placeholder; {} are allowed, in double braces",
+                    format!("{{{{{name}"),
+                    PLACEHOLDERS.join(", ")
+                ),
+            );
         }
     }
     Some(text)
@@ -567,7 +862,14 @@ fn placeholders_are_known(faults: &mut Faults, path: &str, text: Option<String>)
 
 fn finish(faults: &mut Faults, value: &Value) -> Option<Finish> {
     let object = Object::read(faults, "finish", value, &["mode", "keepCanarySeconds"])?;
-    let mode = object.choice::<FinishMode>(faults, "mode").unwrap_or_default();
-    let keep_canary_seconds = object.whole(faults, "keepCanarySeconds", 0, WEEK).unwrap_or_default();
-    Some(Finish { mode, keep_canary_seconds })
+    let mode = object
+        .choice::<FinishMode>(faults, "mode")
+        .unwrap_or_default();
+    let keep_canary_seconds = object
+        .whole(faults, "keepCanarySeconds", 0, WEEK)
+        .unwrap_or_default();
+    Some(Finish {
+        mode,
+        keep_canary_seconds,
+    })
 }

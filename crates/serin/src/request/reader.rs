@@ -38,7 +38,12 @@ pub(super) struct Object<'a> {
 
 impl<'a> Object<'a> {
     /// The value at `path` as an object with no other fields than `known`.
-    pub(super) fn read(faults: &mut Faults, path: &str, value: &'a Value, known: &[&str]) -> Option<Self> {
+    pub(super) fn read(
+        faults: &mut Faults,
+        path: &str,
+        value: &'a Value,
+        known: &[&str],
+    ) -> Option<Self> {
         let Some(map) = value.as_object() else {
             faults.add(path, expected(value, "an object"));
             return None;
@@ -46,7 +51,10 @@ impl<'a> Object<'a> {
         for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
             faults.add(join(path, key), unknown_field(key, known));
         }
-        Some(Self { path: path.to_owned(), map })
+        Some(Self {
+            path: path.to_owned(),
+            map,
+        })
     }
 
     /// The path of one of its fields.
@@ -85,12 +93,24 @@ impl<'a> Object<'a> {
     }
 
     /// A whole number from `min` to `max`.
-    pub(super) fn whole<N: TryFrom<u64>>(&self, faults: &mut Faults, field: &str, min: u64, max: u64) -> Option<N> {
+    pub(super) fn whole<N: TryFrom<u64>>(
+        &self,
+        faults: &mut Faults,
+        field: &str,
+        min: u64,
+        max: u64,
+    ) -> Option<N> {
         whole(faults, &self.path_of(field), self.get(field)?, min, max)
     }
 
     /// A number from `min` to `max`.
-    pub(super) fn number(&self, faults: &mut Faults, field: &str, min: f64, max: f64) -> Option<f64> {
+    pub(super) fn number(
+        &self,
+        faults: &mut Faults,
+        field: &str,
+        min: f64,
+        max: f64,
+    ) -> Option<f64> {
         number(faults, &self.path_of(field), self.get(field)?, min, max)
     }
 
@@ -100,12 +120,21 @@ impl<'a> Object<'a> {
     }
 
     /// One of an enum's names.
-    pub(super) fn choice<E: FromStr + VariantNames>(&self, faults: &mut Faults, field: &str) -> Option<E> {
+    pub(super) fn choice<E: FromStr + VariantNames>(
+        &self,
+        faults: &mut Faults,
+        field: &str,
+    ) -> Option<E> {
         choice(faults, &self.path_of(field), self.get(field)?)
     }
 
     /// A list with at least one element and at most `limit`; each element comes with its path.
-    pub(super) fn list(&self, faults: &mut Faults, field: &str, limit: usize) -> Option<Vec<(String, &'a Value)>> {
+    pub(super) fn list(
+        &self,
+        faults: &mut Faults,
+        field: &str,
+        limit: usize,
+    ) -> Option<Vec<(String, &'a Value)>> {
         let path = self.path_of(field);
         let value = self.get(field)?;
         let Some(elements) = value.as_array() else {
@@ -113,14 +142,26 @@ impl<'a> Object<'a> {
             return None;
         };
         if elements.is_empty() {
-            faults.add(path, "the list is empty; leave the field out, or name at least one");
+            faults.add(
+                path,
+                "the list is empty; leave the field out, or name at least one",
+            );
             return None;
         }
         if elements.len() > limit {
-            faults.add(path, format!("{} elements; at most {limit} are allowed", elements.len()));
+            faults.add(
+                path,
+                format!("{} elements; at most {limit} are allowed", elements.len()),
+            );
             return None;
         }
-        Some(elements.iter().enumerate().map(|(index, element)| (format!("{path}[{index}]"), element)).collect())
+        Some(
+            elements
+                .iter()
+                .enumerate()
+                .map(|(index, element)| (format!("{path}[{index}]"), element))
+                .collect(),
+        )
     }
 }
 
@@ -138,7 +179,13 @@ pub(super) fn text(faults: &mut Faults, path: &str, value: &Value) -> Option<Str
     }
 }
 
-pub(super) fn whole<N: TryFrom<u64>>(faults: &mut Faults, path: &str, value: &Value, min: u64, max: u64) -> Option<N> {
+pub(super) fn whole<N: TryFrom<u64>>(
+    faults: &mut Faults,
+    path: &str,
+    value: &Value,
+    min: u64,
+    max: u64,
+) -> Option<N> {
     let Some(given) = value.as_f64() else {
         faults.add(path, expected(value, "a whole number"));
         return None;
@@ -152,13 +199,23 @@ pub(super) fn whole<N: TryFrom<u64>>(faults: &mut Faults, path: &str, value: &Va
     } else if given.fract() != 0.0 {
         faults.add(path, format!("{value} is not a whole number"));
     } else {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between min and max, without a fraction")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between min and max, without a fraction"
+        )]
         return N::try_from(given as u64).ok();
     }
     None
 }
 
-pub(super) fn number(faults: &mut Faults, path: &str, value: &Value, min: f64, max: f64) -> Option<f64> {
+pub(super) fn number(
+    faults: &mut Faults,
+    path: &str,
+    value: &Value,
+    min: f64,
+    max: f64,
+) -> Option<f64> {
     let Some(given) = value.as_f64() else {
         faults.add(path, expected(value, "a number"));
         return None;
@@ -192,14 +249,32 @@ pub(super) fn weight(faults: &mut Faults, path: &str, value: &Value) -> Option<W
     }
 }
 
-pub(super) fn choice<E: FromStr + VariantNames>(faults: &mut Faults, path: &str, value: &Value) -> Option<E> {
+pub(super) fn choice<E: FromStr + VariantNames>(
+    faults: &mut Faults,
+    path: &str,
+    value: &Value,
+) -> Option<E> {
     let Some(name) = value.as_str() else {
-        faults.add(path, format!("{}; one of {} is expected", what_it_is(value), E::VARIANTS.join(", ")));
+        faults.add(
+            path,
+            format!(
+                "{}; one of {} is expected",
+                what_it_is(value),
+                E::VARIANTS.join(", ")
+            ),
+        );
         return None;
     };
     let chosen = E::from_str(name).ok();
     if chosen.is_none() {
-        faults.add(path, format!("{} is not known; one of {} is expected", shown(value), E::VARIANTS.join(", ")));
+        faults.add(
+            path,
+            format!(
+                "{} is not known; one of {} is expected",
+                shown(value),
+                E::VARIANTS.join(", ")
+            ),
+        );
     }
     chosen
 }
@@ -237,9 +312,16 @@ fn unknown_field(key: &str, known: &[&str]) -> String {
     }
     let nearest = known
         .iter()
-        .map(|name| (strsim::normalized_damerau_levenshtein(&key.to_lowercase(), &name.to_lowercase()), name))
+        .map(|name| {
+            (
+                strsim::normalized_damerau_levenshtein(&key.to_lowercase(), &name.to_lowercase()),
+                name,
+            )
+        })
         .max_by(|a, b| a.0.total_cmp(&b.0));
-    let begun = known.iter().find(|name| name.to_lowercase().starts_with(&key.to_lowercase()));
+    let begun = known
+        .iter()
+        .find(|name| name.to_lowercase().starts_with(&key.to_lowercase()));
     match nearest.map(|(likeness, name)| begun.map_or((likeness, name), |name| (1.0, name))) {
         Some((likeness, name)) if likeness >= 0.5 => format!("unknown field; did you mean {name}?"),
         _ => format!("unknown field; the known ones are {}", known.join(", ")),
@@ -247,5 +329,9 @@ fn unknown_field(key: &str, known: &[&str]) -> String {
 }
 
 fn join(path: &str, field: &str) -> String {
-    if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
+    if path.is_empty() {
+        field.to_owned()
+    } else {
+        format!("{path}.{field}")
+    }
 }

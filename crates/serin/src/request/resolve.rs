@@ -20,8 +20,12 @@ impl Request {
         };
         let max = request.max_weight_percent.unwrap_or(Weight::FULL);
         if let Some(steps) = &request.steps {
-            let steps = steps.iter().map(|step| Step { weight_percent: step.weight_percent, hold_seconds: step.hold_seconds });
-            return Plan::new(steps.collect()).expect("parse has checked that the weights increase");
+            let steps = steps.iter().map(|step| Step {
+                weight_percent: step.weight_percent,
+                hold_seconds: step.hold_seconds,
+            });
+            return Plan::new(steps.collect())
+                .expect("parse has checked that the weights increase");
         }
         if let Some(preset) = request.preset {
             return preset.plan();
@@ -38,7 +42,11 @@ impl Request {
     /// # Panics
     /// When the request did not come from [`Request::parse`], which checks that exactly one source is given.
     pub fn new_version(&self) -> NewVersion {
-        let one_image = self.image.clone().or_else(|| self.image_detail.as_ref().map(|detail| detail.image_uri.clone()));
+        let one_image = self.image.clone().or_else(|| {
+            self.image_detail
+                .as_ref()
+                .map(|detail| detail.image_uri.clone())
+        });
         if let Some(image) = one_image {
             return NewVersion::Image(image);
         }
@@ -46,16 +54,26 @@ impl Request {
             return NewVersion::Images(images.clone());
         }
         if let Some(definitions) = &self.image_definitions {
-            let images = definitions.iter().map(|definition| (definition.name.clone(), definition.image_uri.clone()));
+            let images = definitions
+                .iter()
+                .map(|definition| (definition.name.clone(), definition.image_uri.clone()));
             return NewVersion::Images(images.collect());
         }
-        NewVersion::TaskDefinition(self.task_definition.clone().expect("parse has checked that one source is given"))
+        NewVersion::TaskDefinition(
+            self.task_definition
+                .clone()
+                .expect("parse has checked that one source is given"),
+        )
     }
 
     /// What a person should know about the plan's times, if they are not what the request seems to say.
     pub fn notes(&self) -> Vec<String> {
         let least = self.checks.settle_seconds + self.checks.period_seconds;
-        let short = self.resolve_plan().steps().iter().any(|step| step.hold_seconds < least);
+        let short = self
+            .resolve_plan()
+            .steps()
+            .iter()
+            .any(|step| step.hold_seconds < least);
         let mut notes = Vec::new();
         if short {
             notes.push(format!(
@@ -73,7 +91,12 @@ impl Preset {
     fn plan(self) -> Plan {
         const MINUTE: u32 = 60;
         let linear = |minutes| {
-            Plan::linear(Weight::from_tenths(100).expect("10 percent"), Weight::FULL, minutes * MINUTE).expect("10 percent is above zero")
+            Plan::linear(
+                Weight::from_tenths(100).expect("10 percent"),
+                Weight::FULL,
+                minutes * MINUTE,
+            )
+            .expect("10 percent is above zero")
         };
         match self {
             Self::ECSCanary10Percent5Minutes => plan_of([(100, 5 * MINUTE), (1000, 5 * MINUTE)]),

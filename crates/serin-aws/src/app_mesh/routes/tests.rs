@@ -1,13 +1,17 @@
 use aws_sdk_appmesh::types::{
-    GrpcRoute, GrpcRouteAction, HeaderMatchMethod, HttpRetryPolicy, HttpRoute, HttpRouteAction, HttpRouteHeader, HttpRouteMatch,
-    TcpRoute, TcpRouteAction,
+    GrpcRoute, GrpcRouteAction, HeaderMatchMethod, HttpRetryPolicy, HttpRoute, HttpRouteAction,
+    HttpRouteHeader, HttpRouteMatch, TcpRoute, TcpRouteAction,
 };
 
 use super::*;
 use crate::fixture::deployment;
 
 fn target(node: &str, weight: u32) -> WeightedTarget {
-    WeightedTarget { node: node.into(), weight, port: None }
+    WeightedTarget {
+        node: node.into(),
+        weight,
+        port: None,
+    }
 }
 
 fn mesh_targets(targets: &[WeightedTarget]) -> Vec<MeshTarget> {
@@ -16,17 +20,45 @@ fn mesh_targets(targets: &[WeightedTarget]) -> Vec<MeshTarget> {
 
 /// A route with a match, a header, retries and a priority.
 fn http(targets: &[WeightedTarget]) -> HttpRoute {
-    let header = HttpRouteHeader::builder().name("x-tester").r#match(HeaderMatchMethod::Exact("yes".into())).build().unwrap();
+    let header = HttpRouteHeader::builder()
+        .name("x-tester")
+        .r#match(HeaderMatchMethod::Exact("yes".into()))
+        .build()
+        .unwrap();
     HttpRoute::builder()
-        .action(HttpRouteAction::builder().set_weighted_targets(Some(mesh_targets(targets))).build().unwrap())
-        .r#match(HttpRouteMatch::builder().prefix("/").headers(header).build())
-        .retry_policy(HttpRetryPolicy::builder().max_retries(2).http_retry_events("server-error").build().unwrap())
+        .action(
+            HttpRouteAction::builder()
+                .set_weighted_targets(Some(mesh_targets(targets)))
+                .build()
+                .unwrap(),
+        )
+        .r#match(
+            HttpRouteMatch::builder()
+                .prefix("/")
+                .headers(header)
+                .build(),
+        )
+        .retry_policy(
+            HttpRetryPolicy::builder()
+                .max_retries(2)
+                .http_retry_events("server-error")
+                .build()
+                .unwrap(),
+        )
         .build()
 }
 
 fn live(targets: &[WeightedTarget], priority: i32) -> Live {
-    let spec = RouteSpec::builder().http_route(http(targets)).priority(priority).build();
-    Live { spec, version: 5, protocol: "http", targets: targets.to_vec() }
+    let spec = RouteSpec::builder()
+        .http_route(http(targets))
+        .priority(priority)
+        .build();
+    Live {
+        spec,
+        version: 5,
+        protocol: "http",
+        targets: targets.to_vec(),
+    }
 }
 
 fn record() -> AppMeshRecord {
@@ -54,13 +86,21 @@ fn route(targets: Vec<WeightedTarget>) -> RouteRecord {
 
 fn settled(route: &RouteRecord, live: &Live, on: Side) -> (String, Option<String>) {
     let settled = settle(&deployment(), &record(), route, live, on);
-    (text(&settled.targets).replace(&canary(), "canary"), settled.sentence.map(|sentence| sentence.replace(&canary(), "canary")))
+    (
+        text(&settled.targets).replace(&canary(), "canary"),
+        settled
+            .sentence
+            .map(|sentence| sentence.replace(&canary(), "canary")),
+    )
 }
 
 #[test]
 fn the_fingerprint_is_of_everything_but_the_weights() {
     let one = live(&[target("checkout", 100)], 1).fingerprint();
-    assert_eq!(one, live(&[target("checkout", 95), target("canary", 5)], 1).fingerprint());
+    assert_eq!(
+        one,
+        live(&[target("checkout", 95), target("canary", 5)], 1).fingerprint()
+    );
     assert_ne!(one, live(&[target("checkout", 100)], 2).fingerprint());
     assert_eq!(one.len(), 64);
 }
@@ -69,14 +109,26 @@ fn the_fingerprint_is_of_everything_but_the_weights() {
 fn new_targets_leave_the_rest_of_every_kind_of_route_as_it_was() {
     let (before, after) = ([target("a", 100)], [target("a", 90), target("b", 10)]);
     let grpc = |targets: &[WeightedTarget]| {
-        let action = GrpcRouteAction::builder().set_weighted_targets(Some(mesh_targets(targets))).build().unwrap();
-        RouteSpec::builder().grpc_route(GrpcRoute::builder().action(action).build()).priority(3).build()
+        let action = GrpcRouteAction::builder()
+            .set_weighted_targets(Some(mesh_targets(targets)))
+            .build()
+            .unwrap();
+        RouteSpec::builder()
+            .grpc_route(GrpcRoute::builder().action(action).build())
+            .priority(3)
+            .build()
     };
     let tcp = |targets: &[WeightedTarget]| {
-        let action = TcpRouteAction::builder().set_weighted_targets(Some(mesh_targets(targets))).build().unwrap();
-        RouteSpec::builder().tcp_route(TcpRoute::builder().action(action).build()).build()
+        let action = TcpRouteAction::builder()
+            .set_weighted_targets(Some(mesh_targets(targets)))
+            .build()
+            .unwrap();
+        RouteSpec::builder()
+            .tcp_route(TcpRoute::builder().action(action).build())
+            .build()
     };
-    let http2 = |targets: &[WeightedTarget]| RouteSpec::builder().http2_route(http(targets)).build();
+    let http2 =
+        |targets: &[WeightedTarget]| RouteSpec::builder().http2_route(http(targets)).build();
     let http1 = |targets: &[WeightedTarget]| RouteSpec::builder().http_route(http(targets)).build();
     for (protocol, spec, expected) in [
         ("grpc", grpc(&before), grpc(&after)),
@@ -84,7 +136,11 @@ fn new_targets_leave_the_rest_of_every_kind_of_route_as_it_was() {
         ("http2", http2(&before), http2(&after)),
         ("http", http1(&before), http1(&after)),
     ] {
-        assert_eq!(with_targets(spec, mesh_targets(&after)), expected, "{protocol}");
+        assert_eq!(
+            with_targets(spec, mesh_targets(&after)),
+            expected,
+            "{protocol}"
+        );
         let (read, targets) = targets_of(&expected).unwrap();
         assert_eq!((read, targets.len()), (protocol, 2));
     }
@@ -92,14 +148,21 @@ fn new_targets_leave_the_rest_of_every_kind_of_route_as_it_was() {
 
 #[test]
 fn a_port_survives_the_way_there_and_back() {
-    let target = WeightedTarget { node: "a".into(), weight: 7, port: Some(8080) };
+    let target = WeightedTarget {
+        node: "a".into(),
+        weight: 7,
+        port: Some(8080),
+    };
     assert_eq!(from_mesh(&to_mesh(&target)), target);
     assert_eq!(text(&[target]), "a:8080 7");
 }
 
 #[test]
 fn the_order_of_targets_means_nothing() {
-    assert!(same(&[target("a", 1), target("b", 2)], &[target("b", 2), target("a", 1)]));
+    assert!(same(
+        &[target("a", 1), target("b", 2)],
+        &[target("b", 2), target("a", 1)]
+    ));
     assert!(!same(&[target("a", 1)], &[target("a", 1), target("a", 1)]));
 }
 
@@ -107,25 +170,57 @@ fn the_order_of_targets_means_nothing() {
 fn stable_gets_back_exactly_what_it_had() {
     let alone = route(vec![target("checkout", 1)]);
     for (weight_of_stable, weight_of_canary) in [(95, 5), (75, 25), (50, 50), (0, 100)] {
-        let now = live(&[target("checkout", weight_of_stable), target(&canary(), weight_of_canary)], 1);
-        assert_eq!(settled(&alone, &now, Side::Stable), ("checkout 1".into(), None));
+        let now = live(
+            &[
+                target("checkout", weight_of_stable),
+                target(&canary(), weight_of_canary),
+            ],
+            1,
+        );
+        assert_eq!(
+            settled(&alone, &now, Side::Stable),
+            ("checkout 1".into(), None)
+        );
     }
-    assert_eq!(settled(&alone, &live(&[target("checkout", 1)], 1), Side::Stable), ("checkout 1".into(), None));
+    assert_eq!(
+        settled(&alone, &live(&[target("checkout", 1)], 1), Side::Stable),
+        ("checkout 1".into(), None)
+    );
 }
 
 #[test]
 fn replacing_puts_the_canary_in_stables_place() {
     let beside = route(vec![target("checkout", 80), target("beta", 20)]);
-    let now = live(&[target("checkout", 0), target("beta", 20), target(&canary(), 80)], 1);
-    assert_eq!(settled(&beside, &now, Side::Canary), ("canary 80, beta 20".into(), None));
+    let now = live(
+        &[
+            target("checkout", 0),
+            target("beta", 20),
+            target(&canary(), 80),
+        ],
+        1,
+    );
+    assert_eq!(
+        settled(&beside, &now, Side::Canary),
+        ("canary 80, beta 20".into(), None)
+    );
     let done = live(&[target(&canary(), 80), target("beta", 20)], 1);
-    assert_eq!(settled(&beside, &done, Side::Canary), ("canary 80, beta 20".into(), None));
+    assert_eq!(
+        settled(&beside, &done, Side::Canary),
+        ("canary 80, beta 20".into(), None)
+    );
 }
 
 #[test]
 fn somebody_elses_weights_stay_and_only_the_canarys_share_moves() {
     let alone = route(vec![target("checkout", 100)]);
-    let edited = live(&[target("checkout", 60), target(&canary(), 10), target("beta", 30)], 1);
+    let edited = live(
+        &[
+            target("checkout", 60),
+            target(&canary(), 10),
+            target("beta", 30),
+        ],
+        1,
+    );
     let (targets, sentence) = settled(&alone, &edited, Side::Stable);
     assert_eq!(targets, "checkout 70, beta 30");
     assert_eq!(
@@ -138,7 +233,11 @@ fn somebody_elses_weights_stay_and_only_the_canarys_share_moves() {
 #[test]
 fn a_route_without_the_canary_is_left_as_somebody_else_made_it() {
     let alone = route(vec![target("checkout", 100)]);
-    let (targets, sentence) = settled(&alone, &live(&[target("checkout", 60), target("beta", 40)], 1), Side::Stable);
+    let (targets, sentence) = settled(
+        &alone,
+        &live(&[target("checkout", 60), target("beta", 40)], 1),
+        Side::Stable,
+    );
     assert_eq!(targets, "checkout 60, beta 40");
     assert!(sentence.unwrap().ends_with("; that stays"));
 }
@@ -146,7 +245,11 @@ fn a_route_without_the_canary_is_left_as_somebody_else_made_it() {
 #[test]
 fn a_canary_that_somebody_left_alone_gives_its_place_to_stable() {
     let alone = route(vec![target("checkout", 100)]);
-    let (targets, _) = settled(&alone, &live(&[target(&canary(), 70), target("beta", 30)], 1), Side::Stable);
+    let (targets, _) = settled(
+        &alone,
+        &live(&[target(&canary(), 70), target("beta", 30)], 1),
+        Side::Stable,
+    );
     assert_eq!(targets, "checkout 70, beta 30");
 }
 
@@ -156,7 +259,11 @@ fn somebody_elses_edit_of_the_match_stays_when_the_weights_go_back() {
     let edited = live(&[target("checkout", 95), target(&canary(), 5)], 9);
     let (targets, sentence) = settled(&alone, &edited, Side::Stable);
     assert_eq!(targets, "checkout 100");
-    assert!(sentence.unwrap().contains("changed what it matches, its retries, timeouts or priority"));
+    assert!(
+        sentence
+            .unwrap()
+            .contains("changed what it matches, its retries, timeouts or priority")
+    );
 }
 
 #[test]
@@ -170,7 +277,10 @@ fn a_changed_route_is_reported_with_both_versions() {
          checkout 100 (App Mesh's version 5); nothing but the weights differs"
     );
     let now = live(&[target("checkout", 100)], 2);
-    assert!(changed(&route, &written, Some(&now)).ends_with("its retries, timeouts or priority differ too"));
+    assert!(
+        changed(&route, &written, Some(&now))
+            .ends_with("its retries, timeouts or priority differ too")
+    );
     assert!(changed(&route, &written, None).starts_with("somebody else removed route main"));
 }
 
@@ -180,7 +290,13 @@ fn a_token_is_short_and_belongs_to_one_write() {
     let one = token(&deployment, &route, 4, "1000");
     assert_eq!(one, token(&deployment, &route, 4, "1000"));
     assert_ne!(one, token(&deployment, &route, 5, "1000"));
-    assert!(one.len() <= 36 && one.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{one}");
+    assert!(
+        one.len() <= 36
+            && one
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)),
+        "{one}"
+    );
     assert!(token(&deployment, &route, i64::MAX, "stable").len() <= 36);
 }
 

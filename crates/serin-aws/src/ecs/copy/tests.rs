@@ -3,9 +3,10 @@ use std::collections::BTreeSet;
 use aws_sdk_ecs::operation::create_service::CreateServiceInput;
 use aws_sdk_ecs::operation::register_task_definition::RegisterTaskDefinitionInput;
 use aws_sdk_ecs::types::{
-    AssignPublicIp, AvailabilityZoneRebalancing, AwsVpcConfiguration, CapacityProviderStrategyItem, Compatibility, DeploymentAlarms,
-    EphemeralStorage, IpcMode, LaunchType, NetworkConfiguration, NetworkMode, OsFamily, PidMode, PlacementStrategy,
-    PlacementStrategyType, PropagateTags, ProxyConfiguration, RuntimePlatform, ServiceConnectService, ServiceVolumeConfiguration,
+    AssignPublicIp, AvailabilityZoneRebalancing, AwsVpcConfiguration, CapacityProviderStrategyItem,
+    Compatibility, DeploymentAlarms, EphemeralStorage, IpcMode, LaunchType, NetworkConfiguration,
+    NetworkMode, OsFamily, PidMode, PlacementStrategy, PlacementStrategyType, PropagateTags,
+    ProxyConfiguration, RuntimePlatform, ServiceConnectService, ServiceVolumeConfiguration,
     TaskDefinitionPlacementConstraint, TaskDefinitionStatus, Volume,
 };
 
@@ -16,11 +17,20 @@ use crate::fixture::deployment;
 fn members(debug: &str) -> BTreeSet<String> {
     let (_, inside) = debug.split_once('{').unwrap();
     let inside = inside.trim_end().strip_suffix('}').unwrap();
-    inside.split(',').filter_map(|member| member.split_once(':')).map(|(name, _)| name.trim().to_owned()).collect()
+    inside
+        .split(',')
+        .filter_map(|member| member.split_once(':'))
+        .map(|(name, _)| name.trim().to_owned())
+        .collect()
 }
 
 fn listed(lists: &[&[&str]]) -> BTreeSet<String> {
-    let names: Vec<_> = lists.iter().copied().flatten().map(|name| (*name).to_owned()).collect();
+    let names: Vec<_> = lists
+        .iter()
+        .copied()
+        .flatten()
+        .map(|name| (*name).to_owned())
+        .collect();
     let set: BTreeSet<_> = names.iter().cloned().collect();
     assert_eq!(set.len(), names.len(), "a member is listed twice");
     set
@@ -75,11 +85,23 @@ const SERVICE_COPIED: &[&str] = &[
     "deployment_configuration",
     "tags",
 ];
-const SERVICE_GIVEN: &[&str] = &["service_name", "task_definition", "desired_count", "scheduling_strategy", "deployment_controller"];
+const SERVICE_GIVEN: &[&str] = &[
+    "service_name",
+    "task_definition",
+    "desired_count",
+    "scheduling_strategy",
+    "deployment_controller",
+];
 const SERVICE_GIVEN_BESIDE: &[&str] = &["cluster", "client_token"];
-const SERVICE_COPIED_FROM_PRIMARY: &[&str] = &["service_connect_configuration", "volume_configurations"];
+const SERVICE_COPIED_FROM_PRIMARY: &[&str] =
+    &["service_connect_configuration", "volume_configurations"];
 const SERVICE_LEFT_OUT: &[&str] = &["load_balancers"];
-const SERVICE_LEFT_OUT_BESIDE: &[&str] = &["role", "vpc_lattice_configurations", "gateway_connectors", "monitoring"];
+const SERVICE_LEFT_OUT_BESIDE: &[&str] = &[
+    "role",
+    "vpc_lattice_configurations",
+    "gateway_connectors",
+    "monitoring",
+];
 const SERVICE_WRITTEN_BY_ECS: &[&str] = &[
     "service_arn",
     "cluster_arn",
@@ -125,11 +147,24 @@ const PRIMARY_NOT_NEEDED: &[&str] = &[
 
 #[test]
 fn every_member_of_a_task_definition_and_of_its_registration_is_known() {
-    let request = format!("{:?}", RegisterTaskDefinitionInput::builder().build().unwrap());
-    let expected = [DEFINITION_COPIED, DEFINITION_GIVEN, DEFINITION_COPIED_FROM_BESIDE, DEFINITION_LEFT_OUT];
+    let request = format!(
+        "{:?}",
+        RegisterTaskDefinitionInput::builder().build().unwrap()
+    );
+    let expected = [
+        DEFINITION_COPIED,
+        DEFINITION_GIVEN,
+        DEFINITION_COPIED_FROM_BESIDE,
+        DEFINITION_LEFT_OUT,
+    ];
     assert_eq!(members(&request), listed(&expected));
     let described = format!("{:?}", TaskDefinition::builder().build());
-    let expected = [DEFINITION_COPIED, DEFINITION_GIVEN, DEFINITION_LEFT_OUT, DEFINITION_WRITTEN_BY_ECS];
+    let expected = [
+        DEFINITION_COPIED,
+        DEFINITION_GIVEN,
+        DEFINITION_LEFT_OUT,
+        DEFINITION_WRITTEN_BY_ECS,
+    ];
     assert_eq!(members(&described), listed(&expected));
 }
 
@@ -146,9 +181,20 @@ fn every_member_of_a_service_and_of_its_creation_is_known() {
     ];
     assert_eq!(members(&request), listed(&expected));
     let described = format!("{:?}", Service::builder().build());
-    assert_eq!(members(&described), listed(&[SERVICE_COPIED, SERVICE_GIVEN, SERVICE_LEFT_OUT, SERVICE_WRITTEN_BY_ECS]));
+    assert_eq!(
+        members(&described),
+        listed(&[
+            SERVICE_COPIED,
+            SERVICE_GIVEN,
+            SERVICE_LEFT_OUT,
+            SERVICE_WRITTEN_BY_ECS
+        ])
+    );
     let primary = format!("{:?}", EcsDeployment::builder().build());
-    assert_eq!(members(&primary), listed(&[SERVICE_COPIED_FROM_PRIMARY, PRIMARY_NOT_NEEDED]));
+    assert_eq!(
+        members(&primary),
+        listed(&[SERVICE_COPIED_FROM_PRIMARY, PRIMARY_NOT_NEEDED])
+    );
 }
 
 fn pair(name: &str, value: &str) -> KeyValuePair {
@@ -161,9 +207,17 @@ fn tag(key: &str, value: &str) -> Tag {
 
 /// A task definition in which every member has a value.
 fn full_definition() -> TaskDefinition {
-    let app = ContainerDefinition::builder().name("app").image("checkout:1").environment(pair("COLOUR", "red")).cpu(128).build();
-    let envoy =
-        ContainerDefinition::builder().name("envoy").image("envoy:1").environment(pair("APPMESH_RESOURCE_ARN", "stable")).build();
+    let app = ContainerDefinition::builder()
+        .name("app")
+        .image("checkout:1")
+        .environment(pair("COLOUR", "red"))
+        .cpu(128)
+        .build();
+    let envoy = ContainerDefinition::builder()
+        .name("envoy")
+        .image("envoy:1")
+        .environment(pair("APPMESH_RESOURCE_ARN", "stable"))
+        .build();
     TaskDefinition::builder()
         .task_definition_arn("arn:aws:ecs:eu-west-1:1:task-definition/checkout:7")
         .family("checkout")
@@ -177,33 +231,69 @@ fn full_definition() -> TaskDefinition {
         .execution_role_arn("execution")
         .network_mode(NetworkMode::Awsvpc)
         .volumes(Volume::builder().name("scratch").build())
-        .placement_constraints(TaskDefinitionPlacementConstraint::builder().expression("x").build())
+        .placement_constraints(
+            TaskDefinitionPlacementConstraint::builder()
+                .expression("x")
+                .build(),
+        )
         .requires_compatibilities(Compatibility::Fargate)
         .cpu("256")
         .memory("512")
         .pid_mode(PidMode::Task)
         .ipc_mode(IpcMode::Task)
-        .proxy_configuration(ProxyConfiguration::builder().container_name("envoy").build().unwrap())
+        .proxy_configuration(
+            ProxyConfiguration::builder()
+                .container_name("envoy")
+                .build()
+                .unwrap(),
+        )
         .ephemeral_storage(EphemeralStorage::builder().size_in_gib(30).build())
-        .runtime_platform(RuntimePlatform::builder().operating_system_family(OsFamily::Linux).build())
+        .runtime_platform(
+            RuntimePlatform::builder()
+                .operating_system_family(OsFamily::Linux)
+                .build(),
+        )
         .enable_fault_injection(true)
         .build()
 }
 
-fn change<'a>(deployment: &'a Deployment, environment: &'a [EnvironmentChange]) -> DefinitionChange<'a> {
-    DefinitionChange { family: &deployment.canary.family, images: &deployment.canary.images, environment }
+fn change<'a>(
+    deployment: &'a Deployment,
+    environment: &'a [EnvironmentChange],
+) -> DefinitionChange<'a> {
+    DefinitionChange {
+        family: &deployment.canary.family,
+        images: &deployment.canary.images,
+        environment,
+    }
 }
 
 fn identity(container: &str, variable: &str) -> [EnvironmentChange; 1] {
-    [EnvironmentChange { container: container.into(), variable: variable.into(), value: "canary".into() }]
+    [EnvironmentChange {
+        container: container.into(),
+        variable: variable.into(),
+        value: "canary".into(),
+    }]
 }
 
 #[test]
 fn only_family_image_and_proxy_identity_of_a_task_definition_change() {
     let (source, deployment) = (full_definition(), deployment());
-    let tags = [tag("team", "shop"), tag("aws:cloudformation:stack-name", "shop"), tag("serin:execution", "an earlier one")];
+    let tags = [
+        tag("team", "shop"),
+        tag("aws:cloudformation:stack-name", "shop"),
+        tag("serin:execution", "an earlier one"),
+    ];
     let environment = identity("envoy", "APPMESH_RESOURCE_ARN");
-    let copy = task_definition(&source, &tags, change(&deployment, &environment), &deployment).unwrap().build().unwrap();
+    let copy = task_definition(
+        &source,
+        &tags,
+        change(&deployment, &environment),
+        &deployment,
+    )
+    .unwrap()
+    .build()
+    .unwrap();
 
     assert_eq!(copy.family(), Some("checkout-canary"));
     let mut containers = source.container_definitions().to_vec();
@@ -214,7 +304,10 @@ fn only_family_image_and_proxy_identity_of_a_task_definition_change() {
         copy.tags(),
         [
             tag("team", "shop"),
-            tag("serin:execution", "arn:aws:states:eu-west-1:1:execution:serin:one"),
+            tag(
+                "serin:execution",
+                "arn:aws:states:eu-west-1:1:execution:serin:one"
+            ),
             tag("serin:service", "prod/checkout"),
         ]
     );
@@ -222,24 +315,50 @@ fn only_family_image_and_proxy_identity_of_a_task_definition_change() {
     // The rest of DEFINITION_COPIED is equal, and every member of the source has a value.
     assert_eq!(copy.volumes(), source.volumes());
     assert_eq!(copy.placement_constraints(), source.placement_constraints());
-    assert_eq!(copy.requires_compatibilities(), source.requires_compatibilities());
+    assert_eq!(
+        copy.requires_compatibilities(),
+        source.requires_compatibilities()
+    );
     assert_eq!(copy.proxy_configuration(), source.proxy_configuration());
     assert_eq!(copy.runtime_platform(), source.runtime_platform());
     assert_eq!(copy.ephemeral_storage(), source.ephemeral_storage());
-    assert_eq!((copy.task_role_arn(), copy.execution_role_arn()), (Some("task"), Some("execution")));
-    assert!(!copy.volumes().is_empty() && !copy.placement_constraints().is_empty() && !copy.requires_compatibilities().is_empty());
-    assert!(copy.proxy_configuration().is_some() && copy.runtime_platform().is_some() && copy.ephemeral_storage().is_some());
+    assert_eq!(
+        (copy.task_role_arn(), copy.execution_role_arn()),
+        (Some("task"), Some("execution"))
+    );
+    assert!(
+        !copy.volumes().is_empty()
+            && !copy.placement_constraints().is_empty()
+            && !copy.requires_compatibilities().is_empty()
+    );
+    assert!(
+        copy.proxy_configuration().is_some()
+            && copy.runtime_platform().is_some()
+            && copy.ephemeral_storage().is_some()
+    );
     assert_eq!((copy.cpu(), copy.memory()), (Some("256"), Some("512")));
-    assert_eq!((copy.pid_mode(), copy.ipc_mode()), (Some(&PidMode::Task), Some(&IpcMode::Task)));
-    assert_eq!((copy.network_mode(), copy.enable_fault_injection()), (Some(&NetworkMode::Awsvpc), Some(true)));
+    assert_eq!(
+        (copy.pid_mode(), copy.ipc_mode()),
+        (Some(&PidMode::Task), Some(&IpcMode::Task))
+    );
+    assert_eq!(
+        (copy.network_mode(), copy.enable_fault_injection()),
+        (Some(&NetworkMode::Awsvpc), Some(true))
+    );
 }
 
 #[test]
 fn a_proxy_that_has_no_identity_yet_gets_one() {
     let (source, deployment) = (full_definition(), deployment());
     let environment = identity("envoy", "APPMESH_VIRTUAL_NODE_NAME");
-    let copy = task_definition(&source, &[], change(&deployment, &environment), &deployment).unwrap().build().unwrap();
-    let expected = [pair("APPMESH_RESOURCE_ARN", "stable"), pair("APPMESH_VIRTUAL_NODE_NAME", "canary")];
+    let copy = task_definition(&source, &[], change(&deployment, &environment), &deployment)
+        .unwrap()
+        .build()
+        .unwrap();
+    let expected = [
+        pair("APPMESH_RESOURCE_ARN", "stable"),
+        pair("APPMESH_VIRTUAL_NODE_NAME", "canary"),
+    ];
     assert_eq!(copy.container_definitions()[1].environment(), expected);
 }
 
@@ -247,40 +366,81 @@ fn a_proxy_that_has_no_identity_yet_gets_one() {
 fn a_container_that_is_not_there_is_named() {
     let (source, deployment) = (full_definition(), deployment());
     let environment = identity("sidecar", "X");
-    let sentence = task_definition(&source, &[], change(&deployment, &environment), &deployment).unwrap_err();
-    assert_eq!(sentence, "task definition arn:aws:ecs:eu-west-1:1:task-definition/checkout:7 has no container sidecar");
+    let sentence =
+        task_definition(&source, &[], change(&deployment, &environment), &deployment).unwrap_err();
+    assert_eq!(
+        sentence,
+        "task definition arn:aws:ecs:eu-west-1:1:task-definition/checkout:7 has no container sidecar"
+    );
 }
 
 /// A service in which every member that a copy carries has a value.
 fn full_service() -> aws_sdk_ecs::types::builders::ServiceBuilder {
-    let network = AwsVpcConfiguration::builder().subnets("subnet-1").assign_public_ip(AssignPublicIp::Disabled).build().unwrap();
+    let network = AwsVpcConfiguration::builder()
+        .subnets("subnet-1")
+        .assign_public_ip(AssignPublicIp::Disabled)
+        .build()
+        .unwrap();
     let connect = ServiceConnectConfiguration::builder()
         .enabled(true)
         .namespace("shop")
-        .services(ServiceConnectService::builder().port_name("http").discovery_name("checkout").build().unwrap())
+        .services(
+            ServiceConnectService::builder()
+                .port_name("http")
+                .discovery_name("checkout")
+                .build()
+                .unwrap(),
+        )
         .build();
-    let volume = ServiceVolumeConfiguration::builder().name("scratch").build().unwrap();
-    let primary = EcsDeployment::builder().status("PRIMARY").service_connect_configuration(connect).volume_configurations(volume);
+    let volume = ServiceVolumeConfiguration::builder()
+        .name("scratch")
+        .build()
+        .unwrap();
+    let primary = EcsDeployment::builder()
+        .status("PRIMARY")
+        .service_connect_configuration(connect)
+        .volume_configurations(volume);
     Service::builder()
         .service_name("checkout")
         .desired_count(4)
         .launch_type(LaunchType::Fargate)
         .platform_version("1.4.0")
-        .network_configuration(NetworkConfiguration::builder().awsvpc_configuration(network).build())
-        .placement_strategy(PlacementStrategy::builder().r#type(PlacementStrategyType::Spread).build())
+        .network_configuration(
+            NetworkConfiguration::builder()
+                .awsvpc_configuration(network)
+                .build(),
+        )
+        .placement_strategy(
+            PlacementStrategy::builder()
+                .r#type(PlacementStrategyType::Spread)
+                .build(),
+        )
         .availability_zone_rebalancing(AvailabilityZoneRebalancing::Enabled)
         .health_check_grace_period_seconds(30)
         .propagate_tags(PropagateTags::Service)
         .enable_ecs_managed_tags(true)
         .enable_execute_command(true)
-        .service_registries(ServiceRegistry::builder().registry_arn("stable").container_name("app").container_port(80).build())
+        .service_registries(
+            ServiceRegistry::builder()
+                .registry_arn("stable")
+                .container_name("app")
+                .container_port(80)
+                .build(),
+        )
         .deployment_configuration(
             DeploymentConfiguration::builder()
                 .strategy(DeploymentStrategy::Linear)
                 .bake_time_in_minutes(5)
                 .maximum_percent(150)
                 .minimum_healthy_percent(50)
-                .alarms(DeploymentAlarms::builder().enable(true).rollback(true).alarm_names("a").build().unwrap())
+                .alarms(
+                    DeploymentAlarms::builder()
+                        .enable(true)
+                        .rollback(true)
+                        .alarm_names("a")
+                        .build()
+                        .unwrap(),
+                )
                 .build(),
         )
         .deployments(EcsDeployment::builder().status("ACTIVE").build())
@@ -291,7 +451,10 @@ fn full_service() -> aws_sdk_ecs::types::builders::ServiceBuilder {
 
 fn copied(stable: &Service) -> CreateServiceInput {
     let definition = TaskDefinitionArn::new("checkout-canary:1");
-    service(stable, &deployment(), &definition, Some("canary"), 2).unwrap().build().unwrap()
+    service(stable, &deployment(), &definition, Some("canary"), 2)
+        .unwrap()
+        .build()
+        .unwrap()
 }
 
 #[test]
@@ -300,22 +463,44 @@ fn a_canarys_service_is_stables_but_for_name_registry_and_strategy() {
     let copy = copied(&stable);
     let id = deployment().id;
     assert_eq!(copy.cluster(), Some("prod"));
-    assert_eq!(copy.service_name(), Some(format!("checkout-canary-{id}").as_str()));
-    assert_eq!((copy.task_definition(), copy.desired_count()), (Some("checkout-canary:1"), Some(2)));
+    assert_eq!(
+        copy.service_name(),
+        Some(format!("checkout-canary-{id}").as_str())
+    );
+    assert_eq!(
+        (copy.task_definition(), copy.desired_count()),
+        (Some("checkout-canary:1"), Some(2))
+    );
     assert!(copy.client_token().unwrap().len() <= 36);
     assert_eq!(copy.network_configuration(), stable.network_configuration());
     assert_eq!(copy.placement_strategy(), stable.placement_strategy());
     assert_eq!(copy.platform_version(), Some("1.4.0"));
-    assert_eq!(copy.availability_zone_rebalancing(), Some(&AvailabilityZoneRebalancing::Enabled));
+    assert_eq!(
+        copy.availability_zone_rebalancing(),
+        Some(&AvailabilityZoneRebalancing::Enabled)
+    );
     assert_eq!(copy.health_check_grace_period_seconds(), Some(30));
     assert_eq!(copy.propagate_tags(), Some(&PropagateTags::Service));
-    assert_eq!((copy.enable_ecs_managed_tags(), copy.enable_execute_command()), (Some(true), Some(true)));
+    assert_eq!(
+        (
+            copy.enable_ecs_managed_tags(),
+            copy.enable_execute_command()
+        ),
+        (Some(true), Some(true))
+    );
     assert_eq!(
         copy.service_registries(),
-        [ServiceRegistry::builder().registry_arn("canary").container_name("app").container_port(80).build()]
+        [ServiceRegistry::builder()
+            .registry_arn("canary")
+            .container_name("app")
+            .container_port(80)
+            .build()]
     );
     assert_eq!(copy.volume_configurations().len(), 1);
-    assert_eq!(copy.tags().iter().filter_map(Tag::key).collect::<Vec<_>>(), ["team", "serin:execution", "serin:service"]);
+    assert_eq!(
+        copy.tags().iter().filter_map(Tag::key).collect::<Vec<_>>(),
+        ["team", "serin:execution", "serin:service"]
+    );
     assert!(copy.load_balancers().is_empty() && copy.vpc_lattice_configurations().is_empty());
 }
 
@@ -324,13 +509,25 @@ fn a_canary_is_rolled_out_plainly_whatever_stables_strategy_is() {
     let copy = copied(&full_service().build());
     let expected = DeploymentConfiguration::builder()
         .strategy(DeploymentStrategy::Rolling)
-        .deployment_circuit_breaker(DeploymentCircuitBreaker::builder().enable(true).rollback(false).build())
+        .deployment_circuit_breaker(
+            DeploymentCircuitBreaker::builder()
+                .enable(true)
+                .rollback(false)
+                .build(),
+        )
         .maximum_percent(150)
         .minimum_healthy_percent(50)
         .build();
     assert_eq!(copy.deployment_configuration(), Some(&expected));
-    assert_eq!(copy.deployment_controller().map(|controller| controller.r#type().clone()), Some(DeploymentControllerType::Ecs));
-    assert_eq!(copy.scheduling_strategy(), Some(&SchedulingStrategy::Replica));
+    assert_eq!(
+        copy.deployment_controller()
+            .map(|controller| controller.r#type().clone()),
+        Some(DeploymentControllerType::Ecs)
+    );
+    assert_eq!(
+        copy.scheduling_strategy(),
+        Some(&SchedulingStrategy::Replica)
+    );
 }
 
 #[test]
@@ -343,16 +540,44 @@ fn a_canary_is_only_a_client_in_service_connect() {
 
 #[test]
 fn a_launch_type_and_capacity_providers_exclude_each_other() {
-    let item = CapacityProviderStrategyItem::builder().capacity_provider("FARGATE_SPOT").weight(1).build().unwrap();
-    let with_providers = copied(&full_service().capacity_provider_strategy(item.clone()).build());
-    assert_eq!((with_providers.launch_type(), with_providers.capacity_provider_strategy()), (None, &[item][..]));
-    let without = copied(&full_service().set_capacity_provider_strategy(Some(vec![])).build());
-    assert_eq!((without.launch_type(), without.capacity_provider_strategy.as_ref()), (Some(&LaunchType::Fargate), None));
+    let item = CapacityProviderStrategyItem::builder()
+        .capacity_provider("FARGATE_SPOT")
+        .weight(1)
+        .build()
+        .unwrap();
+    let with_providers = copied(
+        &full_service()
+            .capacity_provider_strategy(item.clone())
+            .build(),
+    );
+    assert_eq!(
+        (
+            with_providers.launch_type(),
+            with_providers.capacity_provider_strategy()
+        ),
+        (None, &[item][..])
+    );
+    let without = copied(
+        &full_service()
+            .set_capacity_provider_strategy(Some(vec![]))
+            .build(),
+    );
+    assert_eq!(
+        (
+            without.launch_type(),
+            without.capacity_provider_strategy.as_ref()
+        ),
+        (Some(&LaunchType::Fargate), None)
+    );
 }
 
 #[test]
 fn a_registry_that_cannot_be_exchanged_one_for_one_is_refused() {
     let definition = TaskDefinitionArn::new("checkout-canary:1");
-    let sentence = service(&full_service().build(), &deployment(), &definition, None, 1).unwrap_err();
-    assert_eq!(sentence, "stable has 1 service registries and the router made none for the canary");
+    let sentence =
+        service(&full_service().build(), &deployment(), &definition, None, 1).unwrap_err();
+    assert_eq!(
+        sentence,
+        "stable has 1 service registries and the router made none for the canary"
+    );
 }
