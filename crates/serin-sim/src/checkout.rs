@@ -464,6 +464,10 @@ fn logs(container: &str) -> ecs_types::LogConfiguration {
         .expect("the driver is set")
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one description of one task definition and its service"
+)]
 fn definition(
     world: &World,
     options: &Options,

@@ -83,7 +83,7 @@ impl Account {
                     at,
                     value,
                     visible_at: at,
-                })
+                });
         });
     }
 
@@ -143,7 +143,7 @@ impl Account {
                 .tables
                 .entry(name.to_owned())
                 .or_default()
-                .clear()
+                .clear();
         });
     }
 }

@@ -143,7 +143,7 @@ fn compare<T: PartialEq + std::fmt::Debug>(
         match after.get(name) {
             None => differences.push(format!("{kind} {name} is gone")),
             Some(is) if is != was => {
-                differences.push(format!("{kind} {name} was {was:?} and is {is:?}"))
+                differences.push(format!("{kind} {name} was {was:?} and is {is:?}"));
             }
             Some(_) => {}
         }

@@ -89,7 +89,7 @@ impl World {
             match followed.last() {
                 None => followed.push((now, targets.to_vec())),
                 Some((_, last)) if last.as_slice() != targets => {
-                    followed.push((follows_at, targets.to_vec()))
+                    followed.push((follows_at, targets.to_vec()));
                 }
                 Some(_) => {}
             }

@@ -120,6 +120,7 @@ async fn planning_twice_is_planning_once() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn what_cannot_be_deployed_is_refused_with_the_reason_and_leaves_nothing() {
     let two_apps = Options {
         second_app: true,

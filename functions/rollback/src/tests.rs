@@ -353,6 +353,6 @@ async fn what_cannot_be_removed_is_named_with_the_command_that_does_and_the_lock
             world.weights(world::ROUTER, world::ROUTE).len(),
             1,
             "the traffic is back all the same"
-        )
+        );
     });
 }

@@ -201,7 +201,7 @@ fn spec_of_canary(
                 match attribute.key.as_str() {
                     "ECS_SERVICE_NAME" => attribute.value = deployment.canary.service.to_string(),
                     "ECS_TASK_DEFINITION_FAMILY" => {
-                        attribute.value = deployment.canary.family.to_string()
+                        attribute.value = deployment.canary.family.to_string();
                     }
                     _ => {}
                 }

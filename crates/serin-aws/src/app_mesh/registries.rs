@@ -195,7 +195,7 @@ impl AppMeshRouter {
                     count += page
                         .map_err(failed("Cloud Map ListInstances"))?
                         .instances()
-                        .len()
+                        .len();
                 }
             }
         }

@@ -403,7 +403,7 @@ async fn a_write_that_does_not_show_is_not_taken_for_done_and_is_not_done_again(
             operation: "DescribeRoute",
             which: Which::Nth(2),
             kind: FaultKind::Refused("NotFoundException", "not yet"),
-        })
+        });
     };
     stale();
     let error = router
@@ -473,7 +473,7 @@ async fn a_route_changed_by_hand_is_reported_with_both_versions_and_no_route_is_
     scene
         .account
         .edit_route_by_hand(world::ROUTER, "checkout-route-2", |spec| {
-            targets_mut(spec).unwrap()[0].weight = 60
+            targets_mut(spec).unwrap()[0].weight = 60;
         });
     let writes = scene.account.count_calls("UpdateRoute");
     let error = router

@@ -193,7 +193,7 @@ fn substitute(text: &str, substitutions: &BTreeMap<String, String>) -> Result<St
         {
             Some((_, Some(value), rest)) => whole.extend([value, rest]),
             Some((name, None, _)) => {
-                faults.push(format!("there is no substitution for ${{{name}}}"))
+                faults.push(format!("there is no substitution for ${{{name}}}"));
             }
             None => faults.push("a ${ has no closing brace".to_owned()),
         }
@@ -223,7 +223,7 @@ impl Definition {
         while let Some((from, name)) = to_visit.pop() {
             match self.states.0.get_key_value(name) {
                 Some((name, state)) if reached.insert(name) => {
-                    to_visit.extend(state.nexts().into_iter().map(|next| (name.as_str(), next)))
+                    to_visit.extend(state.nexts().into_iter().map(|next| (name.as_str(), next)));
                 }
                 Some(_) => {}
                 None => faults.push(format!("{from}: there is no state `{name}`")),

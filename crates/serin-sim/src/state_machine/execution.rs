@@ -179,7 +179,7 @@ impl Execution {
             Ok(()) => self.events += 2,                      // StateExited, ExecutionSucceeded
             Err(Interruption::TimedOut) => self.end(Status::TimedOut),
             Err(Interruption::Error(TaskError { error, cause })) => {
-                self.end(Status::Failed { error, cause })
+                self.end(Status::Failed { error, cause });
             }
         }
     }

@@ -267,7 +267,7 @@ async fn every_kind_of_fault_reaches_the_caller() {
             operation: "UpdateService",
             which: Which::Next(1),
             kind,
-        })
+        });
     };
     let cases = [
         (

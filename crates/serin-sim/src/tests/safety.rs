@@ -72,7 +72,7 @@ async fn a_lost_share_is_seen() {
     any_call(&account).await;
     watch.assert_safe();
     account.edit_route_by_hand(world::ROUTER, world::ROUTE, |spec| {
-        targets_mut(spec).unwrap()[0].weight = 60
+        targets_mut(spec).unwrap()[0].weight = 60;
     });
     any_call(&account).await;
     assert!(watch.broken()[0].contains("rule 1"), "{:?}", watch.broken());
