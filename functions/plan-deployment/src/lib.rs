@@ -4,8 +4,10 @@
 mod container;
 mod preflight;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use aws_lambda_events::eventbridge::EventBridgeEvent;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serin::deployment::{CanaryVersion, StableVersion};
@@ -93,6 +95,16 @@ impl From<DiscoveryError> for PlanDeploymentError {
 #[serde(transparent)]
 pub struct RawRequest(pub serde_json::Value);
 
+impl RawRequest {
+    /// The request: the input itself, or the `detail` of the EventBridge event that a rule without a transformer hands over.
+    fn request(&self) -> Cow<'_, serde_json::Value> {
+        match serde_json::from_value::<EventBridgeEvent<serde_json::Value>>(self.0.clone()) {
+            Ok(event) => Cow::Owned(event.detail),
+            Err(_) => Cow::Borrowed(&self.0),
+        }
+    }
+}
+
 /// Resolves the request.
 ///
 /// # Errors
@@ -110,7 +122,7 @@ pub async fn plan_deployment(
         now,
         state,
     } = input;
-    let request = Request::parse(&state.0)?;
+    let request = Request::parse(&state.request())?;
     let key = ServiceKey {
         cluster: request.cluster.clone(),
         service: request.service.clone(),

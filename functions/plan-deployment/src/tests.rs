@@ -295,3 +295,18 @@ async fn an_image_outside_ecr_stays_as_it_is_named_and_the_plan_says_so() {
             .any(|note| note.contains("docker.io/library/checkout:2 is not named by its digest"))
     );
 }
+
+#[tokio::test]
+async fn a_request_may_come_as_the_detail_of_an_event() {
+    let stage = Stage::default();
+    let event = json!({
+        "version": "0", "id": "6a7e8feb-b491", "detail-type": "Release", "source": "my.pipeline", "account": "123456789012",
+        "time": "2026-11-21T12:00:00Z", "region": "eu-west-1", "resources": [], "detail": stage.request(json!({})),
+    });
+    let aws = &stage.aws;
+    let input = stage.input(RawRequest(event));
+    let state = plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
+        .await
+        .unwrap();
+    assert_eq!(state.deployment.service.to_string(), "prod/checkout");
+}

@@ -55,6 +55,8 @@ pub struct Found {
     pub failure: Option<Failure>,
     /// The execution that a person wants rolled back.
     pub roll_back: Option<ExecutionArn>,
+    /// The request, when it came within an EventBridge event.
+    pub detail: Option<serde_json::Value>,
     /// The request's cluster.
     pub cluster: Option<serde_json::Value>,
     /// The request's service.
@@ -327,12 +329,21 @@ async fn nothing_was_planned(
     if found.roll_back.is_some() {
         return Err(RollbackError::DeploymentUnknown(execution));
     }
-    let name = |value: &Option<serde_json::Value>| {
-        value
+    let within = |field: &str| {
+        found
+            .detail
             .as_ref()
-            .and_then(|value| value.as_str().map(str::to_owned))
+            .and_then(|request| request.get(field))
+            .cloned()
     };
-    if let (Some(cluster), Some(service)) = (name(&found.cluster), name(&found.service)) {
+    let name = |value: Option<serde_json::Value>, field| {
+        value.or_else(|| within(field))?.as_str().map(str::to_owned)
+    };
+    let (cluster, service) = (
+        name(found.cluster.clone(), "cluster"),
+        name(found.service.clone(), "service"),
+    );
+    if let (Some(cluster), Some(service)) = (cluster, service) {
         let key = ServiceKey {
             cluster: ClusterName::new(cluster),
             service: ServiceName::new(service),

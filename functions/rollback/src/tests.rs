@@ -247,7 +247,8 @@ async fn a_deployment_that_was_never_planned_gives_its_lock_back() {
         .unwrap();
     let mut request = stage.request(json!({}));
     request["failure"] = json!({"Error": "AwsDenied", "Cause": "{\"errorMessage\": \"no\"}"});
-    let report = roll_back(&stage, request).await;
+    let event = json!({"detail-type": "Release", "source": "my.pipeline", "detail": request, "failure": request["failure"]});
+    let report = roll_back(&stage, event).await;
     assert_eq!(
         (report.ending, report.error.as_deref(), report.why.as_str()),
         (
