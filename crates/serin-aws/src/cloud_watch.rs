@@ -47,6 +47,7 @@ impl CloudWatchSignals {
         &self,
         queries: Vec<MetricDataQuery>,
         window: Window,
+        period: u32,
     ) -> Result<Answers, PortError> {
         let request = self
             .cloud_watch
@@ -55,7 +56,11 @@ impl CloudWatchSignals {
             .start_time(DateTime::from_secs(window.start.as_second()))
             .end_time(DateTime::from_secs(window.end.as_second()))
             .scan_by(ScanBy::TimestampAscending);
-        let mut answers = Answers::default();
+        let mut answers = Answers {
+            end: window.end.as_second(),
+            period: i64::from(period),
+            ..Answers::default()
+        };
         let mut pages = request.into_paginator().send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(failed("CloudWatch GetMetricData"))?;
@@ -99,7 +104,7 @@ impl HealthSignals for CloudWatchSignals {
         let answers = if asked.is_empty() || window.seconds() == 0 {
             Answers::default()
         } else {
-            self.get(asked, window).await?
+            self.get(asked, window, period).await?
         };
 
         Ok(Measurements {
@@ -269,7 +274,12 @@ fn id(prefix: &str, class: u8) -> String {
 /// What CloudWatch answered to one call, by query id.
 #[derive(Debug, Default)]
 struct Answers {
-    values: BTreeMap<String, Vec<f64>>,
+    /// The window's end, in seconds since 1970.
+    end: i64,
+    /// The period of the counts, in seconds.
+    period: i64,
+    /// Each with its time, in seconds since 1970.
+    values: BTreeMap<String, Vec<(i64, f64)>>,
     /// The last status of each series, by id and label: a series that goes on over several pages is `PartialData` on all but
     /// the last, and an expression may give several series under one id.
     statuses: BTreeMap<(String, String), StatusCode>,
@@ -289,11 +299,11 @@ impl Answers {
         // CloudWatch may round the window down to whole minutes; what lies outside belongs to another weight.
         let inside = points
             .filter(|(at, _)| (start..end).contains(&at.secs()))
-            .map(|(_, value)| *value);
+            .map(|(at, value)| (at.secs(), *value));
         self.values.entry(id).or_default().extend(inside);
     }
 
-    fn values(&self, id: &str) -> &[f64] {
+    fn values(&self, id: &str) -> &[(i64, f64)] {
         self.values.get(id).map_or(&[], Vec::as_slice)
     }
 
@@ -306,6 +316,15 @@ impl Answers {
         Some(Reading::Incomplete(status.as_str().to_owned()))
     }
 
+    /// Whether the counts stop before the window's end: the agent gives a point in every period, a zero if need be, so the
+    /// newest may lag by one, and more is silence, whatever the points before it say. A user's own metric may be sparse.
+    fn silent(&self, values: &[(i64, f64)]) -> Option<Reading> {
+        let newest = values.iter().map(|(at, _)| *at).max()?;
+        let since = DateTime::from_secs(newest);
+        (newest < self.end - 2 * self.period)
+            .then(|| Reading::Incomplete(format!("nothing after {since}")))
+    }
+
     /// The sum of several counts. Without any datapoint in any of them there is no data, which is not zero.
     fn sum(&self, ids: &[String]) -> Reading {
         if let Some(incomplete) = ids.iter().find_map(|id| self.incomplete(id)) {
@@ -315,8 +334,11 @@ impl Answers {
         if values.is_empty() {
             return Reading::NoData;
         }
+        if let Some(silent) = self.silent(&values) {
+            return silent;
+        }
         Reading::Value {
-            value: values.iter().sum(),
+            value: values.iter().map(|(_, value)| value).sum(),
             datapoints: values.len(),
         }
     }
@@ -339,7 +361,7 @@ impl Answers {
         };
         let worst = values
             .iter()
-            .copied()
+            .map(|(_, value)| *value)
             .max_by(|one, other| excess(*one).total_cmp(&excess(*other)));
         worst.map_or(Reading::NoData, |value| Reading::Value {
             value,
@@ -588,6 +610,28 @@ mod tests {
         assert_eq!(
             CANARY.counts("own", &answers(&[])).requests.reading,
             Reading::NoData
+        );
+    }
+
+    #[test]
+    fn counts_that_stop_before_the_windows_end_are_silence_whatever_came_before() {
+        let reading = |seconds| {
+            let points = [(0, 600.0), (60, 0.0)];
+            let answers = Answers {
+                end: window().start.as_second() + seconds,
+                period: 60,
+                ..answers(&[result("own_2xx", StatusCode::Complete, &points)])
+            };
+            answers.sum(&["own_2xx".into()])
+        };
+        assert!(matches!(reading(120), Reading::Value { .. }));
+        assert!(
+            matches!(reading(180), Reading::Value { .. }),
+            "the newest may lag by one"
+        );
+        assert_eq!(
+            reading(240),
+            Reading::Incomplete("nothing after 2026-11-21T10:01:00Z".into())
         );
     }
 

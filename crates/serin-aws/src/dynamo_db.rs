@@ -19,10 +19,9 @@ use crate::error::{failed, has_code, refused};
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// Every phase, for the condition that lets through those from which another may be entered.
-const PHASES: [Phase; 6] = [
+const PHASES: [Phase; 5] = [
     Phase::Running,
     Phase::Promoting,
-    Phase::Replacing,
     Phase::CleaningUp,
     Phase::RollingBack,
     Phase::Ended,

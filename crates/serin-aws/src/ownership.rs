@@ -21,6 +21,15 @@ pub(crate) fn is_copied(key: &str) -> bool {
     !key.starts_with("aws:") && key != EXECUTION && key != SERVICE
 }
 
+/// The service for which what bears these tags was created, as people call it; `None` if Serin did not create it.
+pub(crate) fn service_of<'a>(
+    tags: impl IntoIterator<Item = (Option<&'a str>, Option<&'a str>)>,
+) -> Option<String> {
+    tags.into_iter()
+        .find(|(key, _)| *key == Some(SERVICE))
+        .and_then(|(_, value)| value.map(str::to_owned))
+}
+
 /// Whether tags say that `execution` created what bears them.
 pub(crate) fn is_ours<'a>(
     tags: impl IntoIterator<Item = (Option<&'a str>, Option<&'a str>)>,

@@ -2,8 +2,8 @@
 
 use serin::name::DeploymentId;
 use serin::ports::{
-    DiscoveryError, Removal, ServiceDescription, ShiftError, Side, TaskDefinitionDescription,
-    TrafficRouter,
+    DiscoveryError, Removal, ServiceDescription, Settled, ShiftError, Side,
+    TaskDefinitionDescription, TrafficRouter,
 };
 use serin::progress::Attachment;
 use serin::request::{RouterKind, RouterWish};
@@ -84,7 +84,7 @@ impl TrafficRouter for Router {
             .await)
     }
 
-    async fn settle(&self, deployment: &Deployment, on: Side) -> Result<Vec<String>, PortError> {
+    async fn settle(&self, deployment: &Deployment, on: Side) -> Result<Settled, PortError> {
         with_router!(self, deployment, |router| router
             .settle(deployment, on)
             .await)

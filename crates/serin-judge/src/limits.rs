@@ -6,8 +6,13 @@ use serin::ports::{
     crash_loop,
 };
 use serin::request::{MaxPercent, Query};
-use serin::verdict::{Finding, Limit, Outcome, Verdict, Window};
+use serin::verdict::{Finding, Limit, Outcome, Verdict, Window, cut};
 use serin::weight::Weight;
+
+/// How much of the sentences of all findings makes a verdict's; a state machine's state has a limit.
+const LONGEST_SENTENCE: usize = 2000;
+/// How much of CloudWatch's own words about an alarm is kept.
+const LONGEST_REASON: usize = 200;
 
 /// The canary's error rate against its limit, on at least `min_requests` requests.
 pub fn judge_error_rate(
@@ -33,7 +38,10 @@ pub fn judge_error_rate(
         Ok(counts) => counts,
         Err(silence) => return finding(Outcome::Inconclusive, silence, None, None),
     };
-    let Some(rate) = rate(requests, errors).filter(|_| requests >= min_requests) else {
+    // Too few to call it healthy; but when more have failed than min_requests may, no further request can make up for it.
+    let hopeless = rate(min_requests, errors.min(min_requests))
+        .is_some_and(|least| !Limit::Max(limit.max).holds(least));
+    let Some(rate) = rate(requests, errors).filter(|_| requests >= min_requests || hopeless) else {
         let sentence = format!(
             "only {requests} requests reached the canary, at least {min_requests} are needed"
         );
@@ -74,7 +82,7 @@ fn counted(counts: &RequestCounts) -> Result<(u64, u64), String> {
         Reading::Value { value, .. } => Err(format!("the number of {what} came as {value}")),
         Reading::NoData => Err(format!("no data on the canary's {what}")),
         Reading::Incomplete(status) => Err(format!(
-            "CloudWatch answered {status} for the canary's {what}"
+            "the data on the canary's {what} is not whole: {status}"
         )),
     };
     Ok((
@@ -131,7 +139,7 @@ pub fn judge_query(query: &Query, measured: &Measured) -> Finding {
             );
         }
         Reading::Incomplete(status) => {
-            let sentence = format!("CloudWatch answered {status} for {}", query.name);
+            let sentence = format!("the data for {} is not whole: {status}", query.name);
             return finding(Outcome::Inconclusive, sentence, None, any_limit, None);
         }
     };
@@ -156,7 +164,11 @@ pub fn judge_alarm(alarm: &AlarmReading) -> Finding {
         AlarmState::Ok => (Outcome::Healthy, format!("alarm {} is OK", alarm.name)),
         AlarmState::Alarm => (
             Outcome::Unhealthy,
-            format!("alarm {} is in ALARM: {}", alarm.name, alarm.reason),
+            format!(
+                "alarm {} is in ALARM: {}",
+                alarm.name,
+                cut(&alarm.reason, LONGEST_REASON)
+            ),
         ),
         AlarmState::InsufficientData => (
             Outcome::Inconclusive,
@@ -202,9 +214,13 @@ pub fn judge_tasks(canary: &Observation, stopped: &[StoppedTask]) -> Finding {
                 tasks.running, tasks.desired
             ),
         ),
-        (Observation::Active(tasks), None) => {
-            (Outcome::Healthy, format!("all {} tasks run", tasks.desired))
-        }
+        (Observation::Active(tasks), None) => (
+            Outcome::Healthy,
+            match tasks.desired {
+                1 => "its one task runs".to_owned(),
+                desired => format!("all {desired} tasks run"),
+            },
+        ),
     };
     let value = match canary {
         Observation::Active(tasks) => Some(f64::from(tasks.running)),
@@ -235,15 +251,25 @@ pub fn verdict(
         .map(|finding| finding.outcome)
         .reduce(Outcome::and)
         .unwrap_or(Outcome::Inconclusive);
-    let deciding: Vec<_> = findings
-        .iter()
-        .filter(|finding| finding.outcome == outcome)
-        .map(|finding| finding.sentence.as_str())
+    let deciding = || findings.iter().filter(|finding| finding.outcome == outcome);
+    let quiet = deciding()
+        .filter(|finding| finding.name.starts_with("alarms.") && outcome == Outcome::Healthy)
+        .count();
+    let mut sentences: Vec<_> = deciding()
+        .filter(|finding| quiet == 0 || !finding.name.starts_with("alarms."))
+        .map(|finding| finding.sentence.clone())
         .collect();
-    let sentence = if deciding.is_empty() {
+    if quiet > 0 {
+        sentences.push(if quiet == 1 {
+            "the alarm is OK".to_owned()
+        } else {
+            format!("all {quiet} alarms are OK")
+        });
+    }
+    let sentence = if sentences.is_empty() {
         "nothing was measured".to_owned()
     } else {
-        deciding.join("; ")
+        cut(&sentences.join("; "), LONGEST_SENTENCE)
     };
     Verdict {
         outcome,
@@ -303,9 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn too_few_requests_are_inconclusive_however_many_failed() {
+    fn too_few_requests_are_never_health_but_what_cannot_be_made_up_for_is_unhealthy() {
         assert_eq!(judge(49.0, 0.0).outcome, Outcome::Inconclusive);
-        assert_eq!(judge(49.0, 49.0).outcome, Outcome::Inconclusive);
+        assert_eq!(judge(49.0, 49.0).outcome, Outcome::Unhealthy);
+        assert_eq!(
+            judge(20.0, 1.0).outcome,
+            Outcome::Unhealthy,
+            "1 of 50 would be 2 percent"
+        );
         assert_eq!(judge(0.0, 0.0).outcome, Outcome::Inconclusive);
     }
 

@@ -62,7 +62,7 @@ impl StepTimes {
 
     /// The end of the hold in whole periods, but never before one period can be measured.
     fn last_needed(&self, checks: &Checks) -> i64 {
-        let held = floor(
+        let held = ceil(
             self.shifted_at.as_second() + i64::from(self.hold_seconds),
             checks.period_seconds,
         );

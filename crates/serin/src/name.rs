@@ -111,15 +111,17 @@ pub fn canary_family(stable: &Family) -> Family {
     }
 }
 
-fn base_name(stable: &str) -> &str {
-    match stable.rfind("-canary-") {
-        Some(at) if at > 0 && is_deployment_id(&stable[at + "-canary-".len()..]) => &stable[..at],
-        _ => stable,
-    }
+/// Whether something bears a name that [`canary_name`] gives.
+pub fn is_canary_name(name: &str) -> bool {
+    base_name(name) != name
 }
 
-fn is_deployment_id(text: &str) -> bool {
-    text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+fn base_name(stable: &str) -> &str {
+    let is_id = |text: &str| text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match stable.rsplit_once("-canary-") {
+        Some((base, id)) if !base.is_empty() && is_id(id) => base,
+        _ => stable,
+    }
 }
 
 #[cfg(test)]

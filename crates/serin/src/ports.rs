@@ -81,6 +81,23 @@ macro_rules! step_error_from_port_error {
     };
 }
 
+/// Gives a step's error enum the conversion from [`ShiftError`]: `RouteChangedByOthers` and `WeightNotReadBack`.
+#[macro_export]
+macro_rules! step_error_from_shift_error {
+    ($error:ident) => {
+        impl From<$crate::ports::ShiftError> for $error {
+            fn from(error: $crate::ports::ShiftError) -> Self {
+                use $crate::ports::ShiftError;
+                match error {
+                    ShiftError::Port(error) => error.into(),
+                    ShiftError::ChangedByOthers(sentence) => Self::RouteChangedByOthers(sentence),
+                    ShiftError::NotReadBack(sentence) => Self::WeightNotReadBack(sentence),
+                }
+            }
+        }
+    };
+}
+
 /// Which of the two versions is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "camelCase")]
@@ -132,6 +149,8 @@ pub struct ServiceDescription {
     pub registries: Vec<String>,
     /// Whether Service Connect gives it a name in the namespace, which a copy cannot share.
     pub service_connect_server: bool,
+    /// The service in whose name Serin created it (`cluster/service`), for a canary or a former one.
+    pub created_for: Option<String>,
     /// How many load-balancer target groups it is attached to.
     pub load_balancers: usize,
 }
@@ -143,6 +162,8 @@ pub struct TaskDefinitionDescription {
     pub arn: TaskDefinitionArn,
     /// Its family.
     pub family: Family,
+    /// Whether it may still be given to a service; one that was deregistered may not.
+    pub active: bool,
     /// Its containers, in order.
     pub containers: Vec<ContainerDescription>,
     /// The container named by `proxyConfiguration`.
@@ -248,11 +269,14 @@ pub struct StoppedContainer {
 
 impl StoppedTask {
     /// Whether the task stopped by its own fault, not because ECS or a person wanted it so.
+    ///
+    /// ECS stops a task that fails its health checks in its scheduler's name; only the reason tells.
     pub fn failed_by_itself(&self) -> bool {
-        matches!(
-            self.stop_code.as_str(),
-            "EssentialContainerExited" | "TaskFailedToStart"
-        )
+        self.reason.contains("health check")
+            || matches!(
+                self.stop_code.as_str(),
+                "EssentialContainerExited" | "TaskFailedToStart"
+            )
     }
 }
 
@@ -407,6 +431,15 @@ pub enum ShiftError {
     NotReadBack(String),
 }
 
+/// What giving all the traffic to one side came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// Whether any route had to be written: then what lost its traffic still has to drain.
+    pub wrote: bool,
+    /// A sentence about each route that others have changed.
+    pub edited: Vec<String>,
+}
+
 /// Where the traffic goes.
 pub trait TrafficRouter {
     /// Finds the router's objects behind stable and takes the snapshot. Changes nothing.
@@ -442,9 +475,10 @@ pub trait TrafficRouter {
     /// Proves that every route still is at `weight`, as it was last written.
     async fn verify(&self, deployment: &Deployment, weight: Weight) -> Result<(), ShiftError>;
 
-    /// Gives all the traffic of both sides to one, for good. Gives the sentences about routes that others have changed:
-    /// their edits stay, only the other side's share is moved.
-    async fn settle(&self, deployment: &Deployment, on: Side) -> Result<Vec<String>, PortError>;
+    /// Gives all the traffic of both sides to one, for good; writes only to routes that are not so yet.
+    ///
+    /// The edits of others stay, only the other side's share is moved.
+    async fn settle(&self, deployment: &Deployment, on: Side) -> Result<Settled, PortError>;
 
     /// Removes the router's objects of one side, which has no traffic any more.
     async fn tear_down(&self, deployment: &Deployment, side: Side) -> Result<Removal, PortError>;
@@ -470,7 +504,8 @@ pub enum Reading {
     },
     /// The series has nothing in the window.
     NoData,
-    /// The store said that its answer is not the whole one; the text is its status.
+    /// The answer is not the whole one: the store says so with a status, or the series stops before the window's end. A
+    /// counter that is read regularly has a point in every period, a zero if need be.
     Incomplete(String),
 }
 
@@ -554,9 +589,7 @@ pub enum Phase {
     Running,
     /// Stable is being updated: until that is done, the canary is the only copy known to be healthy.
     Promoting,
-    /// The canary is getting all the traffic for good; stable still runs, untouched.
-    Replacing,
-    /// The traffic is where it stays after a promotion; what is left is removal, and there is no way back.
+    /// The new version is the stable one: the traffic goes to where it stays, the rest is removed. There is no way back.
     CleaningUp,
     /// Everything is being put back.
     RollingBack,
@@ -567,12 +600,12 @@ pub enum Phase {
 impl Phase {
     /// The legal moves. Staying is always legal, since every Lambda may run twice.
     pub fn may_become(self, next: Self) -> bool {
-        use Phase::{CleaningUp, Ended, Promoting, Replacing, RollingBack, Running};
+        use Phase::{CleaningUp, Ended, Promoting, RollingBack, Running};
         self == next
             || matches!(
                 (self, next),
-                (Running, Promoting | Replacing | RollingBack)
-                    | (Promoting | Replacing, CleaningUp | RollingBack)
+                (Running, Promoting | CleaningUp | RollingBack)
+                    | (Promoting, CleaningUp | RollingBack)
                     | (CleaningUp | RollingBack, Ended)
             )
     }

@@ -23,6 +23,9 @@ pub struct Progress {
     /// When the step in force got its weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shifted_at: Option<Timestamp>,
+    /// Since when the canary has been lacking tasks for the next weight; absent while it has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacking_since: Option<Timestamp>,
     /// How many checks were unhealthy so far.
     #[serde(default)]
     pub unhealthy_checks: u32,
@@ -53,6 +56,8 @@ pub struct CreatedCanary {
     pub service_arn: String,
     /// How the router knows whether the canary's tasks can be reached.
     pub attachment: Attachment,
+    /// When it was made.
+    pub created_at: Timestamp,
 }
 
 /// What the canary's tasks need so that the router can reach them; the router makes it, the fleet uses it.
@@ -86,6 +91,9 @@ pub struct CleanupProgress {
     /// The revision that stable was updated to (promote).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promoted: Option<TaskDefinitionArn>,
+    /// When stable was told to run that revision (promote).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<Timestamp>,
     /// When the traffic went to where it stays: back to stable (promote), or wholly to the canary (replace).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic_settled_at: Option<Timestamp>,
@@ -131,12 +139,16 @@ impl Progress {
         }
     }
 
-    /// Keeps `verdict` as the last one of its step.
+    /// Keeps `verdict` as the last one of its step, and of the steps before only what fits into an execution's state.
     pub fn keep(&mut self, verdict: Verdict) {
         self.checks += 1;
         match self.verdicts.last_mut() {
             Some(last) if last.step == verdict.step => *last = verdict,
-            _ => self.verdicts.push(verdict),
+            Some(last) => {
+                last.shorten();
+                self.verdicts.push(verdict);
+            }
+            None => self.verdicts.push(verdict),
         }
     }
 }

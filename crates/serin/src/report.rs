@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::progress::{Event, Progress};
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, cut};
 
 /// The three endings of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
@@ -53,6 +53,9 @@ pub struct Report {
 /// A `Fail` state's cause has at most this many bytes (Step Functions API, `sensitive-cause`: 32,768).
 const CAUSE_LIMIT: usize = 32_768;
 
+/// How much of the sentence that says why is kept when a cause would be too long.
+const SHORT_WHY: usize = 4000;
+
 impl Report {
     /// The story of a deployment that got this far.
     pub fn of(progress: &Progress, ending: Ending, why: impl Into<String>) -> Self {
@@ -80,6 +83,13 @@ impl Report {
         }
         if text.len() > CAUSE_LIMIT {
             shorter.done.clear();
+            text = shorter.text();
+        }
+        if text.len() > CAUSE_LIMIT {
+            if let Some(verdict) = &mut shorter.verdict {
+                verdict.shorten();
+            }
+            shorter.why = cut(&shorter.why, SHORT_WHY);
             text = shorter.text();
         }
         text

@@ -14,13 +14,6 @@ pub enum RouterRecord {
 }
 
 impl RouterRecord {
-    /// The name that requests use.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::AppMesh(_) => "appMesh",
-        }
-    }
-
     /// How the router knows whether stable's tasks can be reached, in the form that it has for the canary.
     pub fn stable_attachment(&self) -> Attachment {
         match self {

@@ -128,6 +128,9 @@ impl State {
         self.done = true;
         self.ending = Some(report.ending);
         self.cause = Some(report.to_cause());
+        // They are in the report now; twice they could be more than an execution's state holds.
+        self.progress.verdicts = Vec::new();
+        self.progress.timeline = Vec::new();
         self.report = Some(report);
         self
     }

@@ -126,6 +126,30 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
 }
 
+/// How much of a sentence of an earlier step is kept.
+const SHORT_SENTENCE: usize = 400;
+
+impl Verdict {
+    /// Leaves the outcome, the sentence and the rates: a plan may have a hundred steps with a hundred alarms each, and the
+    /// state of an execution has 256 KiB.
+    pub fn shorten(&mut self) {
+        self.sentence = cut(&self.sentence, SHORT_SENTENCE);
+        self.findings
+            .retain(|finding| finding.samples.is_some() && !finding.name.starts_with("queries."));
+        for finding in &mut self.findings {
+            finding.query.clear();
+        }
+    }
+}
+
+/// The text, cut to at most `longest` characters.
+pub fn cut(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -83,12 +83,6 @@ impl Weight {
         f64::from(self.0) / 10.0
     }
 
-    /// What is left for stable.
-    #[must_use]
-    pub const fn rest(self) -> Self {
-        Self(1000 - self.0)
-    }
-
     /// The part of `whole` that this weight stands for, if it is a whole number: what a router that takes integers can
     /// express.
     pub fn exact_part_of(self, whole: u32) -> Option<u32> {
@@ -156,12 +150,6 @@ mod tests {
             let weight = Weight::from_tenths(tenths).unwrap();
             let json = serde_json::to_string(&weight).unwrap();
             prop_assert_eq!(serde_json::from_str::<Weight>(&json).unwrap(), weight);
-        }
-
-        #[test]
-        fn canary_and_stable_are_always_the_whole(tenths in 0_u16..=1000) {
-            let weight = Weight::from_tenths(tenths).unwrap();
-            prop_assert_eq!(weight.tenths() + weight.rest().tenths(), 1000);
         }
 
         #[test]

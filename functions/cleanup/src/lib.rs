@@ -7,14 +7,19 @@
 //! takes its traffic away. The rollback step learns that from the ledger's phase.
 
 use jiff::Timestamp;
-use serin::ports::{
-    Fleet, Ledger, Observation, Phase, Removal, Rollout, ShiftError, Side, TrafficRouter,
-};
+use serin::ports::{Fleet, Ledger, Observation, Phase, Removal, Rollout, Side, TrafficRouter};
 use serin::progress::{Attachment, CleanupProgress};
 use serin::report::{Ending, Report};
 use serin::request::FinishMode;
 use serin::weight::Weight;
-use serin::{ServiceName, State, StepInput, step_error_from_port_error};
+use serin::{
+    ServiceName, State, StepInput, step_error_from_port_error, step_error_from_shift_error,
+};
+
+/// How long ECS may take until its reads show what was written, in seconds.
+const READS_LAG_SECONDS: i64 = 60;
+/// How long the update of stable may take at least, in seconds; longer if the request gives the canary longer.
+const LONGEST_UPDATE_SECONDS: i64 = 3600;
 
 /// Why the clean-up did not succeed. The names are the state machine's.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
@@ -26,8 +31,16 @@ pub enum CleanupError {
     #[error("{0}")]
     WeightNotReadBack(String),
     /// Stable could not be updated to the new version; the canary keeps the traffic.
-    #[error("stable could not be updated to the new version, the canary keeps the traffic: {0}")]
+    #[error("stable could not be updated to the new version: {0}")]
     PromotionFailed(String),
+    /// The canary did not get as many tasks as stable has in the time that the request gives it; stable was not touched.
+    #[error("the canary did not get {tasks} tasks that can be reached within {seconds} seconds")]
+    CanaryNotReady {
+        /// How many it needs.
+        tasks: u32,
+        /// `readyWithinSeconds`.
+        seconds: u32,
+    },
     /// The canary's service does not exist.
     #[error("the canary's service {0} is gone")]
     CanaryGone(String),
@@ -55,16 +68,7 @@ pub enum CleanupError {
 }
 
 step_error_from_port_error!(CleanupError);
-
-impl From<ShiftError> for CleanupError {
-    fn from(error: ShiftError) -> Self {
-        match error {
-            ShiftError::Port(error) => error.into(),
-            ShiftError::ChangedByOthers(sentence) => Self::RouteChangedByOthers(sentence),
-            ShiftError::NotReadBack(sentence) => Self::WeightNotReadBack(sentence),
-        }
-    }
-}
+step_error_from_shift_error!(CleanupError);
 
 /// One call's way through the clean-up; the next part that is not done yet decides.
 ///
@@ -123,6 +127,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
         );
         state.progress.cleanup = Some(CleanupProgress {
             promoted: Some(promoted),
+            updated_at: Some(self.now),
             traffic_settled_at: None,
         });
         let seconds = state.deployment.poll_seconds(self.now, self.now);
@@ -133,11 +138,9 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
     async fn give_traffic_back(&self, mut state: State) -> Result<State, CleanupError> {
         let deployment = &state.deployment;
         let stable = &deployment.stable.service;
-        let promoted = state
-            .progress
-            .cleanup
-            .as_ref()
-            .and_then(|cleanup| cleanup.promoted.clone());
+        let cleanup = state.progress.cleanup.clone().unwrap_or_default();
+        let updated_at = cleanup.updated_at.unwrap_or(self.now);
+        let updating = self.now.as_second() - updated_at.as_second();
         let tasks = match self.fleet.observe(deployment.cluster(), stable).await? {
             Observation::Active(tasks) => tasks,
             Observation::Absent | Observation::Draining { .. } => {
@@ -146,7 +149,14 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
                 )));
             }
         };
-        if Some(&tasks.task_definition) != promoted.as_ref() {
+        if Some(&tasks.task_definition) != cleanup.promoted.as_ref() {
+            // ECS's reads lag behind its writes: the old definition may be an old answer.
+            if tasks.task_definition == deployment.stable.task_definition
+                && updating < READS_LAG_SECONDS
+            {
+                let seconds = deployment.poll_seconds(updated_at, self.now);
+                return Ok(state.again_in(seconds));
+            }
             let now_runs = format!("service {stable} went to {}", tasks.task_definition);
             return Err(CleanupError::PromotionFailed(now_runs));
         }
@@ -162,14 +172,15 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
                 )
                 .await?
         {
-            if deployment.is_overdue(self.now) {
+            // Not the deadline: a healthy new version just before it must not become a half-updated stable.
+            if updating >= LONGEST_UPDATE_SECONDS.max(i64::from(deployment.ready_within_seconds)) {
                 let so_far = format!(
-                    "{} of {} tasks run the new version at the deadline",
+                    "{} of {} tasks run the new version after {updating} seconds",
                     tasks.running_new, tasks.desired
                 );
                 return Err(CleanupError::PromotionFailed(so_far));
             }
-            let seconds = deployment.poll_seconds(deployment.started_at, self.now);
+            let seconds = deployment.poll_seconds(updated_at, self.now);
             return Ok(state.again_in(seconds));
         }
         self.settle(&mut state, Side::Stable).await?;
@@ -207,16 +218,20 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
                     .await?;
             }
             if tasks.running < needed || !self.can_be_reached(&state, &attachment, needed).await? {
-                let seconds = deployment.poll_seconds(deployment.started_at, self.now);
+                let seconds = deployment.ready_within_seconds;
+                let since = *state.progress.lacking_since.get_or_insert(self.now);
+                if self.now.as_second() - since.as_second() >= i64::from(seconds) {
+                    return Err(CleanupError::CanaryNotReady {
+                        tasks: needed,
+                        seconds,
+                    });
+                }
+                let seconds = state.deployment.poll_seconds(since, self.now);
                 return Ok(state.again_in(seconds));
             }
             self.router
                 .verify(deployment, state.progress.weight_percent)
                 .await?;
-        }
-        // After a lost answer the ledger may be one phase further than this call's input.
-        if phase != Some(Phase::CleaningUp) {
-            self.enter(&state, Phase::Replacing).await?;
         }
         self.settle(&mut state, Side::Canary).await?;
         let seconds = state.deployment.drain_seconds();
@@ -238,6 +253,16 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             FinishMode::Promote => (Side::Canary, None),
             FinishMode::Replace => (Side::Stable, Some(deployment.canary.service.clone())),
         };
+        // A route that somebody else, or a late call, gave back to this side meanwhile would otherwise send its traffic to nothing.
+        let keep = match side {
+            Side::Canary => Side::Stable,
+            Side::Stable => Side::Canary,
+        };
+        if self.router.settle(deployment, keep).await?.wrote {
+            self.settled(&mut state, keep, Vec::new());
+            let seconds = state.deployment.drain_seconds();
+            return Ok(state.again_in(seconds));
+        }
         let mut removals = self.fleet.remove_service(deployment, side).await?;
         if removals == Removal::Gone {
             removals = self.router.tear_down(deployment, side).await?;
@@ -271,10 +296,16 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
         Ok(state.ended(report))
     }
 
+    /// The ledger first: a rollback that comes in between finishes this, and does not give the traffic back.
     async fn settle(&self, state: &mut State, on: Side) -> Result<(), CleanupError> {
-        let edited = self.router.settle(&state.deployment, on).await?;
-        tracing::info!(%on, edited = edited.len(), "traffic settled");
         self.enter(state, Phase::CleaningUp).await?;
+        let settled = self.router.settle(&state.deployment, on).await?;
+        tracing::info!(%on, edited = settled.edited.len(), "traffic settled");
+        self.settled(state, on, settled.edited);
+        Ok(())
+    }
+
+    fn settled(&self, state: &mut State, on: Side, edited: Vec<String>) {
         state.progress.note(
             self.now,
             format!("gave all the traffic to the {on} side, for good"),
@@ -282,16 +313,8 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
         for sentence in edited {
             state.progress.note(self.now, sentence);
         }
-        let promoted = state
-            .progress
-            .cleanup
-            .take()
-            .and_then(|cleanup| cleanup.promoted);
-        state.progress.cleanup = Some(CleanupProgress {
-            promoted,
-            traffic_settled_at: Some(self.now),
-        });
-        Ok(())
+        let cleanup = state.progress.cleanup.get_or_insert_default();
+        cleanup.traffic_settled_at = Some(self.now);
     }
 
     async fn can_be_reached(

@@ -10,6 +10,9 @@ use serin::ports::{
 use serin::progress::CreatedCanary;
 use serin::{Deployment, State, StepInput, step_error_from_port_error};
 
+/// How long ECS may take until its reads show what was written, in seconds.
+const READS_LAG_SECONDS: i64 = 60;
+
 /// Why the canary could not be created. The names are the state machine's.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
 pub enum CreateCanaryError {
@@ -70,7 +73,7 @@ pub async fn create_canary(
     }
     let canary = match state.progress.canary.clone() {
         Some(canary) => canary,
-        None => create(fleet, router, &state.deployment).await?,
+        None => create(fleet, router, &state.deployment, now).await?,
     };
     if state.progress.canary.is_none() {
         state.progress.note(
@@ -98,10 +101,15 @@ pub async fn create_canary(
                 .await?;
             lacking(&tasks, reachable)
         }
+        // ECS's reads lag behind its writes: a service that has just been created may not be shown yet.
+        Observation::Absent
+            if now.as_second() - canary.created_at.as_second() < READS_LAG_SECONDS =>
+        {
+            Some("ECS does not show the canary's service yet".to_owned())
+        }
         Observation::Absent | Observation::Draining { .. } => {
-            return Err(CreateCanaryError::CanaryGone(
-                deployment.canary.service.to_string(),
-            ));
+            let service = deployment.canary.service.to_string();
+            return Err(CreateCanaryError::CanaryGone(service));
         }
     };
     state.progress.canary = Some(canary);
@@ -128,6 +136,7 @@ async fn create(
     fleet: &impl Fleet,
     router: &impl TrafficRouter,
     deployment: &Deployment,
+    now: Timestamp,
 ) -> Result<CreatedCanary, CreateCanaryError> {
     let first = deployment.plan.steps()[0].weight_percent;
     let attachment = router.prepare(deployment).await?;
@@ -146,6 +155,7 @@ async fn create(
         task_definition,
         service_arn,
         attachment,
+        created_at: now,
     })
 }
 

@@ -89,6 +89,38 @@ pub(crate) fn all_exist<'a>(
     )))
 }
 
+/// Refuses a source whose proxy is not the one that stable has: the canary could not be told from it, or be reached.
+pub(crate) fn same_sidecars(
+    running: &TaskDefinitionDescription,
+    source: &TaskDefinitionDescription,
+) -> Result<(), PlanDeploymentError> {
+    let identity = |definition: &TaskDefinitionDescription| -> Vec<(String, String)> {
+        let containers = definition.containers.iter();
+        let variables = containers.flat_map(|container| container.environment.clone());
+        variables
+            .filter(|(name, _)| PROXY_VARIABLES.contains(&name.as_str()))
+            .collect()
+    };
+    let (has, needs) = (identity(source), identity(running));
+    if has == needs {
+        return Ok(());
+    }
+    let shown = |identity: Vec<(String, String)>| match identity.as_slice() {
+        [] => "none".to_owned(),
+        pairs => pairs
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    Err(PlanDeploymentError::ServiceNotSupported(format!(
+        "taskDefinition: the proxy of {} is {}, stable's is {}; they must be the same",
+        source.arn,
+        shown(has),
+        shown(needs)
+    )))
+}
+
 fn is_sidecar(container: &ContainerDescription) -> bool {
     SIDECARS.iter().any(|part| container.image.contains(part))
         || PROXY_VARIABLES
@@ -131,6 +163,7 @@ mod tests {
 
     fn definition(containers: Vec<ContainerDescription>) -> TaskDefinitionDescription {
         TaskDefinitionDescription {
+            active: true,
             arn: TaskDefinitionArn::new("checkout:1"),
             family: Family::new("checkout"),
             containers,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serin::deployment::{CanaryVersion, StableVersion};
 use serin::name::{canary_family, canary_name};
 use serin::ports::{
-    DiscoveryError, Fleet, HealthSignals, ImagePin, Ledger, Lock, ServiceDescription,
+    DiscoveryError, Fleet, HealthSignals, ImagePin, Ledger, Lock, PortError, ServiceDescription,
     TaskDefinitionDescription, TrafficRouter,
 };
 use serin::request::{Faults, NewVersion, Request};
@@ -128,7 +128,11 @@ pub async fn plan_deployment(
         service: request.service.clone(),
     };
 
-    let bearer = match ledger.lock(&key, &execution, now).await? {
+    // A repetition answers what the ledger keeps, whatever has changed since: there is one snapshot for all steps.
+    if let Some(record) = ledger.find(&execution).await? {
+        return Ok(State::planned(record.deployment));
+    }
+    let bearer = match take_lock(ledger, &key, &execution, now).await? {
         Lock::Taken { bearer } => bearer.unwrap_or_else(|| request.service.clone()),
         Lock::Held(holder) => {
             let status = ledger
@@ -165,6 +169,26 @@ pub async fn plan_deployment(
     }
 }
 
+/// Takes the service's lock, also from an execution that ended before it had planned anything: nothing of it can exist.
+async fn take_lock(
+    ledger: &impl Ledger,
+    key: &ServiceKey,
+    execution: &ExecutionArn,
+    now: Timestamp,
+) -> Result<Lock, PortError> {
+    let lock = ledger.lock(key, execution, now).await?;
+    let Lock::Held(holder) = &lock else {
+        return Ok(lock);
+    };
+    let planned = ledger.find(&holder.execution).await?.is_some();
+    let status = ledger.execution_status(&holder.execution).await?;
+    if planned || status.as_deref() == Some("RUNNING") {
+        return Ok(lock);
+    }
+    ledger.unlock(key, &holder.execution).await?;
+    ledger.lock(key, execution, now).await
+}
+
 struct Planner<'a, F, R, S> {
     fleet: &'a F,
     router: &'a R,
@@ -183,6 +207,7 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
     ) -> Result<Deployment, PlanDeploymentError> {
         let request = self.request;
         let service = self.service(&key, &bearer).await?;
+        let bearer = service.service.clone();
         let running = self.definition(service.task_definition.as_str()).await?;
         let (source, images, mut notes) = self.new_version(&running).await?;
         let id = DeploymentId::of(execution);
@@ -232,17 +257,18 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
         key: &ServiceKey,
         bearer: &ServiceName,
     ) -> Result<ServiceDescription, PlanDeploymentError> {
-        let service = self
-            .fleet
-            .service(&key.cluster, bearer)
-            .await?
-            .ok_or_else(|| {
-                PlanDeploymentError::ServiceNotFound(format!(
-                    "cluster {} has no service {bearer}, or there is no such cluster",
-                    key.cluster
-                ))
-            })?;
-        preflight::refuse_unsupported(&service)?;
+        let mut service = self.fleet.service(&key.cluster, bearer).await?;
+        if service.is_none() && *bearer != key.service {
+            // Somebody removed the service that a `replace` had left, and perhaps made one of the old name again.
+            service = self.fleet.service(&key.cluster, &key.service).await?;
+        }
+        let service = service.ok_or_else(|| {
+            PlanDeploymentError::ServiceNotFound(format!(
+                "cluster {} has no service {bearer}, or there is no such cluster",
+                key.cluster
+            ))
+        })?;
+        preflight::refuse_unsupported(&service, key, self.request.finish.mode)?;
         preflight::refuse_unsteady(&service)?;
         Ok(service)
     }
@@ -273,6 +299,13 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
         let wished = match request.new_version() {
             NewVersion::TaskDefinition(name) => {
                 let source = self.definition(&name).await?;
+                if !source.active {
+                    return Err(PlanDeploymentError::ImageNotFound(format!(
+                        "taskDefinition: {} was deregistered; no service can be updated to it",
+                        source.arn
+                    )));
+                }
+                container::same_sidecars(running, &source)?;
                 return Ok((source.arn, BTreeMap::new(), Vec::new()));
             }
             NewVersion::Image(image) => {

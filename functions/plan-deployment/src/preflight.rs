@@ -1,11 +1,12 @@
 //! What must hold before a deployment may begin. Each refusal says what was found and what would be accepted.
 
 use jiff::{SignedDuration, Timestamp};
-use serin::Deployment;
 use serin::ports::{
     AlarmState, Fleet, HealthSignals, Measured, Reading, ServiceDescription, Side, TrafficRouter,
 };
+use serin::request::FinishMode;
 use serin::verdict::Window;
+use serin::{Deployment, ServiceKey};
 
 use crate::{PlanDeploymentError, Planner};
 
@@ -13,7 +14,11 @@ use crate::{PlanDeploymentError, Planner};
 const PERIODS_LOOKED_BACK: i64 = 10;
 
 /// Refuses a service that a canary cannot stand beside.
-pub(crate) fn refuse_unsupported(service: &ServiceDescription) -> Result<(), PlanDeploymentError> {
+pub(crate) fn refuse_unsupported(
+    service: &ServiceDescription,
+    key: &ServiceKey,
+    finish: FinishMode,
+) -> Result<(), PlanDeploymentError> {
     let name = &service.service;
     let why = if service.status != "ACTIVE" {
         return Err(PlanDeploymentError::ServiceNotFound(format!(
@@ -38,6 +43,25 @@ pub(crate) fn refuse_unsupported(service: &ServiceDescription) -> Result<(), Pla
         format!(
             "ECS itself deploys service {name} with the strategy {}; two deployments would shift the same traffic; only ROLLING is supported",
             service.strategy
+        )
+    } else if let Some(known_as) = service
+        .created_for
+        .as_ref()
+        .filter(|known_as| **known_as != key.to_string())
+    {
+        format!(
+            "service {name} was created by Serin for {known_as}; deploy it by that name, which has the lock"
+        )
+    } else if finish == FinishMode::Replace
+        && (service.load_balancers > 0 || service.service_connect_server)
+    {
+        format!(
+            "finish.mode: replace would take away what reaches service {name} through {}, which the canary does not have; use promote",
+            if service.load_balancers > 0 {
+                "its load balancer"
+            } else {
+                "Service Connect"
+            }
         )
     } else {
         return Ok(());
@@ -166,7 +190,7 @@ fn silence(measured: &Measured) -> Option<String> {
         Reading::Value { .. } => None,
         Reading::NoData => Some(format!("no data for {}", measured.query)),
         Reading::Incomplete(status) => Some(format!(
-            "CloudWatch answered {status} for {}",
+            "the data for {} is not whole: {status}",
             measured.query
         )),
     }

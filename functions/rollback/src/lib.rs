@@ -21,7 +21,9 @@ use serin::{
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
 pub enum RollbackError {
     /// Nothing is known of the deployment that is to be rolled back.
-    #[error("the ledger knows no deployment of the execution {0}")]
+    #[error(
+        "the ledger knows no deployment of the execution {0}; a lock that it may have left is taken over by the next deployment of the service"
+    )]
     DeploymentUnknown(ExecutionArn),
     /// Too many calls.
     #[error("{0}")]
@@ -104,7 +106,16 @@ pub async fn rollback(
         .as_ref()
         .map(|deployment| deployment.execution.clone());
     let wanted = found.roll_back.clone().or(planned).unwrap_or(execution);
-    let Some(record) = ledger.find(&wanted).await?.or_else(|| unrecorded(&found)) else {
+    let recorded = ledger.find(&wanted).await?;
+    let step = Rollback {
+        fleet,
+        router,
+        ledger,
+        now,
+        recorded: recorded.is_some(),
+        by_hand: found.progress.is_none(),
+    };
+    let Some(record) = recorded.or_else(|| unrecorded(&found)) else {
         return nothing_was_planned(ledger, wanted, &found).await;
     };
     let state = State {
@@ -113,22 +124,18 @@ pub async fn rollback(
         next: found.next,
         ..State::planned(record.deployment)
     };
-    let step = Rollback {
-        fleet,
-        router,
-        ledger,
-        now,
+    let undone = match record.phase {
+        Phase::Running | Phase::RollingBack => step.put_everything_back(state.clone()).await,
+        Phase::Promoting => step.put_back_if_stable_is_untouched(state.clone()).await,
+        Phase::CleaningUp => step.finish_cleaning_up(state.clone()).await,
+        Phase::Ended => step.close_again(state.clone(), record.ending).await,
     };
-    let state = match record.phase {
-        Phase::Running | Phase::RollingBack | Phase::Replacing => {
-            step.put_everything_back(state).await?
+    let state = match undone {
+        // Trying again does not help: a person has to, and is told all that is known.
+        Err(error @ (RollbackError::AwsDenied(_) | RollbackError::AwsRefused(_))) => {
+            step.give_up(state, error).await
         }
-        Phase::Promoting if step.stable_is_as_it_was(&state.deployment).await? => {
-            step.put_everything_back(state).await?
-        }
-        Phase::Promoting => leave_stable_to_a_person(state),
-        Phase::CleaningUp => step.finish_cleaning_up(state).await?,
-        Phase::Ended => step.close_again(state, record.ending).await?,
+        undone => undone?,
     };
     Ok(Undone::Planned(Box::new(state)))
 }
@@ -138,6 +145,10 @@ struct Rollback<'a, F, R, L> {
     router: &'a R,
     ledger: &'a L,
     now: Timestamp,
+    /// Whether the ledger knows the deployment.
+    recorded: bool,
+    /// Whether a person started this, so that nothing is known of how far the deployment was.
+    by_hand: bool,
 }
 
 impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
@@ -151,23 +162,54 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         }
     }
 
-    async fn give_traffic_back(&self, mut state: State) -> Result<State, RollbackError> {
-        // The ledger is told first, so that a shift that still runs somewhere finds the deployment fenced; that costs one
-        // call before the traffic. A phase that forbids it has been dealt with by the caller.
-        let _ = self
-            .ledger
-            .enter(&state.deployment.execution, Phase::RollingBack)
-            .await?;
-        let edited = self.router.settle(&state.deployment, Side::Stable).await?;
-        tracing::info!(edited = edited.len(), "traffic returned to stable");
+    async fn put_back_if_stable_is_untouched(&self, state: State) -> Result<State, RollbackError> {
+        if self.stable_is_as_it_was(&state.deployment).await? {
+            self.put_everything_back(state).await
+        } else {
+            Ok(leave_stable_to_a_person(state))
+        }
+    }
 
+    async fn give_traffic_back(&self, state: State) -> Result<State, RollbackError> {
+        let deployment = &state.deployment;
+        // The ledger is told first, so that a shift that still runs somewhere finds the deployment fenced; that costs one
+        // call before the traffic.
+        let entered = self
+            .ledger
+            .enter(&deployment.execution, Phase::RollingBack)
+            .await?;
+        if let (Err(phase), true) = (entered, self.recorded) {
+            let sentence = format!("the deployment went on to {phase} meanwhile");
+            return Err(RollbackError::AwsUnavailable(sentence));
+        }
+        let carries_traffic = self.by_hand || state.progress.weight_percent > Weight::ZERO;
+        if carries_traffic
+            && self
+                .stable_is_dead_and_the_canary_is_not(deployment)
+                .await?
+        {
+            let left = self.router.commands_to_stable(deployment);
+            let why = format!(
+                "stable has no running task, so the canary keeps its traffic ({})",
+                why(&state)
+            );
+            return Ok(needs_attention(state, why, left));
+        }
+        self.settle(state, Side::Stable).await
+    }
+
+    async fn settle(&self, mut state: State, on: Side) -> Result<State, RollbackError> {
+        let settled = self.router.settle(&state.deployment, on).await?;
+        tracing::info!(%on, edited = settled.edited.len(), "traffic settled");
         state
             .progress
-            .note(self.now, "gave all the traffic back to stable");
-        for sentence in edited {
+            .note(self.now, format!("gave all the traffic to {on}"));
+        for sentence in settled.edited {
             state.progress.note(self.now, sentence);
         }
-        state.progress.weight_percent = Weight::ZERO;
+        if on == Side::Stable {
+            state.progress.weight_percent = Weight::ZERO;
+        }
         state.progress.rollback = Some(RollbackProgress {
             traffic_returned_at: self.now,
         });
@@ -178,83 +220,64 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
     /// Newest first: the service, then its task definition, then what the router made for it.
     async fn remove_the_canary(
         &self,
-        mut state: State,
+        state: State,
         since: Timestamp,
     ) -> Result<State, RollbackError> {
+        let (state, going) = self.remove(state, Side::Canary, since).await?;
+        if going.is_some() {
+            return Ok(state);
+        }
         let deployment = &state.deployment;
-        let drained_at = since.as_second() + i64::from(deployment.drain_seconds());
-        if let Ok(seconds @ 1..) = u32::try_from(drained_at - self.now.as_second()) {
-            return Ok(state.again_in(seconds));
-        }
-        if let Removal::Going(what) = self.remove(deployment, Side::Canary).await?
-            && !deployment.is_removal_stuck(since, self.now)
-        {
-            let seconds = deployment.poll_seconds(since, self.now);
-            state
-                .progress
-                .note_once(self.now, format!("waiting: {what}"));
-            return Ok(state.again_in(seconds));
-        }
         self.fleet.retire_promoted_definition(deployment).await?;
         let mut left = self.router.traces(deployment).await?;
         left.extend(self.fleet.traces(deployment).await?);
-
         let why = why(&state);
-        let error = error_of(&state);
-        if left.is_empty() {
-            self.ledger
-                .close(deployment, Ending::RolledBack, None, self.now)
-                .await?;
-            state
-                .progress
-                .note(self.now, "removed the canary; everything is as it was");
-            let report = Report {
-                error,
-                ..Report::of(&state.progress, Ending::RolledBack, why)
-            };
-            return Ok(state.ended(report));
+        if !left.is_empty() {
+            return Ok(needs_attention(state, why, left));
         }
-        left.push(roll_back_again(deployment));
+        self.ledger
+            .close(deployment, Ending::RolledBack, None, self.now)
+            .await?;
+        let mut state = state;
+        state
+            .progress
+            .note(self.now, "removed the canary; everything is as it was");
         let report = Report {
-            error,
-            left,
-            ..Report::of(&state.progress, Ending::NeedsAttention, why)
+            error: error_of(&state),
+            ..Report::of(&state.progress, Ending::RolledBack, why)
         };
         Ok(state.ended(report))
     }
 
-    /// The new version is the stable one already; only removal is left, so that is what is done.
-    async fn finish_cleaning_up(&self, mut state: State) -> Result<State, RollbackError> {
-        let deployment = &state.deployment;
-        let side = match deployment.finish.mode {
-            FinishMode::Promote => Side::Canary,
-            FinishMode::Replace => Side::Stable,
+    /// The new version is the stable one already; what is left is to give it the traffic and to remove the other side.
+    async fn finish_cleaning_up(&self, state: State) -> Result<State, RollbackError> {
+        let (keep, drop) = match state.deployment.finish.mode {
+            FinishMode::Promote => (Side::Stable, Side::Canary),
+            FinishMode::Replace => (Side::Canary, Side::Stable),
         };
-        let since = state
-            .progress
-            .rollback
-            .as_ref()
-            .map_or(self.now, |rollback| rollback.traffic_returned_at);
-        if let Removal::Going(what) = self.remove(deployment, side).await? {
-            if deployment.is_removal_stuck(since, self.now) {
+        let Some(RollbackProgress {
+            traffic_returned_at,
+        }) = state.progress.rollback.clone()
+        else {
+            return self.settle(state, keep).await;
+        };
+        let (state, going) = self.remove(state, drop, traffic_returned_at).await?;
+        if let Some(what) = going {
+            if state
+                .deployment
+                .is_removal_stuck(traffic_returned_at, self.now)
+            {
                 let left = vec![Leftover {
                     what,
-                    command: deployment.roll_back_command(),
+                    command: state.deployment.roll_back_command(),
                 }];
-                let report = Report {
-                    error: error_of(&state),
-                    left,
-                    ..Report::of(&state.progress, Ending::NeedsAttention, why(&state))
-                };
-                return Ok(state.ended(report));
+                let why = why(&state);
+                return Ok(needs_attention(state, why, left));
             }
-            let seconds = deployment.poll_seconds(since, self.now);
-            state.progress.rollback = Some(RollbackProgress {
-                traffic_returned_at: since,
-            });
-            return Ok(state.again_in(seconds));
+            return Ok(state);
         }
-        let bearer = (side == Side::Stable).then(|| deployment.canary.service.clone());
+        let deployment = &state.deployment;
+        let bearer = (drop == Side::Stable).then(|| deployment.canary.service.clone());
         self.ledger
             .close(deployment, Ending::Promoted, bearer.as_ref(), self.now)
             .await?;
@@ -267,6 +290,92 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
             ..Report::of(&state.progress, Ending::NeedsAttention, why)
         };
         Ok(state.ended(report))
+    }
+
+    /// Removes a side that has no traffic any more; gives what is still waited for. A side that has got traffic again
+    /// meanwhile, by a late call or by somebody else, loses it first and drains anew.
+    async fn remove(
+        &self,
+        state: State,
+        side: Side,
+        since: Timestamp,
+    ) -> Result<(State, Option<String>), RollbackError> {
+        let deployment = &state.deployment;
+        let drained_at = since.as_second() + i64::from(deployment.drain_seconds());
+        if let Ok(seconds @ 1..) = u32::try_from(drained_at - self.now.as_second()) {
+            return Ok((
+                state.again_in(seconds),
+                Some("requests in flight".to_owned()),
+            ));
+        }
+        let keep = match side {
+            Side::Canary => Side::Stable,
+            Side::Stable => Side::Canary,
+        };
+        if self.router.settle(deployment, keep).await?.wrote {
+            return Ok((
+                self.settle(state, keep).await?,
+                Some("requests in flight".to_owned()),
+            ));
+        }
+        let mut removal = self.fleet.remove_service(deployment, side).await?;
+        if removal == Removal::Gone {
+            self.fleet.retire_definition(deployment, side).await?;
+            removal = self.router.tear_down(deployment, side).await?;
+        }
+        match removal {
+            Removal::Going(what)
+                if side == Side::Stable || !deployment.is_removal_stuck(since, self.now) =>
+            {
+                let seconds = deployment.poll_seconds(since, self.now);
+                let mut state = state;
+                state
+                    .progress
+                    .note_once(self.now, format!("waiting: {what}"));
+                Ok((state.again_in(seconds), Some(what)))
+            }
+            Removal::Gone | Removal::Going(_) => Ok((state, None)),
+        }
+    }
+
+    /// Tells a person everything: the error, what led here, and each thing that is left as far as it can be seen.
+    async fn give_up(&self, mut state: State, error: RollbackError) -> State {
+        let deployment = &state.deployment;
+        let mut left = match self.router.traces(deployment).await {
+            Ok(left) => left,
+            Err(_) => self.router.commands_to_stable(deployment),
+        };
+        left.extend(self.fleet.traces(deployment).await.unwrap_or_default());
+        let sentence = format!(
+            "the rollback cannot go on: {error} (it was called for because: {})",
+            why(&state)
+        );
+        let name: &'static str = error.into();
+        state.failure = Some(Failure {
+            error: name.to_owned(),
+            cause: sentence.clone(),
+        });
+        needs_attention(state, sentence, left)
+    }
+
+    /// Whether stable could not take the traffic, and the canary can.
+    async fn stable_is_dead_and_the_canary_is_not(
+        &self,
+        deployment: &Deployment,
+    ) -> Result<bool, RollbackError> {
+        let runs = |observed: &Observation| matches!(observed, Observation::Active(tasks) if tasks.running > 0);
+        let stable = self
+            .fleet
+            .observe(deployment.cluster(), &deployment.stable.service)
+            .await?;
+        if runs(&stable) {
+            return Ok(false);
+        }
+        let canary = self
+            .fleet
+            .observe(deployment.cluster(), &deployment.canary.service)
+            .await?;
+        Ok(runs(&canary))
     }
 
     /// The end was recorded, but its answer was lost, perhaps before the lock was given back.
@@ -285,14 +394,6 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
                 .await?;
         }
         Ok(already_over(state, ending))
-    }
-
-    async fn remove(&self, deployment: &Deployment, side: Side) -> Result<Removal, RollbackError> {
-        if let going @ Removal::Going(_) = self.fleet.remove_service(deployment, side).await? {
-            return Ok(going);
-        }
-        self.fleet.retire_definition(deployment, side).await?;
-        Ok(self.router.tear_down(deployment, side).await?)
     }
 
     /// Whether stable runs exactly what it ran before its update: then it can take the traffic back.
@@ -387,23 +488,27 @@ fn error_of(state: &State) -> Option<String> {
 fn leave_stable_to_a_person(state: State) -> State {
     let deployment = &state.deployment;
     let (cluster, stable) = (deployment.cluster(), &deployment.stable);
-    let left = vec![
-        Leftover {
-            what: format!(
-                "{} was being updated when this happened; the canary {} keeps the traffic; this puts the old version back",
-                stable.service, deployment.canary.service
-            ),
-            command: format!(
-                "aws ecs update-service --cluster {cluster} --service {} --task-definition {} && aws ecs wait services-stable --cluster {cluster} --services {}",
-                stable.service, stable.task_definition, stable.service
-            ),
-        },
-        roll_back_again(deployment),
-    ];
+    let left = vec![Leftover {
+        what: format!(
+            "{} was being updated when this happened; the canary {} keeps the traffic; this puts the old version back",
+            stable.service, deployment.canary.service
+        ),
+        command: format!(
+            "aws ecs update-service --cluster {cluster} --service {} --task-definition {} && aws ecs wait services-stable --cluster {cluster} --services {}",
+            stable.service, stable.task_definition, stable.service
+        ),
+    }];
+    let why = why(&state);
+    needs_attention(state, why, left)
+}
+
+/// A person must finish it; the last command is the one that rolls back what is left.
+fn needs_attention(state: State, why: String, mut left: Vec<Leftover>) -> State {
+    left.push(roll_back_again(&state.deployment));
     let report = Report {
         error: error_of(&state),
         left,
-        ..Report::of(&state.progress, Ending::NeedsAttention, why(&state))
+        ..Report::of(&state.progress, Ending::NeedsAttention, why)
     };
     state.ended(report)
 }

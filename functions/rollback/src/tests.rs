@@ -334,21 +334,42 @@ async fn a_stable_whose_update_has_begun_does_not_get_the_traffic_back() {
 async fn what_cannot_be_removed_is_named_with_the_command_that_does_and_the_lock_stays() {
     let stage = Stage::default();
     let state = shifted(&stage, 1).await;
+    let deployment = state.deployment.clone();
     stage.account.inject(Fault {
         operation: "DeregisterTaskDefinition",
         which: Which::Always,
         kind: FaultKind::Refused("ClientException", "not today"),
     });
-    let found = serde_json::to_value(&state).unwrap();
-    let mut next = roll_back_once(&stage, &found).await.unwrap();
-    let error = loop {
-        stage.wait(next["waitSeconds"].as_u64().unwrap());
-        match roll_back_once(&stage, &next).await {
-            Ok(state) => next = state,
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(error, RollbackError::AwsRefused(_)), "{error}");
+    let report = roll_back(&stage, state).await;
+    assert_eq!(
+        (report.ending, report.error.as_deref()),
+        (Ending::NeedsAttention, Some("AwsRefused"))
+    );
+    assert!(report.why.contains("not today"), "{}", report.why);
+    assert!(
+        report
+            .left
+            .iter()
+            .any(|left| left.command.contains("deregister-task-definition")),
+        "{:?}",
+        report.left
+    );
+    assert!(report.left.last().unwrap().command.contains("rollBack"));
+    let again = stage.in_execution("second");
+    let aws = &again.aws;
+    let lock = aws
+        .ledger
+        .lock(
+            &deployment.service,
+            &again.execution(),
+            again.account.clock().now(),
+        )
+        .await
+        .unwrap();
+    assert!(
+        matches!(lock, serin::ports::Lock::Held(_)),
+        "the lock stays"
+    );
     stage.account.look(|world| {
         assert_eq!(
             world.weights(world::ROUTER, world::ROUTE).len(),

@@ -3,8 +3,8 @@
 //! First it makes sure that the canary has the tasks for that weight. The weight is computed from the step, never from the
 //! weight that the route has now, so that running twice shifts once.
 
-use serin::ports::{Fleet, Ledger, Observation, Phase, ShiftError, TrafficRouter, crash_loop};
-use serin::{State, StepInput, step_error_from_port_error};
+use serin::ports::{Fleet, Ledger, Observation, Phase, TrafficRouter, crash_loop};
+use serin::{State, StepInput, step_error_from_port_error, step_error_from_shift_error};
 use serin_judge::StepTimes;
 
 /// Why the traffic was not shifted. The names are the state machine's.
@@ -22,6 +22,14 @@ pub enum ShiftWeightError {
     /// The tasks that the next weight needs stop by themselves.
     #[error("the canary does not start: {0}")]
     CanaryNotStarting(String),
+    /// The canary did not get the tasks for the next weight in the time that the request gives it.
+    #[error("the canary did not get {tasks} tasks that can be reached within {seconds} seconds")]
+    CanaryNotReady {
+        /// How many it needs.
+        tasks: u32,
+        /// `readyWithinSeconds`.
+        seconds: u32,
+    },
     /// There is no next step.
     #[error("the plan has no step after step {0}")]
     PlanExhausted(usize),
@@ -46,16 +54,7 @@ pub enum ShiftWeightError {
 }
 
 step_error_from_port_error!(ShiftWeightError);
-
-impl From<ShiftError> for ShiftWeightError {
-    fn from(error: ShiftError) -> Self {
-        match error {
-            ShiftError::Port(error) => error.into(),
-            ShiftError::ChangedByOthers(sentence) => Self::RouteChangedByOthers(sentence),
-            ShiftError::NotReadBack(sentence) => Self::WeightNotReadBack(sentence),
-        }
-    }
-}
+step_error_from_shift_error!(ShiftWeightError);
 
 /// Shifts to the plan's next step, or reports that the canary does not have the tasks for it yet.
 ///
@@ -88,7 +87,12 @@ pub async fn shift_weight(
 
     let tasks = deployment.tasks_at(step.weight_percent);
     if !has_tasks(fleet, router, &state, tasks).await? {
-        let seconds = deployment.poll_seconds(deployment.started_at, now);
+        let since = *state.progress.lacking_since.get_or_insert(now);
+        let seconds = state.deployment.ready_within_seconds;
+        if now.as_second() - since.as_second() >= i64::from(seconds) {
+            return Err(ShiftWeightError::CanaryNotReady { tasks, seconds });
+        }
+        let seconds = state.deployment.poll_seconds(since, now);
         return Ok(state.again_in(seconds));
     }
     router
@@ -105,6 +109,7 @@ pub async fn shift_weight(
         hold_seconds: step.hold_seconds,
     };
     let seconds = times.next_check_in(&deployment.checks, now);
+    state.progress.lacking_since = None;
     state.progress.step = Some(index);
     state.progress.weight_percent = step.weight_percent;
     state.progress.shifted_at = Some(now);

@@ -1,7 +1,7 @@
 //! Finds the mesh's objects behind a service. Changes nothing.
 
 use aws_sdk_appmesh::types::{ServiceDiscovery, VirtualNodeData};
-use serin::name::{DeploymentId, canary_name};
+use serin::name::{DeploymentId, canary_name, is_canary_name};
 use serin::ports::{DiscoveryError, ServiceDescription, TaskDefinitionDescription};
 use serin::request::{RouteName, RouterWish};
 use serin::routing::{AppMeshRecord, CloudMapService, RouteRecord};
@@ -235,7 +235,7 @@ fn check(route: &RouteRecord, record: &AppMeshRecord) -> Result<(), DiscoveryErr
     let problem = if let Some(other) = route
         .targets
         .iter()
-        .find(|target| target.node != *node && is_canary(&target.node))
+        .find(|target| target.node != *node && is_canary_name(&target.node))
     {
         Some(format!(
             "already sends traffic to {}, the canary of another deployment; it must be taken out first",
@@ -268,12 +268,6 @@ fn check(route: &RouteRecord, record: &AppMeshRecord) -> Result<(), DiscoveryErr
         ))),
         None => Ok(()),
     }
-}
-
-/// Whether a node's name is one that [`canary_name`] makes.
-fn is_canary(node: &str) -> bool {
-    node.rsplit_once("-canary-")
-        .is_some_and(|(_, id)| id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]

@@ -148,6 +148,7 @@ mod tests {
         proxy: Option<&str>,
     ) -> TaskDefinitionDescription {
         TaskDefinitionDescription {
+            active: true,
             arn: TaskDefinitionArn::new("checkout:7"),
             family: Family::new("checkout"),
             containers,

@@ -11,8 +11,8 @@ mod routes;
 
 use serin::name::DeploymentId;
 use serin::ports::{
-    DiscoveryError, Removal, ServiceDescription, ShiftError, Side, TaskDefinitionDescription,
-    TrafficRouter,
+    DiscoveryError, Removal, ServiceDescription, Settled, ShiftError, Side,
+    TaskDefinitionDescription, TrafficRouter,
 };
 use serin::progress::{Attachment, EnvironmentChange};
 use serin::request::RouterWish;
@@ -97,7 +97,7 @@ impl TrafficRouter for AppMeshRouter {
         self.verify_routes(record(deployment), weight).await
     }
 
-    async fn settle(&self, deployment: &Deployment, on: Side) -> Result<Vec<String>, PortError> {
+    async fn settle(&self, deployment: &Deployment, on: Side) -> Result<Settled, PortError> {
         self.settle_routes(deployment, record(deployment), on).await
     }
 

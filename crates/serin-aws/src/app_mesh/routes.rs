@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use aws_sdk_appmesh::types::{RouteSpec, RouteStatusCode, WeightedTarget as MeshTarget};
-use serin::ports::{ShiftError, Side};
+use serin::ports::{Settled, ShiftError, Side};
 use serin::routing::{AppMeshRecord, RouteRecord, WeightedTarget};
 use serin::{Deployment, Leftover, PortError, Weight};
 use sha2::{Digest, Sha256};
@@ -211,37 +211,39 @@ impl AppMeshRouter {
         deployment: &Deployment,
         record: &AppMeshRecord,
         on: Side,
-    ) -> Result<Vec<String>, PortError> {
-        let mut sentences = Vec::new();
+    ) -> Result<Settled, PortError> {
+        let mut settled = Settled::default();
         let mut first_error = None;
         for route in &record.routes {
             match self.settle_route(deployment, record, route, on).await {
-                Ok(sentence) => sentences.extend(sentence),
+                Ok((wrote, sentence)) => {
+                    settled.wrote |= wrote;
+                    settled.edited.extend(sentence);
+                }
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        first_error.map_or(Ok(sentences), Err)
+        first_error.map_or(Ok(settled), Err)
     }
 
+    /// Whether the route had to be written, and what to tell about it.
     async fn settle_route(
         &self,
         deployment: &Deployment,
         record: &AppMeshRecord,
         route: &RouteRecord,
         on: Side,
-    ) -> Result<Option<String>, PortError> {
+    ) -> Result<(bool, Option<String>), PortError> {
         let Some(live) = self
             .describe_route(record, &route.virtual_router, &route.route)
             .await?
         else {
-            return Ok(Some(format!(
-                "{} no longer exists; somebody else removed it",
-                name(route)
-            )));
+            let sentence = format!("{} no longer exists; somebody else removed it", name(route));
+            return Ok((false, Some(sentence)));
         };
-        let Settled { targets, sentence } = settle(deployment, record, route, &live, on);
+        let Wanted { targets, sentence } = settle(deployment, record, route, &live, on);
         if same(&targets, &live.targets) {
-            return Ok(sentence);
+            return Ok((false, sentence));
         }
         self.update_route(deployment, record, route, &live, &targets, &on.to_string())
             .await?;
@@ -252,7 +254,7 @@ impl AppMeshRouter {
             .as_ref()
             .is_some_and(|read| same(&read.targets, &targets))
         {
-            return Ok(sentence);
+            return Ok((true, sentence));
         }
         // Worth trying again: the read may have come too early.
         let message = not_read_back(route, &targets, read.as_ref());
@@ -285,7 +287,7 @@ impl AppMeshRouter {
 }
 
 /// What a route is to have once one side has all the traffic, and what to tell about it.
-struct Settled {
+struct Wanted {
     targets: Vec<WeightedTarget>,
     sentence: Option<String>,
 }
@@ -296,14 +298,18 @@ fn settle(
     route: &RouteRecord,
     live: &Live,
     on: Side,
-) -> Settled {
+) -> Wanted {
     let (keep, drop) = match on {
         Side::Stable => (&record.stable_node, &record.canary_node),
         Side::Canary => (&record.canary_node, &record.stable_node),
     };
     // The route as it was, with the side that stays in stable's place.
-    let mut settled = route.targets.clone();
-    settled[route.stable_target].node.clone_from(keep);
+    let with = |node: &String| {
+        let mut targets = route.targets.clone();
+        targets[route.stable_target].node.clone_from(node);
+        targets
+    };
+    let settled = with(keep);
     let weights = deployment
         .plan
         .steps()
@@ -311,8 +317,9 @@ fn settle(
         .map(|step| step.weight_percent);
     let mut own = weights
         .chain([Weight::ZERO])
-        .filter_map(|weight| route.targets_at(weight, &record.canary_node));
-    if same(&live.targets, &settled) || own.any(|targets| same(&live.targets, &targets)) {
+        .filter_map(|weight| route.targets_at(weight, &record.canary_node))
+        .chain([settled.clone(), with(drop)]);
+    if own.any(|targets| same(&live.targets, &targets)) {
         let edit = "what it matches, its retries, timeouts or priority";
         let sentence = (!live.is_otherwise(route)).then(|| {
             format!(
@@ -320,7 +327,7 @@ fn settle(
                 name(route)
             )
         });
-        return Settled {
+        return Wanted {
             targets: settled,
             sentence,
         };
@@ -337,7 +344,7 @@ fn settle(
         text(&live.targets),
         live.version
     );
-    Settled {
+    Wanted {
         targets,
         sentence: Some(sentence),
     }

@@ -172,6 +172,7 @@ pub(super) fn description(definition: &TaskDefinition) -> TaskDefinitionDescript
                     .collect(),
             });
     TaskDefinitionDescription {
+        active: is_active(definition),
         arn: arn(definition),
         family: Family::new(definition.family().unwrap_or_default()),
         containers: containers.collect(),

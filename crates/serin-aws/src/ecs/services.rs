@@ -349,6 +349,9 @@ pub(super) fn description(service: &Service) -> ServiceDescription {
             .collect(),
         service_connect_server: connect
             .is_some_and(|connect| connect.enabled() && !connect.services().is_empty()),
+        created_for: ownership::service_of(
+            service.tags().iter().map(|tag| (tag.key(), tag.value())),
+        ),
         load_balancers: service.load_balancers().len(),
     }
 }

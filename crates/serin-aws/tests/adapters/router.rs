@@ -1,4 +1,4 @@
-use serin::ports::{DiscoveryError, Fleet, Removal, ShiftError, Side, TrafficRouter};
+use serin::ports::{DiscoveryError, Fleet, Removal, Settled, ShiftError, Side, TrafficRouter};
 use serin::request::{RouteName, RouterKind, RouterWish};
 use serin::routing::AppMeshRecord;
 use serin::{DeploymentId, PortError, RouterRecord, Weight};
@@ -33,6 +33,14 @@ fn wish(route: &str) -> RouterWish {
         proxy_container: None,
         routes: Some(vec![route]),
     }
+}
+
+/// Settled without an edit of others to tell about.
+fn settled(wrote: bool) -> Result<Settled, PortError> {
+    Ok(Settled {
+        wrote,
+        edited: vec![],
+    })
 }
 
 #[tokio::test]
@@ -323,7 +331,10 @@ async fn traffic_moves_by_the_weights_alone_and_comes_back_exactly() {
         .unwrap();
     assert_eq!(scene.targets(), "checkout-node 0, canary 100");
     adapter.verify(deployment, percent(100.0)).await.unwrap();
-    assert_eq!(adapter.settle(deployment, Side::Stable).await, Ok(vec![]));
+    assert_eq!(
+        adapter.settle(deployment, Side::Stable).await,
+        settled(true)
+    );
     assert_eq!(scene.targets(), "checkout-node 1");
     assert_eq!(
         scene
@@ -336,7 +347,10 @@ async fn traffic_moves_by_the_weights_alone_and_comes_back_exactly() {
     );
     let writes = scene.account.count_calls("UpdateRoute");
     assert_eq!(writes, 12);
-    assert_eq!(adapter.settle(deployment, Side::Stable).await, Ok(vec![]));
+    assert_eq!(
+        adapter.settle(deployment, Side::Stable).await,
+        settled(false)
+    );
     assert_eq!(scene.account.count_calls("UpdateRoute"), writes);
 }
 
@@ -424,7 +438,10 @@ async fn a_write_that_does_not_show_is_not_taken_for_done_and_is_not_done_again(
     stale();
     let error = router.settle(deployment, Side::Stable).await.unwrap_err();
     assert!(matches!(error, PortError::Unavailable { .. }), "{error:?}");
-    assert_eq!(router.settle(deployment, Side::Stable).await, Ok(vec![]));
+    assert_eq!(
+        router.settle(deployment, Side::Stable).await,
+        settled(false)
+    );
     assert_eq!(scene.account.count_calls("UpdateRoute"), 2);
 }
 
@@ -492,7 +509,7 @@ async fn a_route_changed_by_hand_is_reported_with_both_versions_and_no_route_is_
     ));
 
     let sentences = router.settle(deployment, Side::Stable).await.unwrap();
-    assert_eq!(sentences.len(), 1);
+    assert_eq!(sentences.edited.len(), 1);
     assert_eq!(
         scene.targets_of(world::ROUTER, "checkout-route-2"),
         "checkout-node 65"
@@ -551,7 +568,7 @@ async fn a_route_that_cannot_be_written_keeps_no_other_from_going_back() {
         scene.targets_of(world::ROUTER, "checkout-route-2"),
         "checkout-node 1"
     );
-    assert_eq!(router.settle(deployment, Side::Stable).await, Ok(vec![]));
+    assert_eq!(router.settle(deployment, Side::Stable).await, settled(true));
     assert_eq!(scene.targets(), "checkout-node 1");
 }
 
@@ -632,7 +649,7 @@ async fn after_a_replacement_stables_objects_go() {
         .unwrap();
     assert_eq!(
         aws.router.settle(deployment, Side::Canary).await,
-        Ok(vec![])
+        settled(true)
     );
     assert_eq!(scene.targets(), "canary 1");
     removed(&scene.account, async || {

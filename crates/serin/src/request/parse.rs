@@ -24,6 +24,9 @@ const WEEK: u64 = 604_800;
 const MOST_CHECK_EVENTS: u64 = 22_000;
 /// A check is a Wait (2 events), a task (5) and a Choice (2).
 const EVENTS_PER_CHECK: u64 = 9;
+/// CloudWatch answers nothing for periods below a minute from more than three hours ago (`MetricStat`, `Period`); less some
+/// time for waiting.
+const LONGEST_HIGH_RESOLUTION_HOLD: u32 = 9000;
 /// The placeholders in the texts of a query.
 pub(super) const PLACEHOLDERS: &[&str] = &[
     "clusterName",
@@ -102,13 +105,38 @@ impl Request {
     /// The rules that only a whole request can be held against.
     fn check_times(&self, faults: &mut Faults) {
         let plan = self.resolve_plan();
-        let holds = plan.total_hold_seconds() + u64::from(self.finish.keep_canary_seconds);
-        if holds >= u64::from(self.deadline_seconds) {
+        // A step lasts its hold, or until one period can be measured, and then until the last datapoint is complete.
+        let (settle, period) = (
+            u64::from(self.checks.settle_seconds),
+            u64::from(self.checks.period_seconds),
+        );
+        let delay = u64::from(self.checks.data_delay());
+        let steps = plan
+            .steps()
+            .iter()
+            .map(|step| u64::from(step.hold_seconds).max(settle + period) + delay);
+        let needed = steps.sum::<u64>() + u64::from(self.finish.keep_canary_seconds);
+        if needed >= u64::from(self.deadline_seconds) {
             faults.add(
                 "deadlineSeconds",
                 format!(
-                    "{} is too short: the plan alone holds for {holds} seconds",
+                    "{} is too short: the plan's steps alone take {needed} seconds",
                     self.deadline_seconds
+                ),
+            );
+        }
+        let longest = plan
+            .steps()
+            .iter()
+            .map(|step| step.hold_seconds)
+            .max()
+            .unwrap_or_default();
+        let longest = longest.saturating_add(self.finish.keep_canary_seconds);
+        if period < 60 && longest > LONGEST_HIGH_RESOLUTION_HOLD {
+            faults.add(
+                "checks.periodSeconds",
+                format!(
+                    "{period} does not go with a hold of {longest} seconds: CloudWatch keeps periods below a minute for three hours; 60 is allowed, or a hold of at most {LONGEST_HIGH_RESOLUTION_HOLD}"
                 ),
             );
         }
@@ -845,7 +873,7 @@ fn placeholders_are_known(faults: &mut Faults, path: &str, text: Option<String>)
         .match_indices("{{")
         .map(|(at, braces)| (at, &text[at + braces.len()..]))
     {
-        let name = rest.split("}}").next().unwrap_or(rest).trim();
+        let name = rest.split("}}").next().unwrap_or(rest);
         if !rest.contains("}}") || !PLACEHOLDERS.contains(&name) {
             faults.add(
                 path,
