@@ -181,8 +181,10 @@ const NO_OPERATIONS: [&str; 4] = [
     "iam:PassRole",
 ];
 
-/// The actions for which AWS knows no resource, or none that exists before the call.
-const WITHOUT_RESOURCE: [&str; 8] = [
+/// The actions for which AWS knows no resource, or none that exists before the call; and `DescribeAlarms`, which tells of
+/// composite alarms only whom may ask about all.
+const WITHOUT_RESOURCE: [&str; 9] = [
+    "cloudwatch:DescribeAlarms",
     "cloudwatch:GetMetricData",
     "ecs:DescribeTaskDefinition",
     "ecs:DeregisterTaskDefinition",
@@ -332,11 +334,25 @@ fn what_the_canary_is_made_of_bears_its_name_and_nothing_else_may_be_made() {
             .all(|stable| canary_name(stable, &id, 255).contains("-canary-"))
     );
     let made = [
-        ("ecs:CreateService", "service/*-canary-*"),
-        ("appmesh:CreateVirtualNode", "virtualNode/*-canary-*"),
+        (
+            1,
+            "ecs:CreateService",
+            "${AWS::AccountId}:service/*/*-canary-*",
+        ),
+        (
+            1,
+            "appmesh:CreateVirtualNode",
+            "mesh/*/virtualNode/*-canary-*",
+        ),
+        // The way forward changes no other service.
+        (
+            2,
+            "ecs:UpdateService",
+            "${AWS::AccountId}:service/*/*-canary-*",
+        ),
     ];
-    for (action, pattern) in made {
-        let statement = granted(&STEPS[1])
+    for (step, action, pattern) in made {
+        let statement = granted(&STEPS[step])
             .into_iter()
             .find(|statement| actions(statement).contains(&action.to_owned()))
             .unwrap();

@@ -136,8 +136,10 @@ fn every_refusal_of_the_planner_ends_the_deployment_as_refused() {
         refusals
     );
     assert_eq!(named["Next"], "Refused");
-    assert_eq!(states()["Refused"]["ErrorPath"], "$.failure.Error");
-    assert_eq!(states()["Refused"]["CausePath"], "$.failure.Cause");
+    // An input that is no JSON object has no place for a field; the refusal takes its place.
+    assert_eq!(named["ResultPath"], "$");
+    assert_eq!(states()["Refused"]["ErrorPath"], "$.Error");
+    assert_eq!(states()["Refused"]["CausePath"], "$.Cause");
 }
 
 #[test]
@@ -154,7 +156,7 @@ fn every_task_ends_with_a_catch_of_everything_that_leads_to_the_rollback() {
         assert!(
             catches(&task)
                 .iter()
-                .all(|catch| catch["ResultPath"] == "$.failure"),
+                .all(|catch| catch["ResultPath"] == "$.failure" || catch["Next"] == "Refused"),
             "{name}"
         );
     }

@@ -204,3 +204,77 @@ fn recent(now: Timestamp, period: i64, delay: i64) -> Window {
         end,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serin::{ClusterName, ServiceName, TaskDefinitionArn};
+
+    use super::*;
+
+    fn service() -> ServiceDescription {
+        ServiceDescription {
+            service: ServiceName::new("checkout-canary-1a2b3c4d"),
+            arn: String::new(),
+            status: "ACTIVE".into(),
+            controller: "ECS".into(),
+            strategy: "ROLLING".into(),
+            scheduling: "REPLICA".into(),
+            managed_by_ecs: false,
+            desired_count: 2,
+            running_count: 2,
+            deployments: 1,
+            task_definition: TaskDefinitionArn::new("checkout:1"),
+            registries: vec![],
+            service_connect_server: false,
+            created_for: Some("prod/checkout".into()),
+            load_balancers: 0,
+        }
+    }
+
+    fn refusal(service: &ServiceDescription, name: &str, finish: FinishMode) -> Option<String> {
+        let key = ServiceKey {
+            cluster: ClusterName::new("prod"),
+            service: ServiceName::new(name),
+        };
+        refuse_unsupported(service, &key, finish)
+            .err()
+            .map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_service_that_serin_made_is_deployed_only_by_the_name_that_has_its_lock() {
+        assert_eq!(refusal(&service(), "checkout", FinishMode::Promote), None);
+        let sentence =
+            refusal(&service(), "checkout-canary-1a2b3c4d", FinishMode::Promote).unwrap();
+        assert!(
+            sentence.contains("created by Serin for prod/checkout"),
+            "{sentence}"
+        );
+    }
+
+    #[test]
+    fn replace_is_refused_where_it_would_take_away_another_way_in() {
+        let behind_a_load_balancer = ServiceDescription {
+            load_balancers: 1,
+            ..service()
+        };
+        assert_eq!(
+            refusal(&behind_a_load_balancer, "checkout", FinishMode::Promote),
+            None
+        );
+        let sentence = refusal(&behind_a_load_balancer, "checkout", FinishMode::Replace).unwrap();
+        assert!(
+            sentence.contains("load balancer") && sentence.contains("use promote"),
+            "{sentence}"
+        );
+        let named = ServiceDescription {
+            service_connect_server: true,
+            ..service()
+        };
+        assert!(
+            refusal(&named, "checkout", FinishMode::Replace)
+                .unwrap()
+                .contains("Service Connect")
+        );
+    }
+}

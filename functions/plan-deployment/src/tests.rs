@@ -310,3 +310,74 @@ async fn a_request_may_come_as_the_detail_of_an_event() {
         .unwrap();
     assert_eq!(state.deployment.service.to_string(), "prod/checkout");
 }
+
+#[tokio::test]
+async fn a_repeated_planning_answers_what_the_ledger_keeps_whatever_has_changed() {
+    let stage = Stage::default();
+    let first = plan(&stage, json!({})).await.unwrap();
+    stage
+        .account
+        .edit_route_by_hand(world::ROUTER, world::ROUTE, |spec| spec.priority = Some(7));
+    assert_eq!(plan(&stage, json!({})).await.unwrap(), first);
+}
+
+#[tokio::test]
+async fn a_task_definition_that_was_deregistered_is_refused_before_hours_are_spent_on_it() {
+    use serin::ports::{Fleet, Ledger, Side};
+    use serin::report::Ending;
+
+    let stage = Stage::default();
+    let first = plan(&stage, json!({})).await.unwrap();
+    let now = stage.account.clock().now();
+    stage
+        .aws
+        .ledger
+        .close(&first, Ending::RolledBack, None, now)
+        .await
+        .unwrap();
+    stage
+        .aws
+        .fleet
+        .retire_definition(&first, Side::Stable)
+        .await
+        .unwrap();
+
+    let stage = stage.in_execution("second");
+    let mut request = stage.request(json!({"taskDefinition": "checkout:1"}));
+    request.as_object_mut().unwrap().remove("image");
+    let aws = &stage.aws;
+    let input = stage.input(RawRequest(request));
+    let error = plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, PlanDeploymentError::ImageNotFound(why) if why.contains("was deregistered")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_lock_of_an_execution_that_ended_before_it_had_planned_anything_is_taken_over() {
+    use serin::{ExecutionArn, Ledger, ServiceKey};
+
+    let stage = Stage::default();
+    let key = ServiceKey {
+        cluster: serin::ClusterName::new(world::CLUSTER),
+        service: serin::ServiceName::new(world::SERVICE),
+    };
+    let dead = ExecutionArn::new("arn:aws:states:eu-west-1:123456789012:execution:serin:dead");
+    stage.account.set_execution(dead.as_str(), "RUNNING".into());
+    stage
+        .aws
+        .ledger
+        .lock(&key, &dead, stage.account.clock().now())
+        .await
+        .unwrap();
+    let refused = plan(&stage, json!({})).await.unwrap_err();
+    assert!(
+        matches!(refused, PlanDeploymentError::AnotherDeploymentInProgress(_)),
+        "it may still be planning"
+    );
+    stage.account.set_execution(dead.as_str(), "ABORTED".into());
+    plan(&stage, json!({})).await.unwrap();
+}
