@@ -1,5 +1,6 @@
 //! Which router a service has, and the adapter for it.
 
+use jiff::Timestamp;
 use serin::name::DeploymentId;
 use serin::ports::{
     DiscoveryError, Removal, ServiceDescription, Settled, ShiftError, Side,
@@ -72,7 +73,7 @@ impl TrafficRouter for Router {
         deployment: &Deployment,
         from: Weight,
         to: Weight,
-    ) -> Result<(), ShiftError> {
+    ) -> Result<Option<Timestamp>, ShiftError> {
         with_router!(self, deployment, |router| router
             .shift(deployment, from, to)
             .await)

@@ -464,13 +464,14 @@ pub trait TrafficRouter {
     /// Moves every route from `from` to `to` and reads each back.
     ///
     /// A route that already is at `to` is left alone; one that is at neither was changed by somebody else, and then no route
-    /// is written.
+    /// is written. Gives when the last route got its weights, if the router says: a step that is repeated after a lost answer
+    /// would otherwise take its own, earlier or later, time for it.
     async fn shift(
         &self,
         deployment: &Deployment,
         from: Weight,
         to: Weight,
-    ) -> Result<(), ShiftError>;
+    ) -> Result<Option<Timestamp>, ShiftError>;
 
     /// Proves that every route still is at `weight`, as it was last written.
     async fn verify(&self, deployment: &Deployment, weight: Weight) -> Result<(), ShiftError>;

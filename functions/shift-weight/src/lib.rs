@@ -95,7 +95,7 @@ pub async fn shift_weight(
         let seconds = state.deployment.poll_seconds(since, now);
         return Ok(state.again_in(seconds));
     }
-    router
+    let written_at = router
         .shift(
             deployment,
             state.progress.weight_percent,
@@ -104,15 +104,17 @@ pub async fn shift_weight(
         .await?;
 
     tracing::info!(from = %state.progress.weight_percent, to = %step.weight_percent, "weight shifted");
+    // A retry runs with the time of the first attempt; the traffic moved when the route was written.
+    let shifted_at = written_at.map_or(now, |written_at| written_at.max(now));
     let times = StepTimes {
-        shifted_at: now,
+        shifted_at,
         hold_seconds: step.hold_seconds,
     };
     let seconds = times.next_check_in(&deployment.checks, now);
     state.progress.lacking_since = None;
     state.progress.step = Some(index);
     state.progress.weight_percent = step.weight_percent;
-    state.progress.shifted_at = Some(now);
+    state.progress.shifted_at = Some(shifted_at);
     state.progress.note(
         now,
         format!(

@@ -249,3 +249,16 @@ async fn no_weight_goes_to_a_canary_whose_tasks_have_died() {
     assert!(!state.done);
     assert_eq!(stage.account.count_calls("UpdateRoute"), 0);
 }
+
+#[tokio::test]
+async fn the_step_begins_when_the_route_was_written_and_not_when_the_first_attempt_began() {
+    let stage = Stage::default();
+    let ready = ready(&stage, json!({})).await;
+    let first_attempt = stage.input(ready);
+    stage.wait(90);
+    let aws = &stage.aws;
+    let state = shift_weight(&aws.fleet, &aws.router, &aws.ledger, first_attempt)
+        .await
+        .unwrap();
+    assert_eq!(state.progress.shifted_at, Some(stage.account.clock().now()));
+}

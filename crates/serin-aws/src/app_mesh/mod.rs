@@ -9,6 +9,7 @@ mod nodes;
 mod registries;
 mod routes;
 
+use jiff::Timestamp;
 use serin::name::DeploymentId;
 use serin::ports::{
     DiscoveryError, Removal, ServiceDescription, Settled, ShiftError, Side,
@@ -88,7 +89,7 @@ impl TrafficRouter for AppMeshRouter {
         deployment: &Deployment,
         from: Weight,
         to: Weight,
-    ) -> Result<(), ShiftError> {
+    ) -> Result<Option<Timestamp>, ShiftError> {
         self.shift_routes(deployment, record(deployment), from, to)
             .await
     }

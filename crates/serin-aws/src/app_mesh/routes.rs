@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use aws_sdk_appmesh::types::{RouteSpec, RouteStatusCode, WeightedTarget as MeshTarget};
+use jiff::Timestamp;
 use serin::ports::{Settled, ShiftError, Side};
 use serin::routing::{AppMeshRecord, RouteRecord, WeightedTarget};
 use serin::{Deployment, Leftover, PortError, Weight};
@@ -19,6 +20,7 @@ use crate::error::{failed, is_not_found, refused};
 pub(super) struct Live {
     spec: RouteSpec,
     pub(super) version: i64,
+    updated_at: Option<Timestamp>,
     pub(super) protocol: &'static str,
     pub(super) targets: Vec<WeightedTarget>,
 }
@@ -90,7 +92,13 @@ impl AppMeshRouter {
         let (protocol, targets) = targets_of(&spec).ok_or_else(unread)?;
         let targets = targets.iter().map(from_mesh).collect();
         Ok(Some(Live {
-            version: data.metadata.map_or(0, |metadata| metadata.version),
+            version: data
+                .metadata
+                .as_ref()
+                .map_or(0, |metadata| metadata.version),
+            updated_at: data
+                .metadata
+                .and_then(|metadata| Timestamp::from_second(metadata.last_updated_at.secs()).ok()),
             protocol,
             targets,
             spec,
@@ -135,8 +143,8 @@ impl AppMeshRouter {
         record: &AppMeshRecord,
         from: Weight,
         to: Weight,
-    ) -> Result<(), ShiftError> {
-        let mut to_write = Vec::new();
+    ) -> Result<Option<Timestamp>, ShiftError> {
+        let (mut to_write, mut shifted_at) = (Vec::new(), None);
         for route in &record.routes {
             let (before, after) = (
                 targets_at(record, route, from)?,
@@ -146,7 +154,9 @@ impl AppMeshRouter {
                 .describe_route(record, &route.virtual_router, &route.route)
                 .await?
             {
-                Some(live) if live.is(route, &after) => {}
+                Some(live) if live.is(route, &after) => {
+                    shifted_at = shifted_at.max(live.updated_at)
+                }
                 Some(live) if live.is(route, &before) => to_write.push((route, live, after)),
                 live => {
                     return Err(ShiftError::ChangedByOthers(changed(
@@ -165,7 +175,7 @@ impl AppMeshRouter {
                 .describe_route(record, &route.virtual_router, &route.route)
                 .await?
             {
-                Some(live) if live.is(route, after) => {}
+                Some(live) if live.is(route, after) => shifted_at = shifted_at.max(live.updated_at),
                 live => {
                     return Err(ShiftError::NotReadBack(not_read_back(
                         route,
@@ -175,7 +185,7 @@ impl AppMeshRouter {
                 }
             }
         }
-        Ok(())
+        Ok(shifted_at)
     }
 
     /// Proves that every route still is at `weight`.

@@ -54,6 +54,7 @@ fn live(targets: &[WeightedTarget], priority: i32) -> Live {
         .priority(priority)
         .build();
     Live {
+        updated_at: None,
         spec,
         version: 5,
         protocol: "http",
