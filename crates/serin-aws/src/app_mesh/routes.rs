@@ -155,7 +155,7 @@ impl AppMeshRouter {
                 .await?
             {
                 Some(live) if live.is(route, &after) => {
-                    shifted_at = shifted_at.max(live.updated_at)
+                    shifted_at = shifted_at.max(live.updated_at);
                 }
                 Some(live) if live.is(route, &before) => to_write.push((route, live, after)),
                 live => {
@@ -175,7 +175,9 @@ impl AppMeshRouter {
                 .describe_route(record, &route.virtual_router, &route.route)
                 .await?
             {
-                Some(live) if live.is(route, after) => shifted_at = shifted_at.max(live.updated_at),
+                Some(live) if live.is(route, after) => {
+                    shifted_at = shifted_at.max(live.updated_at);
+                }
                 live => {
                     return Err(ShiftError::NotReadBack(not_read_back(
                         route,

@@ -36,6 +36,10 @@ fn wish(route: &str) -> RouterWish {
 }
 
 /// Settled without an edit of others to tell about.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "what it is compared with is a result"
+)]
 fn settled(wrote: bool) -> Result<Settled, PortError> {
     Ok(Settled {
         wrote,

@@ -5,6 +5,7 @@
 
 mod fault;
 mod parse;
+mod queries;
 mod reader;
 mod resolve;
 

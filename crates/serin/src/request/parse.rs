@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::fault::Faults;
+use super::queries::queries;
 use super::reader::{Object, expected, number, shown, text, weight, whole};
 use super::{
-    Capacity, Checks, Dimension, Finish, FinishMode, ImageDefinition, ImageDetail,
-    LONGEST_DEADLINE_SECONDS, LatencyLimit, MaxPercent, Metric, MetricDataQuery, MetricStat,
-    OnTooLittleData, OnUnhealthy, PlanRequest, Query, Request, RouteName, RouterWish, StepRequest,
-    default_deadline, default_ready_within,
+    Capacity, Checks, Finish, FinishMode, ImageDefinition, ImageDetail, LONGEST_DEADLINE_SECONDS,
+    LatencyLimit, MaxPercent, OnTooLittleData, OnUnhealthy, PlanRequest, Request, RouteName,
+    RouterWish, StepRequest, default_deadline, default_ready_within,
 };
 use crate::name::{ClusterName, ContainerName, ServiceName};
 use crate::plan::Plan;
@@ -27,13 +27,6 @@ const EVENTS_PER_CHECK: u64 = 9;
 /// CloudWatch answers nothing for periods below a minute from more than three hours ago (`MetricStat`, `Period`); less some
 /// time for waiting.
 const LONGEST_HIGH_RESOLUTION_HOLD: u32 = 9000;
-/// The placeholders in the texts of a query.
-pub(super) const PLACEHOLDERS: &[&str] = &[
-    "clusterName",
-    "canaryFamily",
-    "canaryService",
-    "virtualNode",
-];
 
 pub(super) const REQUEST_FIELDS: &[&str] = &[
     "cluster",
@@ -641,7 +634,7 @@ fn checks(faults: &mut Faults, value: &Value) -> Option<Checks> {
     Some(checks)
 }
 
-const fn is_period(seconds: u32) -> bool {
+pub(super) const fn is_period(seconds: u32) -> bool {
     matches!(seconds, 10 | 30) || seconds.is_multiple_of(60)
 }
 
@@ -700,192 +693,6 @@ fn alarms(faults: &mut Faults, elements: &[(String, &Value)]) -> Vec<String> {
         }
     }
     names
-}
-
-fn queries(faults: &mut Faults, elements: &[(String, &Value)]) -> Vec<Query> {
-    let mut queries: Vec<Query> = Vec::new();
-    for (path, element) in elements {
-        let Some(query) = query(faults, path, element) else {
-            continue;
-        };
-        if queries.iter().any(|earlier| earlier.name == query.name) {
-            faults.add(
-                format!("{path}.name"),
-                format!("{:?} is named twice", query.name),
-            );
-        }
-        queries.push(query);
-    }
-    queries
-}
-
-fn query(faults: &mut Faults, path: &str, value: &Value) -> Option<Query> {
-    let object = Object::read(
-        faults,
-        path,
-        value,
-        &["name", "metricDataQueries", "max", "min"],
-    )?;
-    let name = object.need_text(faults, "name", "what findings call it");
-    let max = object.number(faults, "max", f64::MIN, f64::MAX);
-    let min = object.number(faults, "min", f64::MIN, f64::MAX);
-    if !object.has("max") && !object.has("min") {
-        faults.add(path, "has no limit; max, min or both are needed");
-    }
-    if let (Some(max), Some(min)) = (max, min)
-        && min > max
-    {
-        faults.add(object.path_of("min"), format!("{min} is above max, {max}"));
-    }
-    object.need(faults, "metricDataQueries", "at least one query")?;
-    let elements = object.list(faults, "metricDataQueries", 20)?;
-    let mut parts: Vec<MetricDataQuery> = Vec::new();
-    for (path, element) in &elements {
-        let Some(part) = metric_data_query(faults, path, element) else {
-            continue;
-        };
-        if parts.iter().any(|earlier| earlier.id == part.id) {
-            faults.add(
-                format!("{path}.Id"),
-                format!("{:?} is named twice", part.id),
-            );
-        }
-        parts.push(part);
-    }
-    let returned = parts
-        .iter()
-        .filter(|part| part.return_data.unwrap_or(true))
-        .count();
-    if parts.len() == elements.len() && returned != 1 {
-        faults.add(
-            object.path_of("metricDataQueries"),
-            format!(
-                "{returned} of them return data; exactly one must, the others have ReturnData false"
-            ),
-        );
-    }
-    Some(Query {
-        name: name?,
-        metric_data_queries: parts,
-        max,
-        min,
-    })
-}
-
-fn metric_data_query(faults: &mut Faults, path: &str, value: &Value) -> Option<MetricDataQuery> {
-    let object = Object::read(
-        faults,
-        path,
-        value,
-        &["Id", "MetricStat", "Expression", "ReturnData", "Period"],
-    )?;
-    let id = object.need_text(faults, "Id", "an id").filter(|id| {
-        let mut characters = id.chars();
-        let legal = characters.next().is_some_and(|c| c.is_ascii_lowercase())
-            && characters.all(|c| c.is_ascii_alphanumeric() || c == '_');
-        if !legal {
-            faults.add(object.path_of("Id"), format!("{id:?} is no id; a lowercase letter, then letters, numbers and underscores are allowed"));
-        }
-        legal
-    });
-    if object.has("MetricStat") == object.has("Expression") {
-        faults.add(path, "exactly one of MetricStat and Expression is needed");
-    }
-    let metric_stat = object
-        .get("MetricStat")
-        .and_then(|value| metric_stat(faults, &object.path_of("MetricStat"), value));
-    let expression = object.text(faults, "Expression");
-    let expression = placeholders_are_known(faults, &object.path_of("Expression"), expression);
-    let return_data = match object.get("ReturnData") {
-        None => None,
-        Some(Value::Bool(returned)) => Some(*returned),
-        Some(other) => {
-            faults.add(
-                object.path_of("ReturnData"),
-                expected(other, "true or false"),
-            );
-            None
-        }
-    };
-    let period = object.whole(faults, "Period", 1, 86_400);
-    Some(MetricDataQuery {
-        id: id?,
-        metric_stat,
-        expression,
-        return_data,
-        period,
-    })
-}
-
-fn metric_stat(faults: &mut Faults, path: &str, value: &Value) -> Option<MetricStat> {
-    let object = Object::read(faults, path, value, &["Metric", "Period", "Stat"])?;
-    let period = object.need(faults, "Period", "the period in seconds").and_then(|value| {
-        let path = object.path_of("Period");
-        let seconds: u32 = whole(faults, &path, value, 1, 86_400)?;
-        if !matches!(seconds, 1 | 5) && !is_period(seconds) {
-            faults.add(path, format!("{seconds} is no CloudWatch period; 1, 5, 10, 30 or a multiple of 60 is allowed"));
-            return None;
-        }
-        Some(seconds)
-    });
-    let stat = object.need_text(faults, "Stat", "the statistic, as Sum, Average or p99,");
-    let metric = object
-        .need(faults, "Metric", "the metric")
-        .and_then(|value| metric(faults, &object.path_of("Metric"), value));
-    Some(MetricStat {
-        metric: metric?,
-        period: period?,
-        stat: stat?,
-    })
-}
-
-fn metric(faults: &mut Faults, path: &str, value: &Value) -> Option<Metric> {
-    let object = Object::read(
-        faults,
-        path,
-        value,
-        &["Namespace", "MetricName", "Dimensions"],
-    )?;
-    let namespace = object.need_text(faults, "Namespace", "the namespace");
-    let metric_name = object.need_text(faults, "MetricName", "the metric's name");
-    let mut dimensions = Vec::new();
-    for (path, element) in object.list(faults, "Dimensions", 30).unwrap_or_default() {
-        let Some(dimension) = Object::read(faults, &path, element, &["Name", "Value"]) else {
-            continue;
-        };
-        let name = dimension.need_text(faults, "Name", "the dimension's name");
-        let value = dimension.need_text(faults, "Value", "the dimension's value");
-        let value = placeholders_are_known(faults, &dimension.path_of("Value"), value);
-        if let (Some(name), Some(value)) = (name, value) {
-            dimensions.push(Dimension { name, value });
-        }
-    }
-    Some(Metric {
-        namespace: namespace?,
-        metric_name: metric_name?,
-        dimensions,
-    })
-}
-
-fn placeholders_are_known(faults: &mut Faults, path: &str, text: Option<String>) -> Option<String> {
-    let text = text?;
-    for (_, rest) in text
-        .match_indices("{{")
-        .map(|(at, braces)| (at, &text[at + braces.len()..]))
-    {
-        let name = rest.split("}}").next().unwrap_or(rest);
-        if !rest.contains("}}") || !PLACEHOLDERS.contains(&name) {
-            faults.add(
-                path,
-                format!(
-                    "{:?} is no placeholder; {} are allowed, in double braces",
-                    format!("{{{{{name}"),
-                    PLACEHOLDERS.join(", ")
-                ),
-            );
-        }
-    }
-    Some(text)
 }
 
 fn finish(faults: &mut Faults, value: &Value) -> Option<Finish> {
