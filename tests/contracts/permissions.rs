@@ -181,8 +181,8 @@ const NO_OPERATIONS: [&str; 4] = [
     "iam:PassRole",
 ];
 
-/// The actions for which AWS knows no resource, or none that exists before the call; and `DescribeAlarms`, which tells of
-/// composite alarms only whom may ask about all.
+/// The actions for which AWS knows no resource, or none that exists before the call; and `DescribeAlarms`, which tells nothing of
+/// composite alarms if it is limited to some.
 const WITHOUT_RESOURCE: [&str; 9] = [
     "cloudwatch:DescribeAlarms",
     "cloudwatch:GetMetricData",

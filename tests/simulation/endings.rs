@@ -1,7 +1,7 @@
 //! From start to each of the endings.
 
 use serde_json::{Value, json};
-use serin_sim::{Fault, FaultKind, Which};
+use serin_sim::{Fault, FaultKind, Settings, Which};
 
 use super::{Simulation, arn, path_of, request, shortened};
 
@@ -352,9 +352,87 @@ async fn a_rollback_that_may_not_remove_the_canary_says_what_is_left() {
     deployed
         .assert_needs_attention("DeleteVirtualNode is not allowed")
         .assert_stable_has_all_traffic();
-    let path = &deployed.execution.path;
     assert_eq!(
-        path[path.len() - 3..],
+        deployed.execution.path[deployed.execution.path.len() - 3..],
+        [
+            "Is the rollback finished?",
+            "Is a trace left?",
+            "Needs attention"
+        ]
+    );
+    let left = deployed.report().left;
+    let node = left
+        .iter()
+        .find(|left| left.command.contains("delete-virtual-node"));
+    assert!(
+        node.is_some_and(|node| node.command.contains("-canary-")),
+        "{left:?}"
+    );
+    assert!(!simulation.traces().is_empty());
+}
+
+#[tokio::test]
+async fn a_rollback_that_may_not_move_the_traffic_tells_a_person_everything() {
+    for kind in [
+        FaultKind::Denied,
+        FaultKind::Refused("BadRequestException", "not this route"),
+    ] {
+        let simulation = Simulation::new();
+        let mut execution = simulation.start("first", request("2.0.0-bad", json!({})));
+        simulation
+            .run_until(&mut execution, "Roll back to stable")
+            .await;
+        simulation.account.inject(Fault {
+            operation: "UpdateRoute",
+            which: Which::Always,
+            kind,
+        });
+        let deployed = simulation.finish(execution).await;
+        // Both why the rollback was called for and why it did not get further.
+        deployed
+            .assert_needs_attention("UpdateRoute")
+            .assert_needs_attention("percent")
+            .assert_no_request_was_lost();
+        let report = deployed.report();
+        let commands: Vec<_> = report
+            .left
+            .iter()
+            .map(|left| left.command.as_str())
+            .collect();
+        for part in [
+            "aws appmesh update-route",
+            "aws ecs delete-service",
+            "aws appmesh delete-virtual-node",
+            "start-execution",
+        ] {
+            assert!(
+                commands.iter().any(|command| command.contains(part)),
+                "no {part} in {commands:#?}"
+            );
+        }
+        assert!(!report.verdicts.is_empty(), "{report:?}");
+        assert!(!report.done.is_empty(), "{report:?}");
+        // When the permission is there, the last command does what it says.
+        simulation.account.heal();
+        let by_hand = simulation.start("by-hand", json!({ "rollBack": arn("first") }));
+        simulation.finish(by_hand).await.assert_rolled_back("");
+    }
+}
+
+#[tokio::test]
+async fn when_the_rollback_step_itself_fails_the_state_machine_says_what_is_left() {
+    let simulation = Simulation::new();
+    simulation.account.inject(Fault {
+        operation: "DeleteVirtualNode",
+        which: Which::Always,
+        kind: FaultKind::ServerError,
+    });
+    let deployed = simulation.deploy(request("2.0.0-bad", json!({}))).await;
+    deployed
+        .assert_needs_attention("DeleteVirtualNode")
+        .assert_stable_has_all_traffic();
+    assert_eq!(
+        deployed.execution.path[deployed.execution.path.len() - 3..],
         [
             "Say what is left",
             "Write it into the cause",
@@ -362,6 +440,75 @@ async fn a_rollback_that_may_not_remove_the_canary_says_what_is_left() {
         ]
     );
     assert!(!simulation.traces().is_empty());
+}
+
+#[tokio::test]
+async fn an_input_that_is_no_json_object_is_refused() {
+    for input in [json!([]), json!("x"), json!(5), Value::Null] {
+        let simulation = Simulation::new();
+        simulation
+            .deploy(input)
+            .await
+            .assert_refused("InvalidRequest", "object");
+        assert_eq!(simulation.traces(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn metrics_that_fall_silent_in_the_last_hold_never_promote() {
+    // From then on nothing arrives any more, or not even what had arrived is given out.
+    let silences: [fn(&mut Settings); 2] = [
+        |settings| settings.metric_delay = 1_000_000,
+        |settings| settings.metrics_silent = true,
+    ];
+    for silence in silences {
+        let simulation = Simulation::new();
+        // A hold with several checks.
+        let more = json!({
+            "plan": { "steps": [{ "weightPercent": 50, "holdSeconds": 120 }, { "weightPercent": 100, "holdSeconds": 600 }] },
+            "deadlineSeconds": 7200,
+        });
+        let mut execution = simulation.start("first", request("2.0.0", more));
+        while execution.data()["progress"]["step"] != 1 {
+            simulation.step(&mut execution).await;
+        }
+        let shifted_at = simulation.account.look(serin_sim::World::now);
+        while simulation.account.look(serin_sim::World::now) < shifted_at + 300 {
+            simulation.step(&mut execution).await;
+            assert!(execution.is_running(), "{:?}", execution.status);
+        }
+        simulation.account.settings(silence);
+        let deployed = simulation.finish(execution).await;
+        deployed
+            .assert_rolled_back("the deployment's deadline has passed")
+            .assert_no_request_was_lost();
+    }
+}
+
+#[tokio::test]
+async fn ecs_may_describe_a_new_service_late() {
+    for lag in [10, 40] {
+        let late = |tag| async move {
+            let simulation = Simulation::new();
+            simulation
+                .account
+                .settings(|settings| settings.service_lag_seconds = lag);
+            let execution = simulation.start("first", request(tag, json!({})));
+            (simulation, execution)
+        };
+        let (simulation, execution) = late("2.0.0").await;
+        simulation
+            .finish(execution)
+            .await
+            .assert_promoted()
+            .assert_no_request_was_lost();
+        let (simulation, execution) = late("2.0.0-bad").await;
+        simulation
+            .finish(execution)
+            .await
+            .assert_rolled_back("percent")
+            .assert_no_request_was_lost();
+    }
 }
 
 fn serin_seconds(time: &str) -> i64 {

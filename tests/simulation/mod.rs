@@ -7,6 +7,7 @@ mod by_hand;
 mod endings;
 mod errors;
 mod lambdas;
+mod limits;
 mod others;
 mod path;
 mod promotion;

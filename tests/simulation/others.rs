@@ -1,9 +1,10 @@
 //! Other people, and other things, in the same account.
 
 use serde_json::json;
+use serin_sim::state_machine::Execution;
 use serin_sim::{targets_mut, world};
 
-use super::{Simulation, request};
+use super::{Simulation, arn, request};
 
 #[tokio::test]
 async fn a_route_that_somebody_edits_is_reported_and_the_edit_stays() {
@@ -135,4 +136,138 @@ async fn a_route_of_every_protocol_is_shifted() {
         .await
         .assert_rolled_back("")
         .assert_no_request_was_lost();
+}
+
+/// Goes on until `is_settled` says so of the state, then puts the route back as it was at the beginning of the step that
+/// settled the traffic, as somebody would who rolls back by hand.
+async fn put_the_route_back(
+    simulation: &Simulation,
+    execution: &mut Execution,
+    is_settled: impl Fn(&serde_json::Value) -> bool,
+) {
+    let spec = || {
+        simulation
+            .account
+            .look(|world| world.route(world::ROUTER, world::ROUTE).spec.clone())
+            .unwrap()
+    };
+    let mut before = spec();
+    while !is_settled(&execution.data()["progress"]) {
+        assert!(execution.is_running(), "{:?}", execution.status);
+        before = spec();
+        simulation.step(execution).await;
+    }
+    assert_ne!(before, spec(), "the step has settled the traffic");
+    simulation
+        .account
+        .edit_route_by_hand(world::ROUTER, world::ROUTE, |spec| *spec = before);
+}
+
+#[tokio::test]
+async fn nothing_that_somebody_gave_its_traffic_back_to_is_removed_while_it_has_any() {
+    let is_settled = |progress: &serde_json::Value| {
+        progress["cleanup"]["trafficSettledAt"].is_string() || progress["rollback"].is_object()
+    };
+    for (tag, mode) in [
+        ("2.0.0", "promote"),
+        ("2.0.0", "replace"),
+        ("2.0.0-bad", "promote"),
+    ] {
+        let simulation = Simulation::new();
+        let more = json!({ "finish": { "mode": mode } });
+        let mut execution = simulation.start("first", request(tag, more));
+        put_the_route_back(&simulation, &mut execution, is_settled).await;
+        let deployed = simulation.finish(execution).await;
+        if tag == "2.0.0" {
+            deployed.assert_promoted();
+        } else {
+            deployed.assert_rolled_back("percent");
+        }
+        if mode == "promote" {
+            deployed.assert_stable_has_all_traffic();
+        }
+        deployed.assert_no_request_was_lost();
+        let settled = deployed
+            .report()
+            .done
+            .iter()
+            .filter(|event| event.what.starts_with("gave all the traffic to"))
+            .count();
+        assert_eq!(settled, 2, "{tag}, {mode}: {:#?}", deployed.report().done);
+    }
+}
+
+/// A lock as `first` takes it, in another account.
+async fn lock_of_the_first() -> serin_sim::Item {
+    let simulation = Simulation::new();
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut execution, "Create the canary")
+        .await;
+    simulation
+        .account
+        .item(world::LEDGER_TABLE, LOCK)
+        .expect("it is locked")
+}
+
+const LOCK: &str = "service#prod/checkout";
+
+#[tokio::test]
+async fn the_lock_of_an_execution_that_ended_before_it_had_planned_anything_is_taken_over() {
+    let lock = lock_of_the_first().await;
+    // The last is one that Step Functions has forgotten.
+    for status in ["ABORTED", "TIMED_OUT", "FAILED", ""] {
+        let simulation = Simulation::new();
+        simulation
+            .account
+            .put_item(world::LEDGER_TABLE, LOCK, lock.clone());
+        if !status.is_empty() {
+            simulation
+                .account
+                .set_execution(&arn("first"), status.into());
+        }
+        let second = simulation.start("second", request("2.0.0", json!({})));
+        simulation
+            .finish(second)
+            .await
+            .assert_promoted()
+            .assert_no_request_was_lost();
+        assert_eq!(simulation.account.snapshot().locks.len(), 0, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn the_lock_of_an_execution_that_still_plans_or_that_left_something_is_not_taken_over() {
+    let simulation = Simulation::new();
+    let lock = lock_of_the_first().await;
+    simulation
+        .account
+        .put_item(world::LEDGER_TABLE, LOCK, lock.clone());
+    simulation
+        .account
+        .set_execution(&arn("first"), "RUNNING".into());
+    let second = simulation.start("second", request("2.0.0", json!({})));
+    simulation
+        .finish(second)
+        .await
+        .assert_refused("AnotherDeploymentInProgress", "RUNNING");
+    assert_eq!(
+        simulation.account.item(world::LEDGER_TABLE, LOCK),
+        Some(lock)
+    );
+
+    let simulation = Simulation::new();
+    let mut first = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut first, "Wait before the next check")
+        .await;
+    first.abort();
+    simulation
+        .account
+        .set_execution(&arn("first"), "ABORTED".into());
+    let second = simulation.start("second", request("2.0.0", json!({})));
+    simulation
+        .finish(second)
+        .await
+        .assert_refused("AnotherDeploymentInProgress", "ABORTED");
 }

@@ -34,9 +34,14 @@ async fn a_promotion_that_somebody_crosses_leaves_the_traffic_on_the_canary_and_
     simulation
         .run_until(&mut execution, "Wait for the clean-up")
         .await;
+    // Neither what stable ran before, nor what it is to run.
+    let definitions = simulation.account.snapshot().task_definitions;
+    let third = definitions
+        .iter()
+        .find(|definition| definition.starts_with("checkout-canary"));
     simulation
         .account
-        .deploy_by_hand(world::CLUSTER, world::SERVICE, "checkout:1");
+        .deploy_by_hand(world::CLUSTER, world::SERVICE, third.unwrap());
     let deployed = simulation.finish(execution).await;
     deployed
         .assert_needs_attention("stable could not be updated to the new version")
@@ -48,6 +53,23 @@ async fn a_promotion_that_somebody_crosses_leaves_the_traffic_on_the_canary_and_
         percent.abs() < f64::EPSILON,
         "stable has {percent} percent although nobody knows whether it works"
     );
+}
+
+#[tokio::test]
+async fn a_promotion_that_somebody_takes_back_is_rolled_back() {
+    let simulation = Simulation::new();
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut execution, "Wait for the clean-up")
+        .await;
+    simulation
+        .account
+        .deploy_by_hand(world::CLUSTER, world::SERVICE, "checkout:1");
+    let deployed = simulation.finish(execution).await;
+    deployed
+        .assert_rolled_back("went to")
+        .assert_stable_has_all_traffic()
+        .assert_no_request_was_lost();
 }
 
 #[tokio::test]

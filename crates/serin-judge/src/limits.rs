@@ -10,9 +10,11 @@ use serin::verdict::{Finding, Limit, Outcome, Verdict, Window, cut};
 use serin::weight::Weight;
 
 /// How much of the sentences of all findings makes a verdict's; a state machine's state has a limit.
-const LONGEST_SENTENCE: usize = 2000;
-/// How much of CloudWatch's own words about an alarm is kept.
-const LONGEST_REASON: usize = 200;
+const LONGEST_SENTENCE: usize = 1500;
+/// How much of a finding's sentence is kept, which may quote CloudWatch's own words or ECS's.
+const LONGEST_REASON: usize = 400;
+/// How much of the text of a query is kept.
+const LONGEST_QUERY: usize = 600;
 
 /// The canary's error rate against its limit, on at least `min_requests` requests.
 pub fn judge_error_rate(
@@ -164,11 +166,7 @@ pub fn judge_alarm(alarm: &AlarmReading) -> Finding {
         AlarmState::Ok => (Outcome::Healthy, format!("alarm {} is OK", alarm.name)),
         AlarmState::Alarm => (
             Outcome::Unhealthy,
-            format!(
-                "alarm {} is in ALARM: {}",
-                alarm.name,
-                cut(&alarm.reason, LONGEST_REASON)
-            ),
+            format!("alarm {} is in ALARM: {}", alarm.name, alarm.reason),
         ),
         AlarmState::InsufficientData => (
             Outcome::Inconclusive,
@@ -244,8 +242,12 @@ pub fn verdict(
     step: usize,
     weight_percent: Weight,
     window: Option<Window>,
-    findings: Vec<Finding>,
+    mut findings: Vec<Finding>,
 ) -> Verdict {
+    for finding in &mut findings {
+        finding.sentence = cut(&finding.sentence, LONGEST_REASON);
+        finding.query = cut(&finding.query, LONGEST_QUERY);
+    }
     let outcome = findings
         .iter()
         .map(|finding| finding.outcome)

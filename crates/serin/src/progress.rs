@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::name::TaskDefinitionArn;
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, cut};
 use crate::weight::Weight;
 
 /// How far a deployment is.
@@ -119,21 +119,21 @@ pub struct Event {
 
 /// How many events are kept; the state of an execution has a limit (256 KiB), a deployment with many waits must not reach it.
 const EVENTS_KEPT: usize = 200;
+/// How much of each is kept, in characters.
+const LONGEST_EVENT: usize = 200;
 
 impl Progress {
     /// Notes that something was done.
     pub fn note(&mut self, at: Timestamp, what: impl Into<String>) {
         if self.timeline.len() < EVENTS_KEPT {
-            self.timeline.push(Event {
-                at,
-                what: what.into(),
-            });
+            let what = cut(&what.into(), LONGEST_EVENT);
+            self.timeline.push(Event { at, what });
         }
     }
 
     /// Notes something that goes on over several calls, once.
     pub fn note_once(&mut self, at: Timestamp, what: impl Into<String>) {
-        let what = what.into();
+        let what = cut(&what.into(), LONGEST_EVENT);
         if self.timeline.last().is_none_or(|event| event.what != what) {
             self.note(at, what);
         }

@@ -42,7 +42,7 @@ pub struct Report {
     /// The last verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// The last verdict of each step.
+    /// The last verdict of each step, in short.
     pub verdicts: Vec<Verdict>,
     /// What was done, in order.
     pub done: Vec<Event>,
@@ -59,12 +59,17 @@ const SHORT_WHY: usize = 4000;
 impl Report {
     /// The story of a deployment that got this far.
     pub fn of(progress: &Progress, ending: Ending, why: impl Into<String>) -> Self {
+        let mut verdicts = progress.verdicts.clone();
+        // The last one stands beside them in full; twice it could be more than an execution's state holds.
+        if let Some(last) = verdicts.last_mut() {
+            last.shorten();
+        }
         Self {
             ending,
             why: why.into(),
             error: None,
             verdict: progress.verdicts.last().cloned(),
-            verdicts: progress.verdicts.clone(),
+            verdicts,
             done: progress.timeline.clone(),
             left: Vec::new(),
         }

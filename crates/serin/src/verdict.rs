@@ -86,7 +86,8 @@ pub struct Finding {
     pub name: String,
     /// What was found.
     pub outcome: Outcome,
-    /// The sentence that says why.
+    /// The sentence that says why; empty in the verdicts of earlier steps.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sentence: String,
     /// The canary's value, in the unit of the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,7 +128,7 @@ pub struct Verdict {
 }
 
 /// How much of a sentence of an earlier step is kept.
-const SHORT_SENTENCE: usize = 400;
+const SHORT_SENTENCE: usize = 150;
 
 impl Verdict {
     /// Leaves the outcome, the sentence and the rates: a plan may have a hundred steps with a hundred alarms each, and the
@@ -138,6 +139,7 @@ impl Verdict {
             .retain(|finding| finding.samples.is_some() && !finding.name.starts_with("queries."));
         for finding in &mut self.findings {
             finding.query.clear();
+            finding.sentence.clear();
         }
     }
 }

@@ -249,6 +249,7 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             ready_within_seconds: request.ready_within_seconds,
             notes,
         };
+        preflight::refuse_too_large(&deployment)?;
         self.preflight(deployment).await
     }
 

@@ -10,8 +10,21 @@ use serin::{Deployment, ServiceKey};
 
 use crate::{PlanDeploymentError, Planner};
 
+/// The largest resolved deployment, in bytes of JSON.
+const LARGEST_DEPLOYMENT: usize = 65_536;
 /// Over how many of the metrics' periods stable's own data is looked for.
 const PERIODS_LOOKED_BACK: i64 = 10;
+
+/// Refuses a deployment that would not leave the steps enough of the 256 KiB that an execution's state may have.
+pub(crate) fn refuse_too_large(deployment: &Deployment) -> Result<(), PlanDeploymentError> {
+    let bytes = serde_json::to_string(deployment).map_or(usize::MAX, |text| text.len());
+    if bytes <= LARGEST_DEPLOYMENT {
+        return Ok(());
+    }
+    Err(PlanDeploymentError::InvalidRequest(format!(
+        "the resolved deployment has {bytes} bytes, at most {LARGEST_DEPLOYMENT} are allowed; name fewer queries, alarms or routes"
+    )))
+}
 
 /// Refuses a service that a canary cannot stand beside.
 pub(crate) fn refuse_unsupported(
