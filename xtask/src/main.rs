@@ -94,21 +94,22 @@ fn run(task: Task) -> Result<(), Failure> {
             if let Some(json) = json {
                 arguments.extend(["--json".into(), json.into()]);
             }
-            prepare()?;
+            prepare("--bins")?;
             hand_over(&arguments)
         }
         Task::Local { command: None } => {
-            prepare()?;
+            prepare("--bins")?;
             hand_over(&["local".into()])
         }
         Task::Local {
             command: Some(Local::Deploy { file }),
         } => {
-            prepare()?;
+            prepare("--bins")?;
             hand_over(&["deploy".into(), file.into()])
         }
         Task::Test { arguments } => {
-            prepare()?;
+            // With the tests' own dependencies from the start: they add features, and the SDK would compile a second time.
+            prepare("--all-targets")?;
             cargo(&["test", "--workspace"], &arguments, &[])
         }
         Task::Schema => cargo(
@@ -143,9 +144,9 @@ fn run(task: Task) -> Result<(), Failure> {
 
 /// Installs the programs of the local cloud and builds every binary that runs in it. The whole workspace is built at
 /// once: built one by one, the packages would ask for different features of the AWS SDK and compile it again and again.
-fn prepare() -> Result<(), Failure> {
+fn prepare(targets: &str) -> Result<(), Failure> {
     install::programs(&checkout())?;
-    cargo(&["build", "--workspace", "--bins"], &[], &[])
+    cargo(&["build", "--workspace", targets], &[], &[])
 }
 
 /// Becomes serin-local.
