@@ -258,8 +258,9 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             Side::Canary => Side::Stable,
             Side::Stable => Side::Canary,
         };
-        if self.router.settle(deployment, keep).await?.wrote {
-            self.settled(&mut state, keep, Vec::new());
+        let settled = self.router.settle(deployment, keep).await?;
+        if settled.wrote {
+            self.settled(&mut state, keep, settled.edited);
             let seconds = state.deployment.drain_seconds();
             return Ok(state.again_in(seconds));
         }

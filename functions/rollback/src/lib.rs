@@ -6,7 +6,9 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serin::ports::{Fleet, Ledger, LedgerRecord, Observation, Phase, Removal, Side, TrafficRouter};
+use serin::ports::{
+    Fleet, Ledger, LedgerRecord, Observation, Phase, Removal, Settled, Side, TrafficRouter,
+};
 use serin::progress::RollbackProgress;
 use serin::report::{Ending, Leftover, Report};
 use serin::request::FinishMode;
@@ -133,7 +135,7 @@ pub async fn rollback(
     let state = match undone {
         // Trying again does not help: a person has to, and is told all that is known.
         Err(error @ (RollbackError::AwsDenied(_) | RollbackError::AwsRefused(_))) => {
-            step.give_up(state, error).await
+            step.give_up(state, record.phase, error).await
         }
         undone => undone?,
     };
@@ -198,8 +200,12 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         self.settle(state, Side::Stable).await
     }
 
-    async fn settle(&self, mut state: State, on: Side) -> Result<State, RollbackError> {
+    async fn settle(&self, state: State, on: Side) -> Result<State, RollbackError> {
         let settled = self.router.settle(&state.deployment, on).await?;
+        Ok(self.settled(state, on, settled))
+    }
+
+    fn settled(&self, mut state: State, on: Side, settled: Settled) -> State {
         tracing::info!(%on, edited = settled.edited.len(), "traffic settled");
         state
             .progress
@@ -214,7 +220,17 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
             traffic_returned_at: self.now,
         });
         let seconds = state.deployment.drain_seconds();
-        Ok(state.again_in(seconds))
+        state.again_in(seconds)
+    }
+
+    /// Whether what has lost its traffic has been going for so long that a person must look.
+    fn is_stuck(&self, state: &State) -> bool {
+        let since = state.progress.rollback.as_ref();
+        since.is_some_and(|since| {
+            state
+                .deployment
+                .is_removal_stuck(since.traffic_returned_at, self.now)
+        })
     }
 
     /// Newest first: the service, then its task definition, then what the router made for it.
@@ -224,7 +240,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         since: Timestamp,
     ) -> Result<State, RollbackError> {
         let (state, going) = self.remove(state, Side::Canary, since).await?;
-        if going.is_some() {
+        if going.is_some() && !self.is_stuck(&state) {
             return Ok(state);
         }
         let deployment = &state.deployment;
@@ -263,16 +279,9 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         };
         let (state, going) = self.remove(state, drop, traffic_returned_at).await?;
         if let Some(what) = going {
-            if state
-                .deployment
-                .is_removal_stuck(traffic_returned_at, self.now)
-            {
-                let left = vec![Leftover {
-                    what,
-                    command: state.deployment.roll_back_command(),
-                }];
-                let why = why(&state);
-                return Ok(needs_attention(state, why, left));
+            if self.is_stuck(&state) {
+                let why = format!("still waiting for {what} ({})", why(&state));
+                return Ok(leave_removal_to_a_person(state, why));
             }
             return Ok(state);
         }
@@ -312,11 +321,10 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
             Side::Canary => Side::Stable,
             Side::Stable => Side::Canary,
         };
-        if self.router.settle(deployment, keep).await?.wrote {
-            return Ok((
-                self.settle(state, keep).await?,
-                Some("requests in flight".to_owned()),
-            ));
+        let settled = self.router.settle(deployment, keep).await?;
+        if settled.wrote {
+            let state = self.settled(state, keep, settled);
+            return Ok((state, Some("requests in flight".to_owned())));
         }
         let mut removal = self.fleet.remove_service(deployment, side).await?;
         if removal == Removal::Gone {
@@ -324,9 +332,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
             removal = self.router.tear_down(deployment, side).await?;
         }
         match removal {
-            Removal::Going(what)
-                if side == Side::Stable || !deployment.is_removal_stuck(since, self.now) =>
-            {
+            Removal::Going(what) => {
                 let seconds = deployment.poll_seconds(since, self.now);
                 let mut state = state;
                 state
@@ -334,28 +340,35 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
                     .note_once(self.now, format!("waiting: {what}"));
                 Ok((state.again_in(seconds), Some(what)))
             }
-            Removal::Gone | Removal::Going(_) => Ok((state, None)),
+            Removal::Gone => Ok((state, None)),
         }
     }
 
-    /// Tells a person everything: the error, what led here, and each thing that is left as far as it can be seen.
-    async fn give_up(&self, mut state: State, error: RollbackError) -> State {
-        let deployment = &state.deployment;
-        let mut left = match self.router.traces(deployment).await {
-            Ok(left) => left,
-            Err(_) => self.router.commands_to_stable(deployment),
-        };
-        left.extend(self.fleet.traces(deployment).await.unwrap_or_default());
-        let sentence = format!(
+    /// Tells a person everything: the error, what led here, and what is left. What that is depends on which version is to
+    /// stay: a command that removes the canary must never be given for one that has become the stable version.
+    async fn give_up(&self, mut state: State, phase: Phase, error: RollbackError) -> State {
+        let why = format!(
             "the rollback cannot go on: {error} (it was called for because: {})",
             why(&state)
         );
         let name: &'static str = error.into();
         state.failure = Some(Failure {
             error: name.to_owned(),
-            cause: sentence.clone(),
+            cause: why.clone(),
         });
-        needs_attention(state, sentence, left)
+        match phase {
+            Phase::Promoting => leave_stable_to_a_person(state),
+            Phase::CleaningUp | Phase::Ended => leave_removal_to_a_person(state, why),
+            Phase::Running | Phase::RollingBack => {
+                let deployment = &state.deployment;
+                let mut left = match self.router.traces(deployment).await {
+                    Ok(left) => left,
+                    Err(_) => self.router.commands_to_stable(deployment),
+                };
+                left.extend(self.fleet.traces(deployment).await.unwrap_or_default());
+                needs_attention(state, why, left)
+            }
+        }
     }
 
     /// Whether stable could not take the traffic, and the canary can.
@@ -499,6 +512,25 @@ fn leave_stable_to_a_person(state: State) -> State {
         ),
     }];
     let why = why(&state);
+    needs_attention(state, why, left)
+}
+
+/// The new version is the stable one; the removal of the other side did not come to its end.
+fn leave_removal_to_a_person(state: State, why: String) -> State {
+    let deployment = &state.deployment;
+    let service = match deployment.finish.mode {
+        FinishMode::Promote => &deployment.canary.service,
+        FinishMode::Replace => &deployment.stable.service,
+    };
+    let left = vec![Leftover {
+        what: format!(
+            "the new version is the stable one, but service {service}, its task definition, virtual node and Cloud Map service may still exist; this shows the service, and the next command removes what is left"
+        ),
+        command: format!(
+            "aws ecs describe-services --cluster {} --services {service}",
+            deployment.cluster()
+        ),
+    }];
     needs_attention(state, why, left)
 }
 

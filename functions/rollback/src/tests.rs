@@ -12,8 +12,12 @@ use shift_weight::shift_weight;
 use crate::{Found, RollbackError, rollback};
 
 async fn planned(stage: &Stage) -> State {
+    planned_with(stage, json!({"capacity": "full"})).await
+}
+
+async fn planned_with(stage: &Stage, more: Value) -> State {
     let aws = &stage.aws;
-    let input = stage.input(RawRequest(stage.request(json!({"capacity": "full"}))));
+    let input = stage.input(RawRequest(stage.request(more)));
     plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
         .await
         .unwrap()
@@ -21,8 +25,12 @@ async fn planned(stage: &Stage) -> State {
 
 /// A deployment at `steps` of its plan's steps.
 async fn shifted(stage: &Stage, steps: usize) -> State {
+    shifted_with(stage, steps, json!({"capacity": "full"})).await
+}
+
+async fn shifted_with(stage: &Stage, steps: usize, more: Value) -> State {
     let aws = &stage.aws;
-    let mut state = planned(stage).await;
+    let mut state = planned_with(stage, more).await;
     loop {
         state = create_canary(&aws.fleet, &aws.router, &aws.ledger, stage.input(state))
             .await
@@ -377,4 +385,72 @@ async fn what_cannot_be_removed_is_named_with_the_command_that_does_and_the_lock
             "the traffic is back all the same"
         );
     });
+}
+
+#[tokio::test]
+async fn no_command_is_ever_given_that_removes_a_canary_which_has_become_the_stable_version() {
+    let stage = Stage::default();
+    let state = shifted_with(
+        &stage,
+        4,
+        json!({"capacity": "full", "finish": {"mode": "replace"}}),
+    )
+    .await;
+    let ledger = &stage.aws.ledger;
+    ledger
+        .enter(&state.deployment.execution, Phase::CleaningUp)
+        .await
+        .unwrap()
+        .unwrap();
+    stage.account.inject(Fault {
+        operation: "DeleteVirtualNode",
+        which: Which::Always,
+        kind: FaultKind::Denied,
+    });
+    let report = roll_back(&stage, &state).await;
+    assert_eq!(
+        (report.ending, report.error.as_deref()),
+        (Ending::NeedsAttention, Some("AwsDenied"))
+    );
+    for left in &report.left {
+        let canary = state.deployment.canary.service.as_str();
+        assert!(
+            !left.command.contains(canary) && !left.command.contains("update-route"),
+            "{left:?}"
+        );
+    }
+    assert!(report.left.last().unwrap().command.contains("rollBack"));
+}
+
+#[tokio::test]
+async fn a_removal_that_never_ends_is_not_reported_as_done() {
+    let stage = Stage::default();
+    let state = shifted(&stage, 4).await;
+    let ledger = &stage.aws.ledger;
+    ledger
+        .enter(&state.deployment.execution, Phase::CleaningUp)
+        .await
+        .unwrap()
+        .unwrap();
+    // The canary's tasks never stop.
+    stage
+        .account
+        .settings(|settings| settings.stop_seconds = 1_000_000);
+    let report = roll_back(&stage, &state).await;
+    assert_eq!(report.ending, Ending::NeedsAttention);
+    assert!(report.why.contains("still waiting for"), "{}", report.why);
+    assert!(
+        !report.left.is_empty() && !report.why.contains("nothing is left"),
+        "{report:?}"
+    );
+    let record = ledger
+        .find(&state.deployment.execution)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (record.phase, record.ending),
+        (Phase::CleaningUp, None),
+        "and the lock stays"
+    );
 }
