@@ -77,6 +77,8 @@ impl Adapters {
         let clients = Clients {
             ecs: aws_sdk_ecs::Client::new(&config),
             app_mesh: aws_sdk_appmesh::Client::new(&config),
+            load_balancing: aws_sdk_elasticloadbalancingv2::Client::new(&config),
+            auto_scaling: aws_sdk_applicationautoscaling::Client::new(&config),
             cloud_map: aws_sdk_servicediscovery::Client::new(&config),
             cloud_watch: aws_sdk_cloudwatch::Client::new(&config),
             dynamo_db: aws_sdk_dynamodb::Client::new(&config),

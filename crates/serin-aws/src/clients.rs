@@ -7,6 +7,10 @@ pub struct Clients {
     pub ecs: aws_sdk_ecs::Client,
     /// AWS App Mesh.
     pub app_mesh: aws_sdk_appmesh::Client,
+    /// Elastic Load Balancing: Application and Network Load Balancers.
+    pub load_balancing: aws_sdk_elasticloadbalancingv2::Client,
+    /// Application Auto Scaling.
+    pub auto_scaling: aws_sdk_applicationautoscaling::Client,
     /// AWS Cloud Map.
     pub cloud_map: aws_sdk_servicediscovery::Client,
     /// Amazon CloudWatch.

@@ -54,6 +54,18 @@ pub(crate) fn of(account: &Account) -> Clients {
             delete_virtual_node "DeleteVirtualNode" => app_mesh::delete_virtual_node,
             list_tags_for_resource "ListTagsForResource" => app_mesh::list_tags_for_resource,
         }),
+        load_balancing: client!(
+            account,
+            aws_sdk_elasticloadbalancingv2,
+            Service::LoadBalancing,
+            {}
+        ),
+        auto_scaling: client!(
+            account,
+            aws_sdk_applicationautoscaling,
+            Service::AutoScaling,
+            {}
+        ),
         cloud_map: client!(account, aws_sdk_servicediscovery, Service::CloudMap, {
             get_service "GetService" => cloud_map::get_service,
             list_services "ListServices" => cloud_map::list_services,

@@ -24,6 +24,10 @@ pub enum Service {
     Ecs,
     /// AWS App Mesh.
     AppMesh,
+    /// Elastic Load Balancing v2.
+    LoadBalancing,
+    /// Application Auto Scaling.
+    AutoScaling,
     /// AWS Cloud Map.
     CloudMap,
     /// Amazon CloudWatch.
@@ -41,6 +45,8 @@ impl fmt::Display for Service {
         formatter.write_str(match self {
             Self::Ecs => "ECS",
             Self::AppMesh => "App Mesh",
+            Self::LoadBalancing => "Elastic Load Balancing",
+            Self::AutoScaling => "Application Auto Scaling",
             Self::CloudMap => "Cloud Map",
             Self::CloudWatch => "CloudWatch",
             Self::DynamoDb => "DynamoDB",
@@ -93,10 +99,14 @@ impl Refusal {
         match service {
             Service::AppMesh => Self::new("TooManyRequestsException", "Rate exceeded").status(429),
             Service::CloudMap => Self::new("RequestLimitExceeded", "Rate exceeded"),
-            Service::CloudWatch => Self::new("Throttling", "Rate exceeded"),
-            Service::Ecs | Service::DynamoDb | Service::Ecr | Service::StepFunctions => {
-                Self::new("ThrottlingException", "Rate exceeded")
+            Service::CloudWatch | Service::LoadBalancing => {
+                Self::new("Throttling", "Rate exceeded")
             }
+            Service::AutoScaling
+            | Service::Ecs
+            | Service::DynamoDb
+            | Service::Ecr
+            | Service::StepFunctions => Self::new("ThrottlingException", "Rate exceeded"),
         }
     }
 
@@ -117,7 +127,8 @@ impl Refusal {
         let code = match service {
             Service::Ecs | Service::Ecr => "ServerException",
             Service::AppMesh => "InternalServerErrorException",
-            Service::CloudMap => "InternalFailure",
+            Service::CloudMap | Service::LoadBalancing => "InternalFailure",
+            Service::AutoScaling => "InternalServiceException",
             Service::CloudWatch => "InternalServiceFault",
             Service::DynamoDb | Service::StepFunctions => "InternalServerError",
         };
