@@ -13,9 +13,24 @@ use serin::{DeploymentId, ExecutionArn};
 use super::template::{one_or_many, resources_of, statements};
 use super::{STEPS, Step, product_sources, read};
 
+/// To change whether a service is scaled in.
+const SCALING: &[&str] = &[
+    "application-autoscaling:DescribeScalableTargets",
+    "application-autoscaling:RegisterScalableTarget",
+];
+
 /// What the adapter of each port's method needs.
 const NEEDS: &[(&str, &str, &[&str])] = &[
-    ("fleet", "service", &["ecs:DescribeServices"]),
+    (
+        "fleet",
+        "service",
+        &[
+            "ecs:DescribeServices",
+            "application-autoscaling:DescribeScalableTargets",
+        ],
+    ),
+    ("fleet", "hold_scale_in", SCALING),
+    ("fleet", "release_scale_in", SCALING),
     ("fleet", "task_definition", &["ecs:DescribeTaskDefinition"]),
     ("fleet", "pin_image", &["ecr:DescribeImages"]),
     (
@@ -86,7 +101,11 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     (
         "fleet",
         "traces",
-        &["ecs:DescribeServices", "ecs:DescribeTaskDefinition"],
+        &[
+            "ecs:DescribeServices",
+            "ecs:DescribeTaskDefinition",
+            "application-autoscaling:DescribeScalableTargets",
+        ],
     ),
     (
         "router",
@@ -183,7 +202,8 @@ const NO_OPERATIONS: [&str; 4] = [
 
 /// The actions for which AWS knows no resource, or none that exists before the call; and `DescribeAlarms`, which tells nothing of
 /// composite alarms if it is limited to some.
-const WITHOUT_RESOURCE: [&str; 9] = [
+const WITHOUT_RESOURCE: [&str; 10] = [
+    "application-autoscaling:DescribeScalableTargets",
     "cloudwatch:DescribeAlarms",
     "cloudwatch:GetMetricData",
     "ecs:DescribeTaskDefinition",
@@ -196,7 +216,8 @@ const WITHOUT_RESOURCE: [&str; 9] = [
 ];
 
 /// The services as the adapters' messages name them, and as IAM does.
-const SERVICES: [(&str, &str); 7] = [
+const SERVICES: [(&str, &str); 8] = [
+    ("Application Auto Scaling", "application-autoscaling"),
     ("ECS", "ecs"),
     ("App Mesh", "appmesh"),
     ("Cloud Map", "servicediscovery"),
@@ -370,7 +391,7 @@ fn the_rollback_needs_no_permission_to_create_anything() {
     assert!(
         rollback
             .iter()
-            .all(|action| !action.contains(":Create") && !action.contains(":Register")),
+            .all(|action| !action.contains(":Create") && !action.starts_with("ecs:Register")),
         "{rollback:?}"
     );
 }

@@ -54,7 +54,7 @@ impl TrafficRouter for Router {
         }
     }
 
-    async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, PortError> {
+    async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, ShiftError> {
         with_router!(self, deployment, |router| router.prepare(deployment).await)
     }
 

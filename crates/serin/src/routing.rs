@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ports::ServiceDescription;
 use crate::progress::Attachment;
 use crate::weight::Weight;
 
@@ -19,7 +20,7 @@ impl RouterRecord {
         match self {
             Self::AppMesh(record) => Attachment {
                 registry_arn: Some(record.stable_registry.arn.clone()),
-                environment: Vec::new(),
+                ..Attachment::default()
             },
         }
     }
@@ -30,6 +31,70 @@ impl RouterRecord {
             Self::AppMesh(_) => Some(
                 "App Mesh has no latency percentiles: Envoy's are histograms, which the stock CloudWatch agent drops; use checks.queries with a metric of your own",
             ),
+        }
+    }
+
+    /// Why this router does not count a version's requests; `None` if it does.
+    pub const fn no_requests_because(&self) -> Option<&'static str> {
+        match self {
+            Self::AppMesh(_) => None,
+        }
+    }
+
+    /// Whether a version without requests has no datapoints at all, instead of zeros.
+    pub const fn is_silent_when_idle(&self) -> bool {
+        match self {
+            Self::AppMesh(_) => false,
+        }
+    }
+
+    /// How long the router itself may take to drain a target that is taken out, in seconds.
+    pub fn longest_drain_seconds(&self) -> u32 {
+        match self {
+            Self::AppMesh(_) => 0,
+        }
+    }
+
+    /// How long what has lost its traffic must be left alone before it is removed, because the router drains nothing then, in
+    /// seconds.
+    pub fn shortest_drain_seconds(&self) -> u32 {
+        match self {
+            Self::AppMesh(_) => 0,
+        }
+    }
+
+    /// The ways to the service that this router does not shift, in words: what comes by them stays with stable.
+    pub fn other_ways_in(&self, service: &ServiceDescription) -> Vec<&'static str> {
+        let mut ways = Vec::new();
+        match self {
+            Self::AppMesh(_) => {
+                if !service.target_groups.is_empty() || service.classic_load_balancers > 0 {
+                    ways.push("its load balancer");
+                }
+            }
+        }
+        if service.service_connect_server {
+            ways.push("Service Connect");
+        }
+        ways
+    }
+
+    /// What a person should know before the traffic is shifted by this router.
+    pub fn notes(&self) -> Vec<String> {
+        match self {
+            Self::AppMesh(_) => Vec::new(),
+        }
+    }
+
+    /// The placeholders that a query's texts may have, for this router.
+    pub const fn placeholders(&self) -> &'static [&'static str] {
+        match self {
+            Self::AppMesh(_) => &[
+                "clusterName",
+                "canaryFamily",
+                "canaryService",
+                "virtualNode",
+            ],
         }
     }
 

@@ -58,13 +58,14 @@ impl TrafficRouter for AppMeshRouter {
             .map(RouterRecord::AppMesh)
     }
 
-    async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, PortError> {
+    async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, ShiftError> {
         let record = record(deployment);
         let registry_arn = self.ensure_registry(deployment, record).await?;
         let node_arn = self.ensure_node(deployment, record).await?;
         let value = identity::of_canary(&record.proxy.stable_value, &record.canary_node, &node_arn);
         Ok(Attachment {
             registry_arn: Some(registry_arn),
+            target_groups: Vec::new(),
             environment: vec![EnvironmentChange {
                 container: record.proxy.container.clone(),
                 variable: record.proxy.variable.clone(),

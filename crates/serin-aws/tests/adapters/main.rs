@@ -150,6 +150,7 @@ async fn plan(account: &Account, aws: &Adapters) -> Deployment {
             task_definition: service.task_definition.clone(),
             family: definition.family.clone(),
             desired_count: service.desired_count,
+            scaling: None,
         },
         canary: CanaryVersion {
             service: ServiceName::new(canary_name(service.service.as_str(), &id, 255)),

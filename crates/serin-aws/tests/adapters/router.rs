@@ -269,7 +269,10 @@ async fn what_was_made_although_the_answer_was_lost_is_adopted() {
                 .prepare(&scene.deployment)
                 .await
                 .unwrap_err();
-            assert!(matches!(error, PortError::Unavailable { .. }), "{error:?}");
+            assert!(
+                matches!(error, ShiftError::Port(PortError::Unavailable { .. })),
+                "{error:?}"
+            );
             scene.aws.router.prepare(&scene.deployment).await.unwrap();
             assert_eq!(
                 scene.account.look(|world| world.nodes().len()),

@@ -281,6 +281,16 @@ impl Default for Checks {
 }
 
 impl Checks {
+    /// Whether there is anything to ask the metrics store.
+    pub fn measure_something(&self) -> bool {
+        self.counts_requests() || !self.queries.is_empty()
+    }
+
+    /// Whether a version's requests must be counted: for their error rate, or because a percentile rests on them.
+    pub fn counts_requests(&self) -> bool {
+        self.error_rate_percent.is_some() || !self.latency_ms.is_empty()
+    }
+
     /// How old a datapoint must be to be complete: as the request says, or two periods.
     pub fn data_delay(&self) -> u32 {
         self.data_delay_seconds.unwrap_or(self.period_seconds * 2)
