@@ -117,6 +117,11 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "appmesh:DescribeRoute",
             "servicediscovery:GetService",
             "servicediscovery:GetNamespace",
+            "elasticloadbalancing:DescribeTargetGroups",
+            "elasticloadbalancing:DescribeTargetGroupAttributes",
+            "elasticloadbalancing:DescribeTargetHealth",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
         ],
     ),
     (
@@ -131,6 +136,16 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "appmesh:ListTagsForResource",
             "appmesh:CreateVirtualNode",
             "appmesh:TagResource",
+            "elasticloadbalancing:DescribeTargetGroups",
+            "elasticloadbalancing:DescribeTargetGroupAttributes",
+            "elasticloadbalancing:DescribeTags",
+            "elasticloadbalancing:CreateTargetGroup",
+            "elasticloadbalancing:AddTags",
+            "elasticloadbalancing:ModifyTargetGroupAttributes",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
+            "elasticloadbalancing:ModifyRule",
+            "elasticloadbalancing:ModifyListener",
         ],
     ),
     (
@@ -140,18 +155,42 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "servicediscovery:GetInstancesHealthStatus",
             "servicediscovery:GetService",
             "servicediscovery:ListInstances",
+            "elasticloadbalancing:DescribeTargetHealth",
         ],
     ),
     (
         "router",
         "shift",
-        &["appmesh:DescribeRoute", "appmesh:UpdateRoute"],
+        &[
+            "appmesh:DescribeRoute",
+            "appmesh:UpdateRoute",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
+            "elasticloadbalancing:ModifyRule",
+            "elasticloadbalancing:ModifyListener",
+        ],
     ),
-    ("router", "verify", &["appmesh:DescribeRoute"]),
+    (
+        "router",
+        "verify",
+        &[
+            "appmesh:DescribeRoute",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
+        ],
+    ),
     (
         "router",
         "settle",
-        &["appmesh:DescribeRoute", "appmesh:UpdateRoute"],
+        &[
+            "appmesh:DescribeRoute",
+            "appmesh:UpdateRoute",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
+            "elasticloadbalancing:ModifyRule",
+            "elasticloadbalancing:ModifyListener",
+            "elasticloadbalancing:DescribeTargetGroups",
+        ],
     ),
     (
         "router",
@@ -160,6 +199,13 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "appmesh:DeleteVirtualNode",
             "servicediscovery:ListServices",
             "servicediscovery:DeleteService",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
+            "elasticloadbalancing:ModifyRule",
+            "elasticloadbalancing:ModifyListener",
+            "elasticloadbalancing:DescribeTargetGroups",
+            "elasticloadbalancing:DescribeTags",
+            "elasticloadbalancing:DeleteTargetGroup",
         ],
     ),
     (
@@ -169,6 +215,9 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "appmesh:DescribeRoute",
             "appmesh:DescribeVirtualNode",
             "servicediscovery:ListServices",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
+            "elasticloadbalancing:DescribeTargetGroups",
         ],
     ),
     ("router", "commands_to_stable", &[]),
@@ -193,7 +242,8 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
 ];
 
 /// Needed beside the operation itself: tags on what is created, roles for the tasks.
-const NO_OPERATIONS: [&str; 4] = [
+const NO_OPERATIONS: [&str; 5] = [
+    "elasticloadbalancing:AddTags",
     "ecs:TagResource",
     "appmesh:TagResource",
     "servicediscovery:TagResource",
@@ -202,7 +252,7 @@ const NO_OPERATIONS: [&str; 4] = [
 
 /// The actions for which AWS knows no resource, or none that exists before the call; and `DescribeAlarms`, which tells nothing of
 /// composite alarms if it is limited to some.
-const WITHOUT_RESOURCE: [&str; 10] = [
+const WITHOUT_RESOURCE: [&str; 16] = [
     "application-autoscaling:DescribeScalableTargets",
     "cloudwatch:DescribeAlarms",
     "cloudwatch:GetMetricData",
@@ -213,10 +263,17 @@ const WITHOUT_RESOURCE: [&str; 10] = [
     "ecs:TagResource",
     "iam:PassRole",
     "servicediscovery:ListServices",
+    "elasticloadbalancing:DescribeListeners",
+    "elasticloadbalancing:DescribeRules",
+    "elasticloadbalancing:DescribeTags",
+    "elasticloadbalancing:DescribeTargetGroupAttributes",
+    "elasticloadbalancing:DescribeTargetGroups",
+    "elasticloadbalancing:DescribeTargetHealth",
 ];
 
 /// The services as the adapters' messages name them, and as IAM does.
-const SERVICES: [(&str, &str); 8] = [
+const SERVICES: [(&str, &str); 9] = [
+    ("Elastic Load Balancing", "elasticloadbalancing"),
     ("Application Auto Scaling", "application-autoscaling"),
     ("ECS", "ecs"),
     ("App Mesh", "appmesh"),
@@ -364,6 +421,11 @@ fn what_the_canary_is_made_of_bears_its_name_and_nothing_else_may_be_made() {
             1,
             "appmesh:CreateVirtualNode",
             "mesh/*/virtualNode/*-canary-*",
+        ),
+        (
+            1,
+            "elasticloadbalancing:CreateTargetGroup",
+            "targetgroup/*-canary-*/*",
         ),
         // The way forward changes no other service.
         (

@@ -49,7 +49,7 @@ impl Adapters {
     pub fn new(clients: Clients, ledger_table: impl Into<String>) -> Self {
         Self {
             fleet: EcsFleet::new(clients.ecs, clients.ecr, clients.auto_scaling),
-            router: Router::new(clients.app_mesh, clients.cloud_map),
+            router: Router::new(clients.app_mesh, clients.cloud_map, clients.load_balancing),
             signals: CloudWatchSignals::new(clients.cloud_watch),
             ledger: DynamoDbLedger::new(clients.dynamo_db, clients.step_functions, ledger_table),
         }

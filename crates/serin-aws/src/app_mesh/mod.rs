@@ -9,6 +9,8 @@ mod nodes;
 mod registries;
 mod routes;
 
+pub(crate) use identity::is_in_a_mesh;
+
 use jiff::Timestamp;
 use serin::name::DeploymentId;
 use serin::ports::{
@@ -41,7 +43,9 @@ impl AppMeshRouter {
 
 /// What this router remembers of the deployment. [`crate::Router`] calls it for no other kind.
 fn record(deployment: &Deployment) -> &AppMeshRecord {
-    let RouterRecord::AppMesh(record) = &deployment.router;
+    let RouterRecord::AppMesh(record) = &deployment.router else {
+        unreachable!("crate::Router chooses the router by this record");
+    };
     record
 }
 

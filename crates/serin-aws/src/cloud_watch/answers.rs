@@ -14,8 +14,10 @@ pub(super) struct Answers {
     window: Window,
     /// The period of the counts, in seconds.
     period: i64,
-    /// Each with its time, in seconds since 1970.
+    /// Those within the window, each with its time, in seconds since 1970.
     values: BTreeMap<String, Vec<(i64, f64)>>,
+    /// All that came, also a datapoint of a long period that CloudWatch dates before the window's start.
+    all: BTreeMap<String, Vec<f64>>,
     /// The last status of each series, by id and label: a series that goes on over several pages is `PartialData` on all but
     /// the last, and an expression may give several series under one id.
     statuses: BTreeMap<(String, String), StatusCode>,
@@ -28,6 +30,7 @@ impl Answers {
             window,
             period: period as i64,
             values: BTreeMap::new(),
+            all: BTreeMap::new(),
             statuses: BTreeMap::new(),
         }
     }
@@ -41,6 +44,10 @@ impl Answers {
             );
         }
         let (start, end) = (self.window.start.as_second(), self.window.end.as_second());
+        self.all
+            .entry(id.clone())
+            .or_default()
+            .extend(result.values());
         let points = result.timestamps().iter().zip(result.values());
         // CloudWatch may round the window down to whole minutes; what lies outside belongs to another weight.
         let inside = points
@@ -71,22 +78,58 @@ impl Answers {
             .then(|| Reading::Incomplete(format!("nothing after {since}")))
     }
 
-    /// The sum of several counts. Without any datapoint in any of them there is no data, which is not zero.
-    pub(super) fn sum(&self, ids: &[String]) -> Reading {
+    /// The newest value of a series that has one in every period.
+    pub(super) fn newest(&self, id: &str) -> Reading {
+        if let Some(incomplete) = self.incomplete(id) {
+            return incomplete;
+        }
+        let values = self.values(id);
+        if let Some(silent) = self.silent(values) {
+            return silent;
+        }
+        let newest = values.iter().max_by_key(|(at, _)| *at);
+        newest.map_or(Reading::NoData, |(_, value)| Reading::Value {
+            value: *value,
+            datapoints: values.len(),
+        })
+    }
+
+    /// The highest value of a series that was asked for with the whole window as its period.
+    pub(super) fn whole_window(&self, id: &str) -> Reading {
+        if let Some(incomplete) = self.incomplete(id) {
+            return incomplete;
+        }
+        let values = self.all.get(id).map_or(&[][..], Vec::as_slice);
+        let highest = values.iter().copied().max_by(f64::total_cmp);
+        highest.map_or(Reading::NoData, |value| Reading::Value {
+            value,
+            datapoints: values.len(),
+        })
+    }
+
+    /// The sum of several counts that have datapoints only when there was something to count.
+    pub(super) fn total(&self, ids: &[String]) -> Reading {
         if let Some(incomplete) = ids.iter().find_map(|id| self.incomplete(id)) {
             return incomplete;
         }
-        let values: Vec<_> = ids.iter().flat_map(|id| self.values(id)).copied().collect();
+        let values: Vec<_> = ids.iter().flat_map(|id| self.values(id)).collect();
         if values.is_empty() {
             return Reading::NoData;
-        }
-        if let Some(silent) = self.silent(&values) {
-            return silent;
         }
         Reading::Value {
             value: values.iter().map(|(_, value)| value).sum(),
             datapoints: values.len(),
         }
+    }
+
+    /// The sum of several counts that have a datapoint in every period. Without any datapoint in any of them there is no data, which is not zero.
+    pub(super) fn sum(&self, ids: &[String]) -> Reading {
+        let total = self.total(ids);
+        let Reading::Value { .. } = total else {
+            return total;
+        };
+        let values: Vec<_> = ids.iter().flat_map(|id| self.values(id)).copied().collect();
+        self.silent(&values).unwrap_or(total)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A series that is empty comes back as `Complete` with no values, and so does one that does not exist. So nothing here turns
 //! the absence of a value into a zero, unless a router's own documentation says that it is one.
 
+mod alb;
 mod answers;
 mod mesh;
 mod queries;
@@ -21,6 +22,7 @@ use serin::request::Checks;
 use serin::verdict::Window;
 use serin::{Deployment, PortError, RouterRecord};
 
+use self::alb::AlbMetrics;
 use self::answers::Answers;
 use self::mesh::MeshMetrics;
 use crate::error::failed;
@@ -167,6 +169,7 @@ impl HealthSignals for CloudWatchSignals {
 /// One side's metrics, as its router has them.
 #[derive(Debug)]
 enum SideMetrics<'a> {
+    Alb(AlbMetrics<'a>),
     Mesh(MeshMetrics<'a>),
 }
 
@@ -179,6 +182,11 @@ impl<'a> SideMetrics<'a> {
             Side::Stable
         };
         match &deployment.router {
+            RouterRecord::Alb(record) => {
+                let stable = record.stable_groups();
+                let groups = canary.map_or(&stable, |canary| &canary.target_groups);
+                Self::Alb(AlbMetrics::of(deployment, record, side, groups))
+            }
             RouterRecord::AppMesh(record) => Self::Mesh(MeshMetrics::of(deployment, record, side)),
         }
     }
@@ -186,34 +194,52 @@ impl<'a> SideMetrics<'a> {
     /// The placeholders of the request's queries, and what stands for them.
     fn names(&self) -> Vec<(&'static str, String)> {
         match self {
+            Self::Alb(alb) => alb.names(),
             Self::Mesh(mesh) => mesh.names(),
         }
     }
 
     /// Everything that is to be asked of this side, under ids that begin with `prefix`.
     fn ask(&self, prefix: &str, checks: &Checks, window: Window) -> Vec<MetricDataQuery> {
-        let _ = window;
-        match self {
-            Self::Mesh(_) if !checks.counts_requests() => Vec::new(),
-            Self::Mesh(_) => self.ask_requests(prefix, checks),
+        let mut queries = Vec::new();
+        if checks.counts_requests() {
+            queries.extend(self.ask_requests(prefix, checks));
         }
+        match self {
+            Self::Alb(alb) => {
+                if !checks.counts_requests() {
+                    queries.extend(alb.ask_health(prefix, checks.period_seconds));
+                }
+                queries.extend(alb.ask_latency(prefix, checks, window));
+            }
+            Self::Mesh(_) => {}
+        }
+        queries
     }
 
     fn ask_requests(&self, prefix: &str, checks: &Checks) -> Vec<MetricDataQuery> {
+        let period = checks.period_seconds;
         match self {
-            Self::Mesh(mesh) => mesh.ask_requests(prefix, checks.period_seconds),
+            Self::Alb(alb) => {
+                let mut queries = alb.ask_health(prefix, period);
+                queries.extend(alb.ask_requests(prefix, period));
+                queries
+            }
+            Self::Mesh(mesh) => mesh.ask_requests(prefix, period),
         }
     }
 
     fn requests(&self, prefix: &str, answers: &Answers) -> RequestCounts {
         match self {
+            Self::Alb(alb) => alb.requests(prefix, answers),
             Self::Mesh(mesh) => mesh.requests(prefix, answers),
         }
     }
 
     /// The latency of each of the request's limits, in milliseconds.
-    fn latency(&self, _: &str, checks: &Checks, _: &Answers) -> Vec<Measured> {
+    fn latency(&self, prefix: &str, checks: &Checks, answers: &Answers) -> Vec<Measured> {
         match self {
+            Self::Alb(alb) => alb.latency(prefix, checks, answers),
             Self::Mesh(mesh) => checks
                 .latency_ms
                 .iter()
@@ -222,8 +248,9 @@ impl<'a> SideMetrics<'a> {
         }
     }
 
-    fn unhealthy_targets(&self, _: &str, _: &Answers) -> Option<Measured> {
+    fn unhealthy_targets(&self, prefix: &str, answers: &Answers) -> Option<Measured> {
         match self {
+            Self::Alb(alb) => Some(alb.unhealthy_targets(prefix, answers)),
             Self::Mesh(_) => None,
         }
     }

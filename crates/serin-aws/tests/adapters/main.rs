@@ -48,7 +48,9 @@ impl Scene {
     }
 
     fn record(&self) -> &AppMeshRecord {
-        let RouterRecord::AppMesh(record) = &self.deployment.router;
+        let RouterRecord::AppMesh(record) = &self.deployment.router else {
+            panic!("{:?}", self.deployment.router)
+        };
         record
     }
 

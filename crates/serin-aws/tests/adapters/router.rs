@@ -18,7 +18,9 @@ async fn discover(
         .discover(wish.as_ref(), &service, &definition, &id)
         .await
         .map(|record| {
-            let RouterRecord::AppMesh(record) = record;
+            let RouterRecord::AppMesh(record) = record else {
+                panic!("{record:?}")
+            };
             record
         })
 }
@@ -32,6 +34,7 @@ fn wish(route: &str) -> RouterWish {
         kind: RouterKind::AppMesh,
         proxy_container: None,
         routes: Some(vec![route]),
+        rules: None,
     }
 }
 

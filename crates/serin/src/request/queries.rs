@@ -12,6 +12,8 @@ const PLACEHOLDERS: &[&str] = &[
     "clusterName",
     "canaryFamily",
     "canaryService",
+    "targetGroup",
+    "loadBalancer",
     "virtualNode",
 ];
 

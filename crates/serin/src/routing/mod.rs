@@ -1,6 +1,12 @@
 //! What a router must remember of a deployment: a snapshot small enough to travel in the execution.
 
+mod alb;
+mod app_mesh;
+
 use serde::{Deserialize, Serialize};
+
+pub use alb::{AlbRecord, Group, GroupPair, GroupWeight, LoadBalancerKind, RuleRecord};
+pub use app_mesh::{AppMeshRecord, CloudMapService, ProxyIdentity, RouteRecord, WeightedTarget};
 
 use crate::ports::ServiceDescription;
 use crate::progress::Attachment;
@@ -12,6 +18,8 @@ use crate::weight::Weight;
 pub enum RouterRecord {
     /// AWS App Mesh.
     AppMesh(AppMeshRecord),
+    /// A load balancer of Elastic Load Balancing.
+    Alb(AlbRecord),
 }
 
 impl RouterRecord {
@@ -20,6 +28,10 @@ impl RouterRecord {
         match self {
             Self::AppMesh(record) => Attachment {
                 registry_arn: Some(record.stable_registry.arn.clone()),
+                ..Attachment::default()
+            },
+            Self::Alb(record) => Attachment {
+                target_groups: record.stable_groups(),
                 ..Attachment::default()
             },
         }
@@ -31,6 +43,7 @@ impl RouterRecord {
             Self::AppMesh(_) => Some(
                 "App Mesh has no latency percentiles: Envoy's are histograms, which the stock CloudWatch agent drops; use checks.queries with a metric of your own",
             ),
+            Self::Alb(record) => record.no_requests_because(),
         }
     }
 
@@ -38,6 +51,7 @@ impl RouterRecord {
     pub const fn no_requests_because(&self) -> Option<&'static str> {
         match self {
             Self::AppMesh(_) => None,
+            Self::Alb(record) => record.no_requests_because(),
         }
     }
 
@@ -45,6 +59,7 @@ impl RouterRecord {
     pub const fn is_silent_when_idle(&self) -> bool {
         match self {
             Self::AppMesh(_) => false,
+            Self::Alb(_) => true,
         }
     }
 
@@ -52,6 +67,7 @@ impl RouterRecord {
     pub fn longest_drain_seconds(&self) -> u32 {
         match self {
             Self::AppMesh(_) => 0,
+            Self::Alb(record) => record.deregistration_delay_seconds(),
         }
     }
 
@@ -60,6 +76,7 @@ impl RouterRecord {
     pub fn shortest_drain_seconds(&self) -> u32 {
         match self {
             Self::AppMesh(_) => 0,
+            Self::Alb(record) => record.shortest_drain_seconds(),
         }
     }
 
@@ -70,6 +87,14 @@ impl RouterRecord {
             Self::AppMesh(_) => {
                 if !service.target_groups.is_empty() || service.classic_load_balancers > 0 {
                     ways.push("its load balancer");
+                }
+            }
+            Self::Alb(_) => {
+                if !service.registries.is_empty() {
+                    ways.push("Cloud Map");
+                }
+                if service.classic_load_balancers > 0 {
+                    ways.push("its Classic Load Balancer");
                 }
             }
         }
@@ -83,6 +108,7 @@ impl RouterRecord {
     pub fn notes(&self) -> Vec<String> {
         match self {
             Self::AppMesh(_) => Vec::new(),
+            Self::Alb(record) => record.notes(),
         }
     }
 
@@ -95,6 +121,13 @@ impl RouterRecord {
                 "canaryService",
                 "virtualNode",
             ],
+            Self::Alb(_) => &[
+                "clusterName",
+                "canaryFamily",
+                "canaryService",
+                "targetGroup",
+                "loadBalancer",
+            ],
         }
     }
 
@@ -105,228 +138,10 @@ impl RouterRecord {
                 .routes
                 .iter()
                 .find_map(|route| route.cannot_express(weight)),
-        }
-    }
-}
-
-/// What the App Mesh router remembers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AppMeshRecord {
-    /// The mesh's name.
-    pub mesh: String,
-    /// The account that owns the mesh, when it is shared with this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mesh_owner: Option<String>,
-    /// Stable's virtual node.
-    pub stable_node: String,
-    /// The canary's virtual node: `<stable>-canary-<deployment>`.
-    pub canary_node: String,
-    /// The Envoy container of the task, and the environment variable that names its virtual node.
-    pub proxy: ProxyIdentity,
-    /// Where stable's tasks are registered.
-    pub stable_registry: CloudMapService,
-    /// The name of the canary's own Cloud Map service, in the same namespace.
-    pub canary_registry_name: String,
-    /// Every route that names stable's node, as it was.
-    pub routes: Vec<RouteRecord>,
-}
-
-/// How a task tells App Mesh which virtual node it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ProxyIdentity {
-    /// The Envoy container's name.
-    pub container: String,
-    /// `APPMESH_RESOURCE_ARN`, or `APPMESH_VIRTUAL_NODE_NAME` with Envoy images before 1.15.
-    pub variable: String,
-    /// Its value in stable.
-    pub stable_value: String,
-}
-
-/// A Cloud Map service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CloudMapService {
-    /// The namespace's id.
-    pub namespace_id: String,
-    /// The service's id.
-    pub id: String,
-    /// The service's ARN, as an ECS service's registry names it.
-    pub arn: String,
-    /// The service's name.
-    pub name: String,
-}
-
-/// One route as it was when the deployment was planned, and so as it must be afterwards.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RouteRecord {
-    /// The virtual router's name.
-    pub virtual_router: String,
-    /// The route's name.
-    pub route: String,
-    /// `http`, `http2`, `grpc` or `tcp`.
-    pub protocol: String,
-    /// App Mesh's version of the route, which every update raises by one.
-    pub version: i64,
-    /// A digest of everything in the route but the weighted targets.
-    pub fingerprint: String,
-    /// The weighted targets, in order.
-    pub targets: Vec<WeightedTarget>,
-    /// The index of stable's target in `targets`.
-    pub stable_target: usize,
-}
-
-/// One target of a route.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WeightedTarget {
-    /// The virtual node's name.
-    pub node: String,
-    /// App Mesh's weight, 0 to 100, relative to the sum of the route's weights.
-    pub weight: u32,
-    /// The node's port, when the route names one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-}
-
-impl RouteRecord {
-    /// What stable and canary share between them, in App Mesh's units: 100 when stable is the only target that gets
-    /// traffic, so that percents are exact; otherwise stable's own weight, so that the others keep theirs.
-    pub fn shared_weight(&self) -> u32 {
-        let others: u32 = self
-            .targets
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| *index != self.stable_target)
-            .map(|(_, target)| target.weight)
-            .sum();
-        if others == 0 {
-            100
-        } else {
-            self.targets[self.stable_target].weight
-        }
-    }
-
-    /// The targets that this route must have at `weight`: computed from the snapshot, never from what the route has now.
-    ///
-    /// At zero these are exactly the original ones, without the canary.
-    /// `None` when App Mesh cannot express the weight in whole numbers.
-    pub fn targets_at(&self, weight: Weight, canary_node: &str) -> Option<Vec<WeightedTarget>> {
-        if weight == Weight::ZERO {
-            return Some(self.targets.clone());
-        }
-        let shared = self.shared_weight();
-        let canary = weight.exact_part_of(shared)?;
-        let mut targets = self.targets.clone();
-        let stable = targets.get_mut(self.stable_target)?;
-        let port = stable.port;
-        stable.weight = shared - canary;
-        targets.push(WeightedTarget {
-            node: canary_node.to_owned(),
-            weight: canary,
-            port,
-        });
-        Some(targets)
-    }
-
-    fn cannot_express(&self, weight: Weight) -> Option<String> {
-        let shared = self.shared_weight();
-        if weight.exact_part_of(shared).is_some() {
-            return None;
-        }
-        let nearest = weight
-            .nearest_part_of(shared)
-            .map_or_else(String::new, |nearest| {
-                format!("; the nearest that it can is {nearest}")
-            });
-        Some(format!(
-            "route {} of virtual router {} divides {shared} whole parts and cannot express {weight} percent{nearest}",
-            self.route, self.virtual_router
-        ))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn target(node: &str, weight: u32) -> WeightedTarget {
-        WeightedTarget {
-            node: node.into(),
-            weight,
-            port: None,
-        }
-    }
-
-    fn route(targets: Vec<WeightedTarget>) -> RouteRecord {
-        RouteRecord {
-            virtual_router: "checkout".into(),
-            route: "checkout".into(),
-            protocol: "http".into(),
-            version: 1,
-            fingerprint: String::new(),
-            targets,
-            stable_target: 0,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_sum_of_the_weights_never_changes_and_the_others_keep_theirs(
-            percent in 1_u16..=100, stable in 1_u32..=80, other in 0_u32..=20,
-        ) {
-            let route = route(vec![target("stable", stable), target("other", other)]);
-            let weight = Weight::from_tenths(percent * 10).unwrap();
-            let Some(targets) = route.targets_at(weight, "canary") else { return Ok(()) };
-            let sum: u32 = targets.iter().map(|target| target.weight).sum();
-            prop_assert_eq!(sum, route.shared_weight() + other);
-            prop_assert!(sum <= 100);
-            prop_assert_eq!(targets[1].weight, other);
-        }
-    }
-
-    #[test]
-    fn a_route_with_one_target_expresses_every_whole_percent() {
-        let route = route(vec![target("stable", 1)]);
-        let weights = |percent| -> Vec<u32> {
-            let weight = Weight::from_percent(percent).unwrap();
-            route
-                .targets_at(weight, "canary")
-                .unwrap()
+            Self::Alb(record) => record
+                .rules
                 .iter()
-                .map(|target| target.weight)
-                .collect()
-        };
-        assert_eq!(weights(5.0), [95, 5]);
-        assert_eq!(weights(100.0), [0, 100]);
-        assert_eq!(weights(0.0), [1]);
-    }
-
-    #[test]
-    fn a_weight_that_app_mesh_cannot_express_is_refused_with_the_nearest() {
-        let alone = route(vec![target("stable", 100)]);
-        let sentence = alone
-            .cannot_express(Weight::from_percent(2.5).unwrap())
-            .unwrap();
-        assert!(
-            sentence.ends_with("cannot express 2.5 percent; the nearest that it can is 2"),
-            "{sentence}"
-        );
-
-        let beside_another = route(vec![target("stable", 80), target("other", 20)]);
-        assert_eq!(
-            beside_another.cannot_express(Weight::from_percent(10.0).unwrap()),
-            None
-        );
-        let sentence = beside_another
-            .cannot_express(Weight::from_percent(1.0).unwrap())
-            .unwrap();
-        assert!(
-            sentence.contains("80 whole parts") && sentence.ends_with("is 2.5"),
-            "{sentence}"
-        );
+                .find_map(|rule| rule.cannot_express(weight)),
+        }
     }
 }
