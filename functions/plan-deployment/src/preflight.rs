@@ -79,15 +79,17 @@ pub(crate) fn refuse_replacing(
     finish: FinishMode,
 ) -> Result<(), PlanDeploymentError> {
     let name = &service.service;
-    let why = match (finish, router.other_ways_in(service).first()) {
-        (FinishMode::Promote, _) => return Ok(()),
-        (FinishMode::Replace, Some(way)) => format!(
+    if finish == FinishMode::Promote {
+        return Ok(());
+    }
+    let why = match router.other_ways_in(service).first() {
+        Some(way) => format!(
             "finish.mode: replace would take away what reaches service {name} through {way}, which the canary does not have; use promote"
         ),
-        (FinishMode::Replace, None) if service.scaling.is_some() => format!(
+        None if service.scaling.is_some() => format!(
             "finish.mode: replace would take away the auto scaling of service {name}, which the canary does not have; use promote"
         ),
-        (FinishMode::Replace, None) => return Ok(()),
+        None => return Ok(()),
     };
     Err(PlanDeploymentError::ServiceNotSupported(why))
 }

@@ -21,23 +21,20 @@ impl AlbRouter {
     ) -> Result<String, PortError> {
         const CALL: &str = "Elastic Load Balancing CreateTargetGroup";
         let stable_arn = &pair.stable.target_group_arn;
-        let canary_arn = match self.find_group(&pair.canary_name).await? {
-            Some(arn) => {
-                self.refuse_a_strangers(deployment, pair, &arn).await?;
-                arn
-            }
-            None => {
-                let stable = self.describe_group(stable_arn).await?;
-                let tags = self.tags_of(stable_arn).await?;
-                let request = copy(&stable, &tags, pair, deployment);
-                let answer = request.send_with(&self.load_balancing).await;
-                let groups = answer.map_err(failed(CALL))?.target_groups;
-                groups
-                    .unwrap_or_default()
-                    .pop()
-                    .and_then(|group| group.target_group_arn)
-                    .ok_or_else(|| refused(CALL, "the answer has no target group"))?
-            }
+        let canary_arn = if let Some(arn) = self.find_group(&pair.canary_name).await? {
+            self.refuse_a_strangers(deployment, pair, &arn).await?;
+            arn
+        } else {
+            let stable = self.describe_group(stable_arn).await?;
+            let tags = self.tags_of(stable_arn).await?;
+            let request = copy(&stable, &tags, pair, deployment);
+            let answer = request.send_with(&self.load_balancing).await;
+            let groups = answer.map_err(failed(CALL))?.target_groups;
+            groups
+                .unwrap_or_default()
+                .pop()
+                .and_then(|group| group.target_group_arn)
+                .ok_or_else(|| refused(CALL, "the answer has no target group"))?
         };
         self.copy_attributes(stable_arn, &canary_arn).await?;
         Ok(canary_arn)

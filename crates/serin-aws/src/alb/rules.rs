@@ -90,48 +90,39 @@ impl Live {
 }
 
 impl AlbRouter {
-    /// A rule; `None` if there is none any more.
+    /// A rule; `None` if there is none any more, or it does not forward to target groups any more.
     async fn describe_rule(
         &self,
         record: &AlbRecord,
         rule: &RuleRecord,
     ) -> Result<Option<Live>, PortError> {
-        let (call, live) = match &rule.rule_arn {
-            Some(arn) => {
-                const CALL: &str = "Elastic Load Balancing DescribeRules";
-                let request = self.load_balancing.describe_rules().rule_arns(arn);
-                let answer = match request.send().await {
-                    Err(error) if is_not_found(&error) => return Ok(None),
-                    answer => answer.map_err(failed(CALL))?,
-                };
-                let Some(found) = answer.rules.unwrap_or_default().pop() else {
-                    return Ok(None);
-                };
-                (CALL, Live::new(record, found.actions(), beside(&found)))
-            }
-            None => {
-                const CALL: &str = "Elastic Load Balancing DescribeListeners";
-                let request = self
-                    .load_balancing
-                    .describe_listeners()
-                    .listener_arns(&rule.listener_arn);
-                let answer = match request.send().await {
-                    Err(error) if is_not_found(&error) => return Ok(None),
-                    answer => answer.map_err(failed(CALL))?,
-                };
-                let Some(found) = answer.listeners.unwrap_or_default().pop() else {
-                    return Ok(None);
-                };
-                let actions = found.default_actions();
-                (CALL, Live::new(record, actions, String::new()))
-            }
+        let Some(arn) = &rule.rule_arn else {
+            return self
+                .describe_default_action(record, &rule.listener_arn)
+                .await;
         };
-        live.map(Some).ok_or_else(|| {
-            refused(
-                call,
-                format!("{} no longer forwards to target groups", rule.name),
-            )
-        })
+        let request = self.load_balancing.describe_rules().rule_arns(arn);
+        let answer = match request.send().await {
+            Err(error) if is_not_found(&error) => return Ok(None),
+            answer => answer.map_err(failed("Elastic Load Balancing DescribeRules"))?,
+        };
+        let found = answer.rules.unwrap_or_default().pop();
+        Ok(found.and_then(|rule| Live::new(record, rule.actions(), beside(&rule))))
+    }
+
+    /// The same for the default action of the listener of this ARN.
+    async fn describe_default_action(
+        &self,
+        record: &AlbRecord,
+        arn: &str,
+    ) -> Result<Option<Live>, PortError> {
+        let request = self.load_balancing.describe_listeners().listener_arns(arn);
+        let answer = match request.send().await {
+            Err(error) if is_not_found(&error) => return Ok(None),
+            answer => answer.map_err(failed("Elastic Load Balancing DescribeListeners"))?,
+        };
+        let found = answer.listeners.unwrap_or_default().pop();
+        Ok(found.and_then(|listener| Live::new(record, listener.default_actions(), String::new())))
     }
 
     /// Writes these target groups into the rule, all else as it was read.
@@ -152,27 +143,24 @@ impl AlbRouter {
                 ),
             )
         })?;
-        match &rule.rule_arn {
-            Some(arn) => {
-                let request = self.load_balancing.modify_rule().rule_arn(arn);
-                request
-                    .set_actions(Some(actions))
-                    .send()
-                    .await
-                    .map_err(failed("Elastic Load Balancing ModifyRule"))?;
-            }
+        if let Some(arn) = &rule.rule_arn {
+            let request = self.load_balancing.modify_rule().rule_arn(arn);
+            request
+                .set_actions(Some(actions))
+                .send()
+                .await
+                .map_err(failed("Elastic Load Balancing ModifyRule"))?;
+        } else {
             // A default rule cannot be modified as a rule.
-            None => {
-                let request = self
-                    .load_balancing
-                    .modify_listener()
-                    .listener_arn(&rule.listener_arn);
-                request
-                    .set_default_actions(Some(actions))
-                    .send()
-                    .await
-                    .map_err(failed("Elastic Load Balancing ModifyListener"))?;
-            }
+            let request = self
+                .load_balancing
+                .modify_listener()
+                .listener_arn(&rule.listener_arn);
+            request
+                .set_default_actions(Some(actions))
+                .send()
+                .await
+                .map_err(failed("Elastic Load Balancing ModifyListener"))?;
         }
         Ok(())
     }
@@ -300,7 +288,7 @@ impl AlbRouter {
         on: Side,
     ) -> Result<(bool, Option<String>), PortError> {
         let Some(live) = self.describe_rule(record, rule).await? else {
-            let sentence = format!("{} no longer exists; somebody else removed it", rule.name);
+            let sentence = format!("{}; that stays", gone(rule));
             return Ok((false, Some(sentence)));
         };
         let Wanted { groups, sentence } = settle(deployment, rule, &live, on);
@@ -512,6 +500,13 @@ fn changed(rule: &RuleRecord, written: &[GroupWeight], live: Option<&Live>) -> S
     )
 }
 
+fn gone(rule: &RuleRecord) -> String {
+    format!(
+        "somebody else removed {}, or lets it do something else than forward",
+        rule.name
+    )
+}
+
 fn not_read_back(rule: &RuleRecord, written: &[GroupWeight], live: Option<&Live>) -> String {
     let read = live.map_or_else(|| "nothing".to_owned(), |live| text(&live.groups));
     format!(
@@ -561,16 +556,15 @@ pub(super) fn leftover(record: &AlbRecord, rule: &RuleRecord) -> Leftover {
         r#"map(if .Type == "forward" then del(.TargetGroupArn) | .ForwardConfig.TargetGroups = [{}] elif .AuthenticateOidcConfig then .AuthenticateOidcConfig.UseExistingClientSecret = true else . end)"#,
         tuples.join(",")
     );
-    let command = match &rule.rule_arn {
-        Some(arn) => format!(
+    let command = if let Some(arn) = &rule.rule_arn {
+        format!(
             r#"aws elbv2 modify-rule --rule-arn {arn} --actions "$(aws elbv2 describe-rules --rule-arns {arn} --query 'Rules[0].Actions' --output json | jq '{edit}')""#
-        ),
-        None => {
-            let arn = &rule.listener_arn;
-            format!(
-                r#"aws elbv2 modify-listener --listener-arn {arn} --default-actions "$(aws elbv2 describe-listeners --listener-arns {arn} --query 'Listeners[0].DefaultActions' --output json | jq '{edit}')""#
-            )
-        }
+        )
+    } else {
+        let arn = &rule.listener_arn;
+        format!(
+            r#"aws elbv2 modify-listener --listener-arn {arn} --default-actions "$(aws elbv2 describe-listeners --listener-arns {arn} --query 'Listeners[0].DefaultActions' --output json | jq '{edit}')""#
+        )
     };
     Leftover {
         what: format!("{} may still send traffic to the canary", rule.name),

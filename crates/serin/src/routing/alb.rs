@@ -238,8 +238,8 @@ impl RuleRecord {
     /// What the rule must have so that the canary gets nothing and drains.
     ///
     /// It stays in the rule without weight, because the load balancer drains no target of a group that is in no rule. Where
-    /// clients stick to a target group, weight 0 would leave them there ("stickiness takes precedence over weight",
-    /// repost.aws, QUugYm4uzWSI2af5mnmMjlZQ), so the group is taken out.
+    /// clients stick to a target group, weight 0 would leave them there ("stickiness takes precedence over
+    /// adjusting weight", <https://repost.aws/questions/QUugYm4uzWSI2af5mnmMjlZQ>), so the group is taken out.
     pub fn settled_on_stable(&self) -> Vec<GroupWeight> {
         self.settled(self.original(), Group::Canary)
     }

@@ -15,6 +15,10 @@ use crate::weight::Weight;
 /// The router of a deployment and all that it needs to shift, restore and tear down. One variant per router.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a deployment has one, and never a list of them"
+)]
 pub enum RouterRecord {
     /// AWS App Mesh.
     AppMesh(AppMeshRecord),
