@@ -40,15 +40,11 @@ fn assert_refused(
 }
 
 /// What the mesh's router remembers.
-#[allow(
-    unreachable_patterns,
-    reason = "true as soon as there is another router"
-)]
 fn mesh(router: &RouterRecord) -> &AppMeshRecord {
-    match router {
-        RouterRecord::AppMesh(record) => record,
-        other => panic!("{other:?}"),
-    }
+    let RouterRecord::AppMesh(record) = router else {
+        panic!("{router:?}")
+    };
+    record
 }
 
 #[tokio::test]
