@@ -8,11 +8,13 @@ use aws_sdk_appmesh::types::{RouteData, ServiceDiscovery, VirtualNodeData, Weigh
 use aws_sdk_ecs::types::{Service, Tag, TaskDefinition, TaskStopCode};
 
 use crate::app_mesh::{self, AppMesh};
+use crate::auto_scaling::AutoScaling;
 use crate::cloud_map::CloudMap;
 use crate::cloud_watch::CloudWatch;
 use crate::dynamo_db::{DynamoDb, Item};
 use crate::ecr::Ecr;
 use crate::ecs::{Ecs, ServiceStatus, TaskState};
+use crate::load_balancing::{BalancerTraffic, LoadBalancing};
 use crate::settings::Settings;
 use crate::step_functions::StepFunctions;
 use crate::traffic::Traffic;
@@ -36,6 +38,12 @@ pub struct World {
     pub(crate) ecr: Ecr,
     pub(crate) step_functions: StepFunctions,
     pub(crate) traffic: Traffic,
+    pub(crate) load_balancing: LoadBalancing,
+    pub(crate) balancer_traffic: BalancerTraffic,
+    pub(crate) auto_scaling: AutoScaling,
+    /// The paths of the rules, and the routes with their routers, that stable had at the beginning.
+    pub(crate) stable_rules: Vec<String>,
+    pub(crate) stable_routes: Vec<(String, String)>,
 }
 
 impl World {
@@ -55,6 +63,11 @@ impl World {
             ecr: Ecr::default(),
             step_functions: StepFunctions::default(),
             traffic: Traffic::default(),
+            load_balancing: LoadBalancing::default(),
+            balancer_traffic: BalancerTraffic::default(),
+            auto_scaling: AutoScaling::default(),
+            stable_rules: Vec::new(),
+            stable_routes: Vec::new(),
         }
     }
 
@@ -73,7 +86,10 @@ impl World {
         while self.now < now {
             self.now += 1;
             self.run_ecs();
+            self.run_targets();
             self.run_traffic();
+            self.run_balancers();
+            self.run_auto_scaling();
         }
     }
 
