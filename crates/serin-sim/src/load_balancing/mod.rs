@@ -222,6 +222,15 @@ impl LoadBalancing {
         data
     }
 
+    /// How Application Auto Scaling names a target group: `app/name/hash/targetgroup/name/hash`.
+    pub(crate) fn resource_label(&self, group: &str) -> String {
+        let balancer = self
+            .balancer_of(group)
+            .and_then(LoadBalancer::load_balancer_arn)
+            .unwrap_or_default();
+        format!("{}/{}", suffix(balancer), suffix(group))
+    }
+
     /// The weights of a rule, by target group's name.
     pub(crate) fn weights(&self, actions: &[Action]) -> BTreeMap<String, i32> {
         let named = |tuple: &TargetGroupTuple| {
@@ -231,6 +240,12 @@ impl LoadBalancing {
         };
         tuples(actions).iter().map(named).collect()
     }
+}
+
+/// The part of an ARN that is a dimension of metrics: `app/name/hash`, `targetgroup/name/hash`.
+pub(crate) fn suffix(arn: &str) -> &str {
+    let resource = arn.rsplit(':').next().unwrap_or(arn);
+    resource.strip_prefix("loadbalancer/").unwrap_or(resource)
 }
 
 fn arn(rest: &str) -> String {

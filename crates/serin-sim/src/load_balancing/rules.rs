@@ -14,7 +14,7 @@ use aws_sdk_elasticloadbalancingv2::operation::modify_listener::{
 };
 use aws_sdk_elasticloadbalancingv2::operation::modify_rule::{ModifyRuleInput, ModifyRuleOutput};
 use aws_sdk_elasticloadbalancingv2::types::{
-    HostHeaderConditionConfig, Listener, LoadBalancer, PathPatternConditionConfig, Rule,
+    Action, HostHeaderConditionConfig, Listener, LoadBalancer, PathPatternConditionConfig, Rule,
     RuleCondition,
 };
 
@@ -266,8 +266,53 @@ pub(crate) fn modify_listener(
         .build())
 }
 
-/// What a builder of a world puts in.
+/// What a builder of a world puts in, and what others do.
 impl LoadBalancing {
+    /// Writes the actions of a rule, or of a listener's default rule.
+    pub(crate) fn write_actions(
+        &mut self,
+        listener: &str,
+        rule: Option<&str>,
+        actions: Vec<Action>,
+    ) {
+        let found = self.listener(listener).expect("the listener is there");
+        let before = match rule {
+            None => found.default_actions().to_vec(),
+            Some(rule) => {
+                let (_, rule) = self.rule(rule).expect("the rule is there");
+                rule.actions().to_vec()
+            }
+        };
+        let mut given = actions;
+        for action in &mut given {
+            if let Some(config) = &mut action.authenticate_oidc_config {
+                config.use_existing_client_secret = Some(true);
+            }
+            if action.forward_config.is_some() {
+                action.target_group_arn = None;
+            }
+        }
+        let given = self
+            .checked(found, &given, &before)
+            .expect("what somebody writes is valid");
+        match rule {
+            None => {
+                let found = self
+                    .listeners
+                    .iter_mut()
+                    .find(|found| found.listener_arn() == Some(listener));
+                found.expect("it is there").default_actions = Some(given);
+            }
+            Some(rule) => {
+                let found = self
+                    .rules
+                    .iter_mut()
+                    .find(|(_, found)| found.rule_arn() == Some(rule));
+                found.expect("it is there").1.actions = Some(given);
+            }
+        }
+    }
+
     /// Adds a load balancer; gives its ARN.
     pub(crate) fn add_balancer(&mut self, name: &str, application: bool, vpc: &str) -> String {
         use aws_sdk_elasticloadbalancingv2::types::{

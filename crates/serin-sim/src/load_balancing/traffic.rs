@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_elasticloadbalancingv2::types::{Action, TargetGroupTuple, TargetTypeEnum};
 
-use super::{Place, TargetState, is_application, tuples};
+use super::{Place, TargetState, is_application, suffix, tuples};
 use crate::cloud_watch::{Datapoint, Series};
 use crate::world::World;
 
@@ -349,10 +349,4 @@ fn is_sticky(place: &Place<'_>) -> bool {
         .find_map(Action::forward_config)
         .and_then(|forward| forward.target_group_stickiness_config())
         .is_some_and(|config| config.enabled() == Some(true))
-}
-
-/// The part of an ARN that is a dimension: `app/name/hash`, `targetgroup/name/hash`.
-fn suffix(arn: &str) -> &str {
-    let resource = arn.rsplit(':').next().unwrap_or(arn);
-    resource.strip_prefix("loadbalancer/").unwrap_or(resource)
 }
