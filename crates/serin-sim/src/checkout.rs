@@ -1,14 +1,14 @@
 //! A user's world: the service `checkout` in the mesh `prod` or behind a load balancer, steady for a while.
 
+mod balancer;
+mod scaling;
+
 use aws_sdk_appmesh::types as mesh;
 use aws_sdk_ecs::operation::create_service::CreateServiceInput;
 use aws_sdk_ecs::operation::register_task_definition::RegisterTaskDefinitionInput;
 use aws_sdk_ecs::types as ecs_types;
 use aws_sdk_servicediscovery::operation::create_service::CreateServiceInput as CreateRegistryInput;
 use aws_sdk_servicediscovery::types as map_types;
-
-mod balancer;
-mod scaling;
 
 use crate::account::{ACCOUNT, Account, REGION};
 use crate::world::World;

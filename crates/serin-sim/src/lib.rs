@@ -41,7 +41,7 @@ pub use dynamo_db::Item;
 pub use fault::{Fault, FaultKind, Killed, Which};
 pub use load_balancing::{tuples, tuples_mut};
 pub use settings::Settings;
-pub use snapshot::{ServiceShape, Snapshot};
+pub use snapshot::{ServiceShape, Snapshot, TargetGroupShape};
 pub use stage::Stage;
 pub use wire::{Refusal, Service};
 pub use world::World;

@@ -270,6 +270,18 @@ pub(crate) fn create_service(
 }
 
 impl World {
+    /// Whether a service that runs this definition may have these load balancers from now on.
+    fn check_new_load_balancers(
+        &self,
+        given: &[LoadBalancer],
+        definition: Option<&String>,
+    ) -> Result<(), Refusal> {
+        let definition = definition
+            .and_then(|arn| self.ecs.definition(arn))
+            .expect("an ACTIVE service has a definition, and definitions are never deleted");
+        self.check_load_balancers(given, &definition.data)
+    }
+
     /// Whether a service may have these load balancers.
     fn check_load_balancers(
         &self,
@@ -435,12 +447,8 @@ pub(crate) fn update_service(
     };
     if let Some(given) = &input.load_balancers {
         let runs = service.rollouts.first().map(|rollout| &rollout.definition);
-        let definition = definition
-            .as_ref()
-            .or(runs)
-            .and_then(|arn| world.ecs.definition(arn))
-            .expect("definitions are never deleted");
-        world.check_load_balancers(given, &definition.data)?;
+        let definition = definition.as_ref().or(runs);
+        world.check_new_load_balancers(given, definition)?;
     }
     let number = world.ecs.next_id();
     let service = world
@@ -484,14 +492,7 @@ pub(crate) fn update_service(
         deployment_configuration,
         deployment_controller
     );
-    rolls |= input.load_balancers.is_some()
-        || input.service_registries.is_some()
-        || input.network_configuration.is_some();
-    rolls |=
-        input.service_connect_configuration.is_some() || input.vpc_lattice_configurations.is_some();
-    rolls |= input.volume_configurations.is_some()
-        || input.platform_version.is_some()
-        || input.capacity_provider_strategy.is_some();
+    rolls |= starts_a_deployment(input);
     set!(
         load_balancers,
         service_registries,
@@ -522,6 +523,18 @@ pub(crate) fn update_service(
     Ok(UpdateServiceOutput::builder()
         .service(world.describe(service, true))
         .build())
+}
+
+/// Whether an update has a member, other than the task definition, that starts a new deployment.
+fn starts_a_deployment(input: &UpdateServiceInput) -> bool {
+    input.load_balancers.is_some()
+        || input.service_registries.is_some()
+        || input.network_configuration.is_some()
+        || input.service_connect_configuration.is_some()
+        || input.vpc_lattice_configurations.is_some()
+        || input.volume_configurations.is_some()
+        || input.platform_version.is_some()
+        || input.capacity_provider_strategy.is_some()
 }
 
 pub(crate) fn delete_service(

@@ -62,7 +62,7 @@ impl World {
             return;
         }
         for (balancer, group, requests) in self.balancer_shares() {
-            self.deal(balancer, group, requests);
+            self.deal(&balancer, group.as_deref(), requests);
         }
         self.count_hosts();
         if self.now().rem_euclid(60) == 0 {
@@ -104,14 +104,12 @@ impl World {
     }
 
     /// Gives a target group its requests.
-    fn deal(&mut self, balancer: String, group: Option<String>, requests: f64) {
-        let found = group
-            .as_deref()
-            .and_then(|group| self.load_balancing.group(group));
+    fn deal(&mut self, balancer: &str, group: Option<&str>, requests: f64) {
+        let found = group.and_then(|group| self.load_balancing.group(group));
         let generated = self
             .balancer_traffic
             .generated
-            .entry(balancer.clone())
+            .entry(balancer.to_owned())
             .or_default();
         let Some(found) = found else {
             generated.unavailable += requests;
@@ -138,7 +136,7 @@ impl World {
         }
         #[expect(clippy::cast_precision_loss, reason = "few tasks")]
         let each = requests / tasks.len() as f64;
-        let key = (balancer, found.arn().to_owned());
+        let key = (balancer.to_owned(), found.arn().to_owned());
         let counts = self.balancer_traffic.groups.entry(key).or_default();
         for task in tasks {
             counts.requests += each;
