@@ -12,7 +12,7 @@ use serin_local::report::ScenarioReport;
 use serin_local::scenario::{self, Happened, Scenario};
 use tokio::sync::Semaphore;
 
-use crate::simulation::{path_of, shortened};
+use crate::simulation::{On, path_of, shortened};
 
 /// How many clouds run at once: each has a dozen processes.
 static CLOUDS: Semaphore = Semaphore::const_new(2);
@@ -58,7 +58,7 @@ async fn paths(happened: &Happened, tag: &str) -> (Vec<String>, Vec<String>) {
         .into_iter()
         .map(str::to_owned)
         .collect();
-    (shortened(&local), path_of(tag, more).await)
+    (shortened(&local), path_of(On::AppMesh, tag, more).await)
 }
 
 /// The verdicts of a report, as sentences.

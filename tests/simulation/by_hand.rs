@@ -1,11 +1,12 @@
 //! What a person does with an execution that is started by hand.
 
+use rstest::rstest;
 use serde_json::json;
 use serin_sim::state_machine::Status;
 use serin_sim::{Fault, FaultKind, Which};
 
 use super::endings::ROLLED_BACK;
-use super::{Deployed, Simulation, arn, request, shortened};
+use super::{Deployed, On, Simulation, arn, request, shortened};
 
 /// Rolls a deployment back by hand.
 async fn roll_back<'a>(simulation: &'a Simulation, name: &str) -> Deployed<'a> {
@@ -14,11 +15,12 @@ async fn roll_back<'a>(simulation: &'a Simulation, name: &str) -> Deployed<'a> {
         .await
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_person_can_finish_a_rollback_that_failed() {
-    let simulation = Simulation::new();
+async fn a_person_can_finish_a_rollback_that_failed(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = Simulation::new(on);
     simulation.account.inject(Fault {
-        operation: "DeleteVirtualNode",
+        operation: on.delete(),
         which: Which::Always,
         kind: FaultKind::Denied,
     });
@@ -35,9 +37,10 @@ async fn a_person_can_finish_a_rollback_that_failed() {
     assert_eq!(shortened(&deployed.execution.path), expected);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_deployment_that_was_stopped_can_be_rolled_back() {
-    let simulation = Simulation::new();
+async fn a_deployment_that_was_stopped_can_be_rolled_back(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = Simulation::new(on);
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
     simulation
         .run_until(&mut execution, "Wait before the next check")
@@ -49,9 +52,12 @@ async fn a_deployment_that_was_stopped_can_be_rolled_back() {
         .assert_no_request_was_lost();
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_unhealthy_canary_can_be_frozen_for_a_person_to_look_at() {
-    let simulation = Simulation::new();
+async fn an_unhealthy_canary_can_be_frozen_for_a_person_to_look_at(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     let deployed = simulation
         .deploy(request("2.0.0-bad", json!({ "onUnhealthy": "freeze" })))
         .await;
@@ -59,18 +65,22 @@ async fn an_unhealthy_canary_can_be_frozen_for_a_person_to_look_at() {
     roll_back(&simulation, "first").await.assert_rolled_back("");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_deployment_that_nobody_knows_cannot_be_rolled_back() {
-    let simulation = Simulation::new();
+async fn a_deployment_that_nobody_knows_cannot_be_rolled_back(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     roll_back(&simulation, "never")
         .await
         .assert_needs_attention("the ledger knows no deployment");
     assert_eq!(simulation.traces(), Vec::<String>::new());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_deployment_that_is_over_is_left_as_it_is() {
-    let simulation = Simulation::new();
+async fn a_deployment_that_is_over_is_left_as_it_is(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = Simulation::new(on);
     simulation
         .deploy(request("2.0.0", json!({})))
         .await

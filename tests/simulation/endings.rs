@@ -1,9 +1,10 @@
 //! From start to each of the endings.
 
+use rstest::rstest;
 use serde_json::{Value, json};
 use serin_sim::{Fault, FaultKind, Settings, Which};
 
-use super::{Simulation, arn, path_of, request, shortened};
+use super::{On, Simulation, arn, path_of, request, shortened};
 
 const HAPPY_PATH: [&str; 3] = [
     "Is this a new deployment?",
@@ -23,9 +24,10 @@ pub(crate) const ROLLED_BACK: [&str; 4] = [
     "Rolled back",
 ];
 
+#[rstest]
 #[tokio::test]
-async fn a_good_version_is_promoted_and_no_request_is_lost() {
-    let simulation = Simulation::new();
+async fn a_good_version_is_promoted_and_no_request_is_lost(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = Simulation::new(on);
     let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
     deployed
         .assert_promoted()
@@ -55,8 +57,9 @@ fn quick() -> Value {
     })
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_path_of_a_promotion() {
+async fn the_path_of_a_promotion(#[values(On::AppMesh, On::Alb)] on: On) {
     let end = [
         "Clean up behind the new version",
         "Is the clean-up finished?",
@@ -70,11 +73,12 @@ async fn the_path_of_a_promotion() {
         &end,
     ]
     .concat();
-    assert_eq!(path_of("2.0.0", quick()).await, expected);
+    assert_eq!(path_of(on, "2.0.0", quick()).await, expected);
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_path_of_a_bad_version() {
+async fn the_path_of_a_bad_version(#[values(On::AppMesh, On::Alb)] on: On) {
     let expected = [
         &HAPPY_PATH[..],
         &["Is the canary ready?"],
@@ -82,23 +86,25 @@ async fn the_path_of_a_bad_version() {
         &ROLLED_BACK,
     ]
     .concat();
-    assert_eq!(path_of("2.0.0-bad", quick()).await, expected);
+    assert_eq!(path_of(on, "2.0.0-bad", quick()).await, expected);
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_path_of_a_version_that_does_not_start() {
+async fn the_path_of_a_version_that_does_not_start(#[values(On::AppMesh, On::Alb)] on: On) {
     let expected = [
         &HAPPY_PATH[..],
         &["Is the canary ready?", "Create the canary"],
         &ROLLED_BACK,
     ]
     .concat();
-    assert_eq!(path_of("2.0.0-crash", quick()).await, expected);
+    assert_eq!(path_of(on, "2.0.0-crash", quick()).await, expected);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_bad_version_is_rolled_back_and_leaves_no_trace() {
-    let simulation = Simulation::new();
+async fn a_bad_version_is_rolled_back_and_leaves_no_trace(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = Simulation::new(on);
     let deployed = simulation.deploy(request("2.0.0-bad", json!({}))).await;
     deployed
         .assert_rolled_back("percent")
@@ -116,9 +122,12 @@ async fn a_bad_version_is_rolled_back_and_leaves_no_trace() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_version_that_crashes_is_rolled_back_with_its_exit_code_long_before_any_time_is_over() {
-    let simulation = Simulation::new();
+async fn a_version_that_crashes_is_rolled_back_with_its_exit_code_long_before_any_time_is_over(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     let deployed = simulation.deploy(request("2.0.0-crash", json!({}))).await;
     deployed
         .assert_rolled_back("exited with code")
@@ -132,18 +141,22 @@ async fn a_version_that_crashes_is_rolled_back_with_its_exit_code_long_before_an
     assert!(seconds < 300, "{seconds} seconds");
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_image_that_cannot_be_pulled_is_rolled_back() {
-    let simulation = Simulation::new();
+async fn an_image_that_cannot_be_pulled_is_rolled_back(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = Simulation::new(on);
     simulation
         .deploy(request("2.0.0-unpullable", json!({})))
         .await
         .assert_rolled_back("the canary does not start");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_version_that_never_becomes_healthy_is_rolled_back_when_its_time_to_be_ready_is_over() {
-    let simulation = Simulation::new();
+async fn a_version_that_never_becomes_healthy_is_rolled_back_when_its_time_to_be_ready_is_over(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     let deployed = simulation
         .deploy(request(
             "2.0.0-never-healthy",
@@ -153,9 +166,12 @@ async fn a_version_that_never_becomes_healthy_is_rolled_back_when_its_time_to_be
     deployed.assert_rolled_back("was not ready within 300 seconds");
 }
 
+#[rstest]
 #[tokio::test]
-async fn without_data_a_deployment_waits_until_its_deadline_and_is_never_called_healthy() {
-    let simulation = Simulation::new();
+async fn without_data_a_deployment_waits_until_its_deadline_and_is_never_called_healthy(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     let mut execution = simulation.start(
         "first",
         request("2.0.0", json!({ "deadlineSeconds": 3600 })),
@@ -177,9 +193,12 @@ async fn without_data_a_deployment_waits_until_its_deadline_and_is_never_called_
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn without_data_a_deployment_may_also_be_rolled_back_at_once() {
-    let simulation = Simulation::new();
+async fn without_data_a_deployment_may_also_be_rolled_back_at_once(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     let checks =
         json!({ "checks": { "errorRatePercent": { "max": 1.0 }, "onTooLittleData": "rollBack" } });
     let mut execution = simulation.start("first", request("2.0.0", checks));
@@ -197,9 +216,12 @@ async fn without_data_a_deployment_may_also_be_rolled_back_at_once() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_call_that_is_denied_on_the_way_forward_rolls_back() {
-    let simulation = Simulation::new();
+async fn a_call_that_is_denied_on_the_way_forward_rolls_back(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     simulation.account.inject(Fault {
         operation: "ECS CreateService",
         which: Which::Always,
@@ -210,10 +232,11 @@ async fn a_call_that_is_denied_on_the_way_forward_rolls_back() {
     assert_eq!(deployed.report().error.as_deref(), Some("AwsDenied"));
 }
 
+#[rstest]
 #[tokio::test]
-async fn throttling_that_passes_changes_nothing() {
-    let simulation = Simulation::new();
-    for operation in ["UpdateRoute", "DescribeServices", "GetMetricData"] {
+async fn throttling_that_passes_changes_nothing(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = Simulation::new(on);
+    for operation in [on.write(), "DescribeServices", "GetMetricData"] {
         simulation.account.inject(Fault {
             operation,
             which: Which::Next(3),
@@ -227,10 +250,11 @@ async fn throttling_that_passes_changes_nothing() {
         .assert_no_request_was_lost();
 }
 
+#[rstest]
 #[tokio::test]
-async fn every_function_may_run_twice() {
+async fn every_function_may_run_twice(#[values(On::AppMesh, On::Alb)] on: On) {
     for finish in ["promote", "replace"] {
-        let simulation = Simulation::new();
+        let simulation = Simulation::new(on);
         simulation.lambdas.lose_every_first_answer();
         let more = json!({ "finish": { "mode": finish } });
         simulation
@@ -238,7 +262,7 @@ async fn every_function_may_run_twice() {
             .await
             .assert_promoted()
             .assert_no_request_was_lost();
-        let simulation = Simulation::new();
+        let simulation = Simulation::new(on);
         simulation.lambdas.lose_every_first_answer();
         simulation
             .deploy(request("2.0.0-bad", more))
@@ -248,11 +272,14 @@ async fn every_function_may_run_twice() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn as_many_checks_as_a_request_may_ask_for_do_not_fill_the_history() {
+async fn as_many_checks_as_a_request_may_ask_for_do_not_fill_the_history(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
     // One second more would be refused.
     const LONGEST: u32 = 24_449;
-    let simulation = Simulation::new();
+    let simulation = Simulation::new(on);
     simulation
         .account
         .settings(|settings| settings.metric_period = 10);
@@ -281,9 +308,10 @@ async fn as_many_checks_as_a_request_may_ask_for_do_not_fill_the_history() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_request_with_faults_is_refused_with_all_of_them() {
-    let simulation = Simulation::new();
+async fn a_request_with_faults_is_refused_with_all_of_them(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = Simulation::new(on);
     let faults =
         json!({ "plan": { "steps": [{ "weightPercent": 101, "holdSeconds": 60 }] }, "chekcs": {} });
     let deployed = simulation.deploy(request("2.0.0", faults)).await;
@@ -301,9 +329,12 @@ async fn a_request_with_faults_is_refused_with_all_of_them() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_service_that_is_not_there_is_refused_and_its_lock_given_back() {
-    let simulation = Simulation::new();
+async fn a_service_that_is_not_there_is_refused_and_its_lock_given_back(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     let deployed = simulation
         .deploy(request("2.0.0", json!({ "service": "chekcout" })))
         .await;
@@ -311,9 +342,12 @@ async fn a_service_that_is_not_there_is_refused_and_its_lock_given_back() {
     assert_eq!(simulation.traces(), Vec::<String>::new());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_second_deployment_of_the_same_service_is_told_which_one_is_running() {
-    let simulation = Simulation::new();
+async fn a_second_deployment_of_the_same_service_is_told_which_one_is_running(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     let mut first = simulation.start("first", request("2.0.0", json!({})));
     simulation
         .run_until(&mut first, "Wait before the next check")
@@ -326,9 +360,10 @@ async fn a_second_deployment_of_the_same_service_is_told_which_one_is_running() 
     simulation.finish(first).await.assert_promoted();
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_planning_that_breaks_off_gives_the_lock_back() {
-    let simulation = Simulation::new();
+async fn a_planning_that_breaks_off_gives_the_lock_back(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = Simulation::new(on);
     simulation.account.inject(Fault {
         operation: "GetMetricData",
         which: Which::Always,
@@ -340,17 +375,20 @@ async fn a_planning_that_breaks_off_gives_the_lock_back() {
         .assert_rolled_back("nothing had been created");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_rollback_that_may_not_remove_the_canary_says_what_is_left() {
-    let simulation = Simulation::new();
+async fn a_rollback_that_may_not_remove_the_canary_says_what_is_left(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     simulation.account.inject(Fault {
-        operation: "DeleteVirtualNode",
+        operation: on.delete(),
         which: Which::Always,
         kind: FaultKind::Denied,
     });
     let deployed = simulation.deploy(request("2.0.0-bad", json!({}))).await;
     deployed
-        .assert_needs_attention("DeleteVirtualNode is not allowed")
+        .assert_needs_attention(&format!("{} is not allowed", on.delete()))
         .assert_stable_has_all_traffic();
     assert_eq!(
         deployed.execution.path[deployed.execution.path.len() - 3..],
@@ -361,36 +399,39 @@ async fn a_rollback_that_may_not_remove_the_canary_says_what_is_left() {
         ]
     );
     let left = deployed.report().left;
-    let node = left
+    let made = left
         .iter()
-        .find(|left| left.command.contains("delete-virtual-node"));
+        .find(|left| left.command.contains(on.commands()[1]));
     assert!(
-        node.is_some_and(|node| node.command.contains("-canary-")),
+        made.is_some_and(|made| made.command.contains("-canary-")),
         "{left:?}"
     );
     assert!(!simulation.traces().is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_rollback_that_may_not_move_the_traffic_tells_a_person_everything() {
+async fn a_rollback_that_may_not_move_the_traffic_tells_a_person_everything(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
     for kind in [
         FaultKind::Denied,
         FaultKind::Refused("BadRequestException", "not this route"),
     ] {
-        let simulation = Simulation::new();
+        let simulation = Simulation::new(on);
         let mut execution = simulation.start("first", request("2.0.0-bad", json!({})));
         simulation
             .run_until(&mut execution, "Roll back to stable")
             .await;
         simulation.account.inject(Fault {
-            operation: "UpdateRoute",
+            operation: on.write(),
             which: Which::Always,
             kind,
         });
         let deployed = simulation.finish(execution).await;
         // Both why the rollback was called for and why it did not get further.
         deployed
-            .assert_needs_attention("UpdateRoute")
+            .assert_needs_attention(on.write())
             .assert_needs_attention("percent")
             .assert_no_request_was_lost();
         let report = deployed.report();
@@ -399,12 +440,8 @@ async fn a_rollback_that_may_not_move_the_traffic_tells_a_person_everything() {
             .iter()
             .map(|left| left.command.as_str())
             .collect();
-        for part in [
-            "aws appmesh update-route",
-            "aws ecs delete-service",
-            "aws appmesh delete-virtual-node",
-            "start-execution",
-        ] {
+        let [update, delete] = on.commands();
+        for part in [update, "aws ecs delete-service", delete, "start-execution"] {
             assert!(
                 commands.iter().any(|command| command.contains(part)),
                 "no {part} in {commands:#?}"
@@ -419,17 +456,20 @@ async fn a_rollback_that_may_not_move_the_traffic_tells_a_person_everything() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn when_the_rollback_step_itself_fails_the_state_machine_says_what_is_left() {
-    let simulation = Simulation::new();
+async fn when_the_rollback_step_itself_fails_the_state_machine_says_what_is_left(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     simulation.account.inject(Fault {
-        operation: "DeleteVirtualNode",
+        operation: on.delete(),
         which: Which::Always,
         kind: FaultKind::ServerError,
     });
     let deployed = simulation.deploy(request("2.0.0-bad", json!({}))).await;
     deployed
-        .assert_needs_attention("DeleteVirtualNode")
+        .assert_needs_attention(on.delete())
         .assert_stable_has_all_traffic();
     assert_eq!(
         deployed.execution.path[deployed.execution.path.len() - 3..],
@@ -442,10 +482,11 @@ async fn when_the_rollback_step_itself_fails_the_state_machine_says_what_is_left
     assert!(!simulation.traces().is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_input_that_is_no_json_object_is_refused() {
+async fn an_input_that_is_no_json_object_is_refused(#[values(On::AppMesh, On::Alb)] on: On) {
     for input in [json!([]), json!("x"), json!(5), Value::Null] {
-        let simulation = Simulation::new();
+        let simulation = Simulation::new(on);
         simulation
             .deploy(input)
             .await
@@ -454,15 +495,18 @@ async fn an_input_that_is_no_json_object_is_refused() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn metrics_that_fall_silent_in_the_last_hold_never_promote() {
+async fn metrics_that_fall_silent_in_the_last_hold_never_promote(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
     // From then on nothing arrives any more, or not even what had arrived is given out.
     let silences: [fn(&mut Settings); 2] = [
         |settings| settings.metric_delay = 1_000_000,
         |settings| settings.metrics_silent = true,
     ];
     for silence in silences {
-        let simulation = Simulation::new();
+        let simulation = Simulation::new(on);
         // A hold with several checks.
         let more = json!({
             "plan": { "steps": [{ "weightPercent": 50, "holdSeconds": 120 }, { "weightPercent": 100, "holdSeconds": 600 }] },
@@ -485,11 +529,12 @@ async fn metrics_that_fall_silent_in_the_last_hold_never_promote() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn ecs_may_describe_a_new_service_late() {
+async fn ecs_may_describe_a_new_service_late(#[values(On::AppMesh, On::Alb)] on: On) {
     for lag in [10, 40] {
         let late = |tag| async move {
-            let simulation = Simulation::new();
+            let simulation = Simulation::new(on);
             simulation
                 .account
                 .settings(|settings| settings.service_lag_seconds = lag);

@@ -73,6 +73,9 @@ impl Lambdas {
             "shift-weight" => {
                 let state: State = serde_json::from_value(state.clone())
                     .expect("the state that the step before returned");
+                if state.next == Some(serin::state::Next::Resize) {
+                    return;
+                }
                 let next = state.progress.step.map_or(0, |step| step + 1);
                 if let Some(step) = state.deployment.plan.step(next) {
                     self.watch

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use serin_sim::AlarmStateValue;
 use serin_sim::state_machine::Execution;
 
-use super::{Simulation, request};
+use super::{On, Simulation, request};
 
 /// As many as a request may have.
 const ALARMS: usize = 100;
@@ -66,7 +66,7 @@ fn set_alarms(simulation: &Simulation, state: &AlarmStateValue) {
 }
 
 fn world() -> Simulation {
-    let simulation = Simulation::new();
+    let simulation = Simulation::new(On::AppMesh);
     simulation
         .account
         .settings(|settings| settings.page_size = 100); // fewer calls, so that the test is quick

@@ -6,6 +6,7 @@
 mod by_hand;
 mod endings;
 mod errors;
+mod hands;
 mod lambdas;
 mod limits;
 mod others;
@@ -24,8 +25,53 @@ use crate::contracts::{STEPS, definition_text};
 use lambdas::Lambdas;
 pub(crate) use path::{path_of, shortened};
 
+/// The router that a test runs on. Every promise holds for each of them, so the tests' bodies are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum On {
+    AppMesh,
+    Alb,
+}
+
+impl On {
+    /// The usual world of this router.
+    pub(crate) fn options(self) -> world::Options {
+        match self {
+            Self::AppMesh => world::Options::default(),
+            Self::Alb => world::Options::alb(),
+        }
+    }
+
+    /// The operation that moves traffic.
+    pub(crate) const fn write(self) -> &'static str {
+        match self {
+            Self::AppMesh => "UpdateRoute",
+            Self::Alb => "ModifyRule",
+        }
+    }
+
+    /// The operation that removes what the router had made for the canary.
+    pub(crate) const fn delete(self) -> &'static str {
+        match self {
+            Self::AppMesh => "DeleteVirtualNode",
+            Self::Alb => "DeleteTargetGroup",
+        }
+    }
+
+    /// The commands with which a person does both by hand.
+    pub(crate) const fn commands(self) -> [&'static str; 2] {
+        match self {
+            Self::AppMesh => [
+                "aws appmesh update-route",
+                "aws appmesh delete-virtual-node",
+            ],
+            Self::Alb => ["aws elbv2 modify-rule", "aws elbv2 delete-target-group"],
+        }
+    }
+}
+
 /// A user's account with the service `checkout`, in which Serin is installed.
 pub(crate) struct Simulation {
+    pub(crate) on: On,
     pub(crate) account: Account,
     pub(crate) before: Snapshot,
     pub(crate) watch: Watch,
@@ -43,12 +89,12 @@ pub(crate) struct Deployed<'a> {
 
 impl Simulation {
     /// The usual world.
-    pub(crate) fn new() -> Self {
-        Self::with(&world::Options::default())
+    pub(crate) fn new(on: On) -> Self {
+        Self::with(on, &on.options())
     }
 
     /// A world that differs from the usual one.
-    pub(crate) fn with(options: &world::Options) -> Self {
+    pub(crate) fn with(on: On, options: &world::Options) -> Self {
         let account = Account::new(Clock::new("2026-11-21T12:00:00Z".parse().unwrap()));
         world::checkout_with(&account, options);
         account.clock().advance(3600); // so that stable has metrics
@@ -65,6 +111,7 @@ impl Simulation {
         let machine = StateMachine::parse(&definition_text(), &functions).unwrap();
         let lost_before = account.look(World::lost_requests);
         Self {
+            on,
             lambdas: Lambdas::new(&account, watch.clone()),
             account,
             before,
@@ -264,10 +311,7 @@ impl Deployed<'_> {
     /// All the traffic goes to stable's own node.
     #[track_caller]
     pub(crate) fn assert_stable_has_all_traffic(&self) -> &Self {
-        let percent = self
-            .simulation
-            .account
-            .look(|world| world.percent(world::ROUTER, world::ROUTE, world::NODE));
+        let percent = self.simulation.account.look(World::stable_percent);
         assert!((percent - 100.0).abs() < f64::EPSILON, "{percent}");
         self
     }

@@ -1,31 +1,23 @@
 //! Other people, and other things, in the same account.
 
+use rstest::rstest;
 use serde_json::json;
 use serin_sim::state_machine::Execution;
-use serin_sim::{targets_mut, world};
+use serin_sim::world;
 
-use super::{Simulation, arn, request};
+use super::{On, Simulation, arn, request};
 
+#[rstest]
 #[tokio::test]
-async fn a_route_that_somebody_edits_is_reported_and_the_edit_stays() {
-    let simulation = Simulation::new();
+async fn a_route_that_somebody_edits_is_reported_and_the_edit_stays(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
     simulation
         .run_until(&mut execution, "Check the canary's health")
         .await;
-    simulation
-        .account
-        .edit_route_by_hand(world::ROUTER, world::ROUTE, |spec| spec.priority = Some(7));
-    simulation.watch.change(|subject| {
-        for (_, spec) in subject
-            .before
-            .routes
-            .iter_mut()
-            .filter(|(path, _)| path.ends_with(world::ROUTE))
-        {
-            spec.priority = Some(7);
-        }
-    });
+    simulation.edit_something_else();
     let deployed = simulation.finish(execution).await;
     deployed
         .assert_stable_has_all_traffic()
@@ -34,31 +26,25 @@ async fn a_route_that_somebody_edits_is_reported_and_the_edit_stays() {
         deployed.report().error.as_deref(),
         Some("RouteChangedByOthers")
     );
-    let route = simulation
-        .account
-        .look(|world| world.route(world::ROUTER, world::ROUTE).clone());
-    assert_eq!(
-        route.spec.unwrap().priority,
-        Some(7),
+    assert!(
+        simulation.has_something_else(),
         "the other person's edit stays"
     );
     simulation.watch.assert_safe();
 }
 
+#[rstest]
 #[tokio::test]
-async fn weights_that_somebody_sets_by_hand_are_not_overwritten_on_the_way_forward() {
-    let simulation = Simulation::new();
+async fn weights_that_somebody_sets_by_hand_are_not_overwritten_on_the_way_forward(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
+    let before = simulation.route();
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
     simulation
         .run_until(&mut execution, "Check the canary's health")
         .await;
-    simulation
-        .account
-        .edit_route_by_hand(world::ROUTER, world::ROUTE, |spec| {
-            for target in targets_mut(spec).unwrap() {
-                target.weight = i32::from(target.virtual_node == world::NODE);
-            }
-        });
+    simulation.put_route(&before);
     let deployed = simulation.finish(execution).await;
     assert_eq!(
         deployed.report().error.as_deref(),
@@ -69,9 +55,10 @@ async fn weights_that_somebody_sets_by_hand_are_not_overwritten_on_the_way_forwa
         .assert_stable_has_all_traffic();
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_alarm_that_goes_off_rolls_back() {
-    let simulation = Simulation::new();
+async fn an_alarm_that_goes_off_rolls_back(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = Simulation::new(on);
     simulation
         .account
         .set_alarm("checkout-5xx", "OK".into(), "quiet");
@@ -93,9 +80,12 @@ async fn an_alarm_that_goes_off_rolls_back() {
         .assert_no_request_was_lost();
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_canary_that_somebody_removes_is_not_given_more_traffic() {
-    let simulation = Simulation::new();
+async fn a_canary_that_somebody_removes_is_not_given_more_traffic(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
     simulation
         .run_until(&mut execution, "Shift traffic to the next weight")
@@ -113,8 +103,9 @@ async fn a_canary_that_somebody_removes_is_not_given_more_traffic() {
     deployed.assert_promoted().assert_no_request_was_lost();
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_route_of_every_protocol_is_shifted() {
+async fn a_route_of_every_protocol_is_shifted(#[values(On::AppMesh, On::Alb)] on: On) {
     let options = world::Options {
         routes: vec![
             world::RouteKind::Http,
@@ -122,15 +113,15 @@ async fn a_route_of_every_protocol_is_shifted() {
             world::RouteKind::Grpc,
             world::RouteKind::Tcp,
         ],
-        ..world::Options::default()
+        ..on.options()
     };
-    let simulation = Simulation::with(&options);
+    let simulation = Simulation::with(on, &options);
     simulation
         .deploy(request("2.0.0", json!({})))
         .await
         .assert_promoted()
         .assert_no_request_was_lost();
-    let simulation = Simulation::with(&options);
+    let simulation = Simulation::with(on, &options);
     simulation
         .deploy(request("2.0.0-bad", json!({})))
         .await
@@ -145,26 +136,25 @@ async fn put_the_route_back(
     execution: &mut Execution,
     is_settled: impl Fn(&serde_json::Value) -> bool,
 ) {
-    let spec = || {
-        simulation
-            .account
-            .look(|world| world.route(world::ROUTER, world::ROUTE).spec.clone())
-            .unwrap()
-    };
-    let mut before = spec();
+    let mut before = simulation.route();
     while !is_settled(&execution.data()["progress"]) {
         assert!(execution.is_running(), "{:?}", execution.status);
-        before = spec();
+        before = simulation.route();
         simulation.step(execution).await;
     }
-    assert_ne!(before, spec(), "the step has settled the traffic");
-    simulation
-        .account
-        .edit_route_by_hand(world::ROUTER, world::ROUTE, |spec| *spec = before);
+    assert_ne!(
+        before,
+        simulation.route(),
+        "the step has settled the traffic"
+    );
+    simulation.put_route(&before);
 }
 
+#[rstest]
 #[tokio::test]
-async fn nothing_that_somebody_gave_its_traffic_back_to_is_removed_while_it_has_any() {
+async fn nothing_that_somebody_gave_its_traffic_back_to_is_removed_while_it_has_any(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
     let is_settled = |progress: &serde_json::Value| {
         progress["cleanup"]["trafficSettledAt"].is_string() || progress["rollback"].is_object()
     };
@@ -173,7 +163,7 @@ async fn nothing_that_somebody_gave_its_traffic_back_to_is_removed_while_it_has_
         ("2.0.0", "replace"),
         ("2.0.0-bad", "promote"),
     ] {
-        let simulation = Simulation::new();
+        let simulation = Simulation::new(on);
         let more = json!({ "finish": { "mode": mode } });
         let mut execution = simulation.start("first", request(tag, more));
         put_the_route_back(&simulation, &mut execution, is_settled).await;
@@ -198,8 +188,8 @@ async fn nothing_that_somebody_gave_its_traffic_back_to_is_removed_while_it_has_
 }
 
 /// A lock as `first` takes it, in another account.
-async fn lock_of_the_first() -> serin_sim::Item {
-    let simulation = Simulation::new();
+async fn lock_of_the_first(on: On) -> serin_sim::Item {
+    let simulation = Simulation::new(on);
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
     simulation
         .run_until(&mut execution, "Create the canary")
@@ -212,12 +202,15 @@ async fn lock_of_the_first() -> serin_sim::Item {
 
 const LOCK: &str = "service#prod/checkout";
 
+#[rstest]
 #[tokio::test]
-async fn the_lock_of_an_execution_that_ended_before_it_had_planned_anything_is_taken_over() {
-    let lock = lock_of_the_first().await;
+async fn the_lock_of_an_execution_that_ended_before_it_had_planned_anything_is_taken_over(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let lock = lock_of_the_first(on).await;
     // The last is one that Step Functions has forgotten.
     for status in ["ABORTED", "TIMED_OUT", "FAILED", ""] {
-        let simulation = Simulation::new();
+        let simulation = Simulation::new(on);
         simulation
             .account
             .put_item(world::LEDGER_TABLE, LOCK, lock.clone());
@@ -236,10 +229,13 @@ async fn the_lock_of_an_execution_that_ended_before_it_had_planned_anything_is_t
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_lock_of_an_execution_that_still_plans_or_that_left_something_is_not_taken_over() {
-    let simulation = Simulation::new();
-    let lock = lock_of_the_first().await;
+async fn the_lock_of_an_execution_that_still_plans_or_that_left_something_is_not_taken_over(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
+    let lock = lock_of_the_first(on).await;
     simulation
         .account
         .put_item(world::LEDGER_TABLE, LOCK, lock.clone());
@@ -256,7 +252,7 @@ async fn the_lock_of_an_execution_that_still_plans_or_that_left_something_is_not
         Some(lock)
     );
 
-    let simulation = Simulation::new();
+    let simulation = Simulation::new(on);
     let mut first = simulation.start("first", request("2.0.0", json!({})));
     simulation
         .run_until(&mut first, "Wait before the next check")

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Simulation, request};
+use super::{On, Simulation, request};
 
 /// The path without what depends on how long things take: how often something is waited for and asked again.
 pub(crate) fn shortened(path: &[String]) -> Vec<String> {
@@ -21,8 +21,8 @@ pub(crate) fn shortened(path: &[String]) -> Vec<String> {
 /// The shortened path of a scenario in the simulation: an image by its tag, and what the request says beside it.
 ///
 /// The metrics have a period of ten seconds, as in the local cloud.
-pub(crate) async fn path_of(tag: &str, more: Value) -> Vec<String> {
-    let simulation = Simulation::new();
+pub(crate) async fn path_of(on: On, tag: &str, more: Value) -> Vec<String> {
+    let simulation = Simulation::new(on);
     simulation
         .account
         .settings(|settings| settings.metric_period = 10);

@@ -1,14 +1,18 @@
 //! The new version on its way to be the stable one, and what can go wrong there.
 
+use rstest::rstest;
 use serde_json::json;
 use serin_sim::state_machine::Status;
-use serin_sim::{Fault, FaultKind, Which, world};
+use serin_sim::{Fault, FaultKind, Which, World, world};
 
-use super::{Simulation, request};
+use super::{On, Simulation, request};
 
+#[rstest]
 #[tokio::test]
-async fn the_canary_takes_the_place_of_the_old_version_and_can_be_replaced_in_its_turn() {
-    let simulation = Simulation::new();
+async fn the_canary_takes_the_place_of_the_old_version_and_can_be_replaced_in_its_turn(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     let replace = json!({ "finish": { "mode": "replace" } });
     let deployed = simulation.deploy(request("2.0.0", replace.clone())).await;
     deployed.assert_promoted().assert_no_request_was_lost();
@@ -16,10 +20,8 @@ async fn the_canary_takes_the_place_of_the_old_version_and_can_be_replaced_in_it
 
     // The same request with the next image: the ledger knows which service bears the name now.
     simulation.account.clock().advance(3600);
-    let nodes = simulation
-        .account
-        .look(|world| world.weights(world::ROUTER, world::ROUTE));
-    let simulation = simulation.before_the_next(&second, nodes.keys().next().unwrap());
+    let node = simulation.only_node();
+    let simulation = simulation.before_the_next(&second, &node);
     let deployed = simulation
         .finish(simulation.start("second", request("3.0.0", replace)))
         .await;
@@ -27,9 +29,12 @@ async fn the_canary_takes_the_place_of_the_old_version_and_can_be_replaced_in_it
     assert_ne!(bearer(&simulation), second);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_promotion_that_somebody_crosses_leaves_the_traffic_on_the_canary_and_calls_a_person() {
-    let simulation = Simulation::new();
+async fn a_promotion_that_somebody_crosses_leaves_the_traffic_on_the_canary_and_calls_a_person(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
     simulation
         .run_until(&mut execution, "Wait for the clean-up")
@@ -46,18 +51,19 @@ async fn a_promotion_that_somebody_crosses_leaves_the_traffic_on_the_canary_and_
     deployed
         .assert_needs_attention("stable could not be updated to the new version")
         .assert_no_request_was_lost();
-    let percent = simulation
-        .account
-        .look(|world| world.percent(world::ROUTER, world::ROUTE, world::NODE));
+    let percent = simulation.account.look(World::stable_percent);
     assert!(
         percent.abs() < f64::EPSILON,
         "stable has {percent} percent although nobody knows whether it works"
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_promotion_that_somebody_takes_back_is_rolled_back() {
-    let simulation = Simulation::new();
+async fn a_promotion_that_somebody_takes_back_is_rolled_back(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
     simulation
         .run_until(&mut execution, "Wait for the clean-up")
@@ -72,9 +78,10 @@ async fn a_promotion_that_somebody_takes_back_is_rolled_back() {
         .assert_no_request_was_lost();
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_promotion_that_cannot_begin_is_rolled_back() {
-    let simulation = Simulation::new();
+async fn a_promotion_that_cannot_begin_is_rolled_back(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = Simulation::new(on);
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
     simulation
         .run_until(&mut execution, "Clean up behind the new version")
@@ -92,11 +99,14 @@ async fn a_promotion_that_cannot_begin_is_rolled_back() {
         .assert_no_request_was_lost();
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_clean_up_that_fails_after_the_promotion_is_finished_and_still_told() {
-    let simulation = Simulation::new();
+async fn a_clean_up_that_fails_after_the_promotion_is_finished_and_still_told(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
     simulation.account.inject(Fault {
-        operation: "DeleteVirtualNode",
+        operation: on.delete(),
         which: Which::Nth(1),
         kind: FaultKind::Denied,
     });

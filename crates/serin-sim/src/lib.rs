@@ -32,7 +32,10 @@ mod traffic;
 mod wire;
 pub mod world;
 
+pub use aws_sdk_appmesh::types::RouteSpec;
 pub use aws_sdk_cloudwatch::types::StateValue as AlarmStateValue;
+/// The actions of a load balancer's rule.
+pub type Actions = Vec<aws_sdk_elasticloadbalancingv2::types::Action>;
 
 pub use account::{ACCOUNT, Account, Call, REGION};
 pub use app_mesh::{targets, targets_mut};
