@@ -163,7 +163,11 @@ async fn a_version_that_never_becomes_healthy_is_rolled_back_when_its_time_to_be
             json!({ "readyWithinSeconds": 300 }),
         ))
         .await;
-    deployed.assert_rolled_back("was not ready within 300 seconds");
+    deployed.assert_rolled_back(match on {
+        On::AppMesh => "was not ready within 300 seconds",
+        // ECS stops tasks that fail the load balancer's health check, which is known before the time is over.
+        On::Alb => "Task failed ELB health checks",
+    });
 }
 
 #[rstest]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serin_sim::{Actions, RouteSpec, world};
+use serin_sim::{Actions, RouteSpec, targets_mut, tuples_mut, world};
 
 use super::{On, Simulation};
 
@@ -50,6 +50,33 @@ impl Simulation {
                 for (path, before) in rules {
                     self.account
                         .edit_rule_by_hand(path, |actions| actions.clone_from(before));
+                }
+            }
+        }
+    }
+
+    /// Somebody gives stable all the weight, and leaves the canary in the route without any.
+    pub(crate) fn give_all_to_stable_by_hand(&self) {
+        match self.on {
+            On::AppMesh => {
+                self.account
+                    .edit_route_by_hand(world::ROUTER, world::ROUTE, |spec| {
+                        for target in targets_mut(spec).unwrap() {
+                            target.weight = i32::from(target.virtual_node == world::NODE);
+                        }
+                    });
+            }
+            On::Alb => {
+                let stable = self.account.look(|world| {
+                    let group = world.target_group(world::TARGET_GROUP).unwrap();
+                    group.target_group_arn
+                });
+                for path in [world::RULE, world::DEFAULT_RULE] {
+                    self.account.edit_rule_by_hand(path, |actions| {
+                        for tuple in tuples_mut(actions).unwrap() {
+                            tuple.weight = Some(i32::from(tuple.target_group_arn == stable));
+                        }
+                    });
                 }
             }
         }

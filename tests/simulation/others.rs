@@ -39,12 +39,14 @@ async fn weights_that_somebody_sets_by_hand_are_not_overwritten_on_the_way_forwa
     #[values(On::AppMesh, On::Alb)] on: On,
 ) {
     let simulation = Simulation::new(on);
-    let before = simulation.route();
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
     simulation
         .run_until(&mut execution, "Check the canary's health")
         .await;
-    simulation.put_route(&before);
+    simulation
+        .run_until(&mut execution, "Shift traffic to the next weight")
+        .await;
+    simulation.give_all_to_stable_by_hand();
     let deployed = simulation.finish(execution).await;
     assert_eq!(
         deployed.report().error.as_deref(),
