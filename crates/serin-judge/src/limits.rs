@@ -561,4 +561,109 @@ mod tests {
         assert_eq!(alarm(AlarmState::Missing), Outcome::Inconclusive);
         assert_eq!(alarm(AlarmState::InsufficientData), Outcome::Inconclusive);
     }
+
+    const P99: LatencyLimit = LatencyLimit {
+        percentile: 99.9,
+        max: 500.0,
+    };
+
+    fn value(value: f64) -> Measured {
+        measured(Reading::Value {
+            value,
+            datapoints: 1,
+        })
+    }
+
+    #[test]
+    fn a_latency_is_held_against_its_limit_on_enough_requests() {
+        let judge = |millis, requests| {
+            judge_latency(&P99, &value(millis), Some(&counts(requests, 0.0)), 50)
+        };
+        let finding = judge(500.0, 1000.0);
+        assert_eq!(finding.outcome, Outcome::Healthy);
+        assert_eq!(
+            finding.sentence,
+            "the p99.9 latency was 500 ms, within the limit of 500 ms"
+        );
+        let finding = judge(612.345, 1000.0);
+        assert_eq!(finding.outcome, Outcome::Unhealthy);
+        assert_eq!(
+            finding.sentence,
+            "the p99.9 latency was 612.35 ms, above the limit of 500 ms"
+        );
+        let finding = judge(9000.0, 49.0);
+        assert_eq!(finding.outcome, Outcome::Inconclusive);
+        assert!(
+            finding
+                .sentence
+                .contains("only 49 requests, at least 50 are needed"),
+            "{}",
+            finding.sentence
+        );
+    }
+
+    #[test]
+    fn a_latency_of_which_nothing_is_known_is_not_a_good_one() {
+        let silence = [
+            Reading::NoData,
+            Reading::Incomplete("PartialData".into()),
+            Reading::Value {
+                value: f64::NAN,
+                datapoints: 1,
+            },
+        ];
+        for reading in silence {
+            let enough = counts(1000.0, 0.0);
+            let finding = judge_latency(&P99, &measured(reading), Some(&enough), 50);
+            assert_eq!(finding.outcome, Outcome::Inconclusive, "{finding:?}");
+        }
+        let finding = judge_latency(&P99, &value(1.0), None, 50);
+        assert_eq!(finding.outcome, Outcome::Inconclusive, "{finding:?}");
+    }
+
+    #[test]
+    fn a_target_that_fails_the_routers_health_check_is_unhealthy_and_silence_about_it_is_not_health()
+     {
+        assert_eq!(judge_targets(&value(0.0)).outcome, Outcome::Healthy);
+        let finding = judge_targets(&value(2.0));
+        assert_eq!(finding.outcome, Outcome::Unhealthy);
+        assert!(
+            finding.sentence.starts_with("2 of the canary's targets"),
+            "{}",
+            finding.sentence
+        );
+        for reading in [Reading::NoData, Reading::Incomplete("x".into())] {
+            assert_eq!(
+                judge_targets(&measured(reading)).outcome,
+                Outcome::Inconclusive
+            );
+        }
+        assert_eq!(
+            judge_targets(&value(f64::NAN)).outcome,
+            Outcome::Inconclusive
+        );
+    }
+
+    #[test]
+    fn the_share_that_the_canary_really_got_is_told_and_decides_nothing() {
+        let weight = Weight::from_percent(10.0).unwrap();
+        let finding = judge_share(&counts(400.0, 0.0), &counts(600.0, 0.0), weight).unwrap();
+        assert_eq!(
+            (finding.outcome, finding.value),
+            (Outcome::Healthy, Some(40.0))
+        );
+        assert_eq!(
+            finding.sentence,
+            "the canary got 40 percent of the requests (weight 10)"
+        );
+        let silent = RequestCounts {
+            requests: measured(Reading::NoData),
+            errors: measured(Reading::NoData),
+        };
+        assert_eq!(judge_share(&counts(400.0, 0.0), &silent, weight), None);
+        assert_eq!(
+            judge_share(&counts(0.0, 0.0), &counts(0.0, 0.0), weight),
+            None
+        );
+    }
 }

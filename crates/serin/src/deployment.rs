@@ -280,6 +280,49 @@ mod tests {
     }
 
     #[test]
+    fn a_stable_that_is_scaled_by_load_gets_as_many_tasks_as_serve_and_one_that_is_not_keeps_its_own()
+     {
+        let mut deployment = deployment(Capacity::MatchWeight, 4);
+        assert_eq!(deployment.tasks_to_promote(4, 9), 4);
+        deployment.stable.scaling = Some(Scaling {
+            max_tasks: 8,
+            scale_in_suspended: false,
+        });
+        assert_eq!(deployment.tasks_to_promote(4, 6), 6);
+        assert_eq!(
+            deployment.tasks_to_promote(4, 9),
+            8,
+            "never above its maximum"
+        );
+        assert_eq!(
+            deployment.tasks_to_promote(9, 6),
+            9,
+            "nor below what it has"
+        );
+    }
+
+    #[test]
+    fn held_scaling_is_named_with_its_command_unless_a_person_had_suspended_it_before() {
+        let mut deployment = deployment(Capacity::MatchWeight, 4);
+        assert_eq!(deployment.held_scale_in(), None);
+        let scaling = |scale_in_suspended| {
+            Some(Scaling {
+                max_tasks: 8,
+                scale_in_suspended,
+            })
+        };
+        deployment.stable.scaling = scaling(true);
+        assert_eq!(deployment.held_scale_in(), None);
+        deployment.stable.scaling = scaling(false);
+        let command = deployment.held_scale_in().unwrap().command;
+        assert!(
+            command.contains("--resource-id service/prod/checkout ")
+                && command.ends_with("DynamicScalingInSuspended=false"),
+            "{command}"
+        );
+    }
+
+    #[test]
     fn the_command_that_rolls_back_names_the_state_machine_of_the_execution() {
         let command = deployment(Capacity::Full, 1).roll_back_command();
         assert!(

@@ -60,7 +60,9 @@ pub async fn health_check(
         return Err(HealthCheckError::DeadlineExceeded(last));
     }
     let measurable = times.measurable(&state.deployment.checks, now);
-    let findings = look(fleet, signals, &state, measurable).await?;
+    let (cluster, service) = (state.deployment.cluster(), &state.deployment.canary.service);
+    let canary = fleet.observe(cluster, service).await?;
+    let findings = look(fleet, signals, &state, &canary, measurable).await?;
     let verdict = verdict(
         now,
         index + 1,
@@ -79,7 +81,7 @@ pub async fn health_check(
         measurable.covers_hold,
         index,
     );
-    if next == Next::Wait && stable_has_grown(fleet, &state).await? {
+    if next == Next::Wait && stable_has_grown(fleet, &state, &canary).await? {
         next = Next::Resize;
     }
     tracing::info!(step = index + 1, outcome = %verdict.outcome, %next, why = verdict.sentence, "verdict");
@@ -136,18 +138,18 @@ async fn look(
     fleet: &impl Fleet,
     signals: &impl HealthSignals,
     state: &State,
+    canary: &Observation,
     measurable: Measurable,
 ) -> Result<Vec<Finding>, HealthCheckError> {
     let deployment = &state.deployment;
     let (cluster, service) = (deployment.cluster(), &deployment.canary.service);
-    let canary = fleet.observe(cluster, service).await?;
-    let short = matches!(&canary, Observation::Active(tasks) if tasks.running < tasks.desired);
+    let short = matches!(canary, Observation::Active(tasks) if tasks.running < tasks.desired);
     let stopped = if short {
         fleet.stopped_tasks(cluster, service).await?
     } else {
         Vec::new()
     };
-    let mut findings = vec![judge_tasks(&canary, &stopped)];
+    let mut findings = vec![judge_tasks(canary, &stopped)];
 
     let checks = &deployment.checks;
     if !checks.alarms.is_empty() {
@@ -200,11 +202,14 @@ fn judge(checks: &Checks, measured: &Measurements, weight: Weight) -> Vec<Findin
 }
 
 /// Whether stable should have so many tasks now that the canary has too few for its weight.
-async fn stable_has_grown(fleet: &impl Fleet, state: &State) -> Result<bool, HealthCheckError> {
+async fn stable_has_grown(
+    fleet: &impl Fleet,
+    state: &State,
+    canary: &Observation,
+) -> Result<bool, HealthCheckError> {
     let deployment = &state.deployment;
-    let (stable, canary) = (&deployment.stable.service, &deployment.canary.service);
+    let stable = &deployment.stable.service;
     let stable = fleet.observe(deployment.cluster(), stable).await?;
-    let canary = fleet.observe(deployment.cluster(), canary).await?;
     let both = stable.desired().zip(canary.desired());
     Ok(both.is_some_and(|(stable, canary)| {
         canary < deployment.tasks_at(state.progress.weight_percent, stable)

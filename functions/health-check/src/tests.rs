@@ -314,3 +314,36 @@ async fn the_last_step_is_watched_longer_while_the_old_version_is_kept_warm() {
     assert_eq!(state.next, Some(Next::Promote));
     assert!(state.progress.verdicts[0].at.as_second() - shifted_at.as_second() >= 900);
 }
+
+#[tokio::test]
+async fn when_stable_has_grown_the_check_calls_for_more_tasks_and_not_for_the_next_step() {
+    let stage = Stage::default();
+    let more = json!({"plan": {"steps": [{"weightPercent": 50, "holdSeconds": 600}, {"weightPercent": 100, "holdSeconds": 300}]}});
+    let mut state = shifted(&stage, more).await;
+    while !state.done {
+        stage.wait(u64::from(state.wait_seconds));
+        let aws = &stage.aws;
+        state = shift_weight(&aws.fleet, &aws.router, &aws.ledger, stage.input(state))
+            .await
+            .unwrap();
+    }
+    stage
+        .account
+        .scale_by_hand(world::CLUSTER, world::SERVICE, 8);
+    let state = check(&stage, state).await.unwrap();
+    assert_eq!(state.next, Some(Next::Resize));
+    assert!(state.done && state.wait_seconds > 0, "the checks go on");
+}
+
+#[tokio::test]
+async fn an_unhealthy_canary_is_rolled_back_and_not_made_larger() {
+    let stage = Stage::default();
+    let state = shifted(&stage, bad()).await;
+    let waits = u64::from(state.wait_seconds);
+    stage.wait(waits + 180);
+    stage
+        .account
+        .scale_by_hand(world::CLUSTER, world::SERVICE, 80);
+    let state = check(&stage, state).await.unwrap();
+    assert_eq!(state.next, Some(Next::RollBack));
+}

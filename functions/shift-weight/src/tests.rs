@@ -262,3 +262,82 @@ async fn the_step_begins_when_the_route_was_written_and_not_when_the_first_attem
         .unwrap();
     assert_eq!(state.progress.shifted_at, Some(stage.account.clock().now()));
 }
+
+#[tokio::test]
+async fn a_canary_follows_a_stable_that_grows_without_another_weight_and_without_waiting() {
+    let stage = Stage::default();
+    let state = ready(&stage, json!({"plan": {"steps": [{"weightPercent": 50, "holdSeconds": 600}, {"weightPercent": 100, "holdSeconds": 300}]}})).await;
+    let mut state = shift_until_done(&stage, state).await.unwrap();
+    let canary = state.deployment.canary.service.clone();
+    let tasks = || {
+        stage.account.look(|world| {
+            world
+                .service(world::CLUSTER, canary.as_str())
+                .unwrap()
+                .desired_count
+        })
+    };
+    assert_eq!(tasks(), 2, "half of stable's four");
+    stage
+        .account
+        .scale_by_hand(world::CLUSTER, world::SERVICE, 7);
+    let writes = stage.account.count_calls("UpdateRoute");
+    state.next = Some(serin::state::Next::Resize);
+    state.wait_seconds = 60;
+    let before = state.progress.clone();
+    let state = shift(&stage, state).await.unwrap();
+    assert_eq!(tasks(), 4, "half of seven, rounded up");
+    assert_eq!(stage.account.count_calls("UpdateRoute"), writes);
+    assert_eq!(state.progress, before);
+    assert_eq!(
+        (state.done, state.wait_seconds, state.next),
+        (true, 60, None)
+    );
+
+    // A stable that shrinks takes nothing from a canary that serves.
+    stage
+        .account
+        .scale_by_hand(world::CLUSTER, world::SERVICE, 2);
+    let mut state = state;
+    state.next = Some(serin::state::Next::Resize);
+    shift(&stage, state).await.unwrap();
+    assert_eq!(tasks(), 4);
+}
+
+#[tokio::test]
+async fn the_next_weight_asks_for_its_share_of_what_stable_has_now() {
+    let stage = Stage::default();
+    let state = ready(&stage, json!({"plan": {"preset": "ECSAllAtOnce"}})).await;
+    stage
+        .account
+        .scale_by_hand(world::CLUSTER, world::SERVICE, 6);
+    let state = shift_until_done(&stage, state).await.unwrap();
+    let canary = state.deployment.canary.service;
+    let tasks = stage
+        .account
+        .look(|world| world.running_and_healthy(canary.as_str()));
+    assert_eq!(tasks, (6, 6));
+}
+
+#[tokio::test]
+async fn a_resize_that_comes_after_the_rollback_has_begun_changes_nothing() {
+    use serin::{Ledger, ports::Phase};
+    let stage = Stage::default();
+    let state = ready(&stage, json!({})).await;
+    let mut state = shift_until_done(&stage, state).await.unwrap();
+    let ledger = &stage.aws.ledger;
+    ledger
+        .enter(&stage.execution(), Phase::RollingBack)
+        .await
+        .unwrap()
+        .unwrap();
+    stage
+        .account
+        .scale_by_hand(world::CLUSTER, world::SERVICE, 80);
+    state.next = Some(serin::state::Next::Resize);
+    let error = shift(&stage, state).await.unwrap_err();
+    assert!(
+        matches!(error, ShiftWeightError::DeploymentFenced),
+        "{error:?}"
+    );
+}
