@@ -53,6 +53,7 @@ pub(crate) fn deployment() -> Deployment {
             },
             canary_registry_name: format!("checkout-canary-{id}"),
             routes: vec![],
+            left_out: Vec::new(),
         }),
         id,
         execution,

@@ -245,6 +245,7 @@ mod tests {
                 },
                 canary_registry_name: String::new(),
                 routes: vec![],
+                left_out: Vec::new(),
             }),
             plan: request.resolve_plan(),
             capacity,

@@ -392,3 +392,40 @@ async fn a_lock_of_an_execution_that_ended_before_it_had_planned_anything_is_tak
     stage.account.set_execution(dead.as_str(), "ABORTED".into());
     plan(&stage, json!({})).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_the_request_leaves_out_stays_with_stable_and_so_stable_cannot_be_replaced() {
+    let stage = Stage::with(&Options {
+        routes: vec![RouteKind::Http, RouteKind::Http2],
+        ..Options::default()
+    });
+    let one = json!({"kind": "appMesh", "routes": [{"virtualRouter": world::ROUTER, "route": world::ROUTE}]});
+    let planned = plan(&stage, json!({"router": one})).await.unwrap();
+    let note = "route checkout-route-2 of virtual router checkout-router is not shifted";
+    assert!(
+        planned.notes.iter().any(|said| said.contains(note)),
+        "{:?}",
+        planned.notes
+    );
+    let stage = stage.in_execution("second");
+    let ledger = &stage.aws.ledger;
+    serin::Ledger::close(
+        ledger,
+        &planned,
+        serin::Ending::RolledBack,
+        None,
+        stage.account.clock().now(),
+    )
+    .await
+    .unwrap();
+    let before = stage.account.snapshot();
+    let replace = json!({"router": one, "finish": {"mode": "replace"}});
+    let refused = plan(&stage, replace).await;
+    assert_refused(
+        &stage,
+        &before,
+        refused,
+        "ServiceNotSupported",
+        &["checkout-route-2", "use promote"],
+    );
+}

@@ -62,13 +62,13 @@ impl AlbRouter {
             balancer,
             groups: pairs,
             rules: Vec::new(),
+            left_out: Vec::new(),
         };
-        record.rules = self.rules_to(&record).await?;
-        record.rules = choose(
-            record.rules,
-            wish.and_then(|wish| wish.rules.as_deref()),
-            service,
-        )?;
+        let rules = self.rules_to(&record).await?;
+        let (chosen, left_out) =
+            choose(rules, wish.and_then(|wish| wish.rules.as_deref()), service)?;
+        record.left_out = left_out.into_iter().map(|rule| rule.name).collect();
+        record.rules = chosen;
         for rule in &record.rules {
             check(rule)?;
         }
@@ -123,6 +123,7 @@ impl AlbRouter {
             .and_then(|seconds| seconds.parse().ok())
             .unwrap_or(0),
             sticky: value(&attributes, "stickiness.enabled") == Some("true"),
+            grpc: group.protocol_version() == Some("GRPC"),
         };
         Ok((pair, kind))
     }
@@ -311,19 +312,22 @@ fn name_of_canary(stable: &str, index: usize, count: usize, id: &DeploymentId) -
     format!("{base}{number}{tail}")
 }
 
-/// The rules that the request names, by the ARN of a rule or of a listener for its default action, or all.
+/// The rules that the request names, by the ARN of a rule or of a listener for its default action, or all; and those that it
+/// leaves out.
 fn choose(
     rules: Vec<RuleRecord>,
     wish: Option<&[String]>,
     service: &ServiceDescription,
-) -> Result<Vec<RuleRecord>, DiscoveryError> {
+) -> Result<(Vec<RuleRecord>, Vec<RuleRecord>), DiscoveryError> {
     if rules.is_empty() {
         return Err(unsupported(format!(
             "no rule and no default action of a listener forwards to the target groups of service {}, so there is no weight to shift",
             service.service
         )));
     }
-    let Some(wish) = wish else { return Ok(rules) };
+    let Some(wish) = wish else {
+        return Ok((rules, Vec::new()));
+    };
     let arn = |rule: &RuleRecord| {
         rule.rule_arn
             .clone()
@@ -342,8 +346,7 @@ fn choose(
     }
     Ok(rules
         .into_iter()
-        .filter(|rule| wish.contains(&arn(rule)))
-        .collect())
+        .partition(|rule| wish.contains(&arn(rule))))
 }
 
 /// Whether the canary's target groups can be put into the rule, and nothing else is in the way.

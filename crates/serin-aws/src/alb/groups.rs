@@ -269,6 +269,7 @@ mod tests {
             load_balancer_arn: "balancer".into(),
             deregistration_delay_seconds: 300,
             sticky: false,
+            grpc: false,
         }
     }
 

@@ -52,13 +52,13 @@ impl AppMeshRouter {
             canary_registry_name: canary_name(&stable_registry.name, id, LONGEST_REGISTRY_NAME),
             stable_registry,
             routes: Vec::new(),
+            left_out: Vec::new(),
         };
         let routes = self.routes_to(&record).await?;
-        record.routes = choose(
-            routes,
-            wish.and_then(|wish| wish.routes.as_deref()),
-            &record,
-        )?;
+        let wished = wish.and_then(|wish| wish.routes.as_deref());
+        let (chosen, left_out) = choose(routes, wished, &record)?;
+        record.left_out = left_out.iter().map(routes::name).collect();
+        record.routes = chosen;
         for route in &record.routes {
             check(route, &record)?;
         }
@@ -189,12 +189,12 @@ impl AppMeshRouter {
     }
 }
 
-/// The routes that the request names, or all that name stable's node.
+/// The routes that the request names, or all that name stable's node; and those that it leaves out.
 fn choose(
     routes: Vec<RouteRecord>,
     wish: Option<&[RouteName]>,
     record: &AppMeshRecord,
-) -> Result<Vec<RouteRecord>, DiscoveryError> {
+) -> Result<(Vec<RouteRecord>, Vec<RouteRecord>), DiscoveryError> {
     let node = &record.stable_node;
     if routes.is_empty() {
         return Err(DiscoveryError::Unsupported(format!(
@@ -203,7 +203,9 @@ fn choose(
             record.mesh
         )));
     }
-    let Some(wish) = wish else { return Ok(routes) };
+    let Some(wish) = wish else {
+        return Ok((routes, Vec::new()));
+    };
     let is = |route: &RouteRecord, name: &RouteName| {
         route.virtual_router == name.virtual_router && route.route == name.route
     };
@@ -225,8 +227,7 @@ fn choose(
     }
     Ok(routes
         .into_iter()
-        .filter(|route| wish.iter().any(|name| is(route, name)))
-        .collect())
+        .partition(|route| wish.iter().any(|name| is(route, name))))
 }
 
 /// Whether the canary can be put into the route, and nothing else is in the way.
@@ -313,6 +314,7 @@ mod tests {
             },
             canary_registry_name: String::new(),
             routes: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 
@@ -380,11 +382,13 @@ mod tests {
                 && error.ends_with("these are: checkout/main, checkout/beta"),
             "{error}"
         );
-        let chosen = choose(routes(), Some(&wish("beta")), &record("checkout")).unwrap();
+        let (chosen, left_out) =
+            choose(routes(), Some(&wish("beta")), &record("checkout")).unwrap();
         assert_eq!(chosen.len(), 1);
         assert_eq!(chosen[0].route, "beta");
+        assert_eq!(left_out[0].route, "main");
         assert_eq!(
-            choose(routes(), None, &record("checkout")).unwrap().len(),
+            choose(routes(), None, &record("checkout")).unwrap().0.len(),
             2
         );
         assert!(

@@ -20,8 +20,11 @@ pub struct AlbRecord {
     pub balancer: LoadBalancerKind,
     /// Stable's target groups, each with the one that the canary gets, in the order of the service's load balancers.
     pub groups: Vec<GroupPair>,
-    /// Every rule that forwards to one of them, as it was.
+    /// Every rule that forwards to one of them, or those that the request names, as they were.
     pub rules: Vec<RuleRecord>,
+    /// The rules that forward to one of them and that the request left out, as sentences name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 /// The kinds of load balancers that divide traffic by weights.
@@ -50,6 +53,9 @@ pub struct GroupPair {
     /// Whether a client keeps to one target of the group (`stickiness.enabled`).
     #[serde(default)]
     pub sticky: bool,
+    /// Whether its targets speak gRPC, whose failures are answers with the status 200 to the load balancer.
+    #[serde(default)]
+    pub grpc: bool,
 }
 
 impl GroupPair {
@@ -169,8 +175,16 @@ impl AlbRecord {
                 ));
             }
         }
-        for pair in self.groups.iter().filter(|pair| pair.sticky) {
+        for pair in &self.groups {
             let name = name_of(&pair.stable.target_group_arn).unwrap_or_default();
+            if pair.grpc {
+                notes.push(format!(
+                    "Target group {name} speaks gRPC, whose failures the load balancer counts as answers with 200: errorRatePercent sees only HTTP's own 5xx; use checks.alarms or checks.queries with a metric of the service's own."
+                ));
+            }
+            if !pair.sticky {
+                continue;
+            }
             notes.push(format!(
                 "Target group {name} is sticky: a client keeps to its task, so the canary's share of the requests follows its weight more slowly; every check tells the observed share."
             ));
@@ -420,15 +434,18 @@ mod tests {
     proptest! {
         #[test]
         fn every_tenth_of_a_percent_is_within_a_hundredth_of_a_point_for_a_service_that_is_alone_in_its_rule(
-            tenths in 1_u16..=1000, weight in 1_u32..=999,
+            weight in 1_u32..=999, idle in any::<bool>(),
         ) {
-            let groups = rule(vec![stable(weight)])
-                .groups_at(Weight::from_tenths(tenths).unwrap())
-                .unwrap();
-            prop_assert!(groups.iter().all(|entry| entry.weight <= 999));
-            let sum: u32 = groups.iter().map(|entry| entry.weight).sum();
-            let got = f64::from(canary(&groups)) * 100.0 / f64::from(sum);
-            prop_assert!((got - f64::from(tenths) / 10.0).abs() < 0.01, "{groups:?}");
+            let mut before = vec![stable(weight)];
+            before.extend(idle.then(|| other(0)));
+            let rule = rule(before);
+            for tenths in 1..=1000 {
+                let groups = rule.groups_at(Weight::from_tenths(tenths).unwrap()).unwrap();
+                prop_assert!(groups.iter().all(|entry| entry.weight <= 999));
+                let sum: u32 = groups.iter().map(|entry| entry.weight).sum();
+                let got = f64::from(canary(&groups)) * 100.0 / f64::from(sum);
+                prop_assert!((got - f64::from(tenths) / 10.0).abs() < 0.01, "{groups:?}");
+            }
         }
 
         #[test]
@@ -550,6 +567,7 @@ mod tests {
             load_balancer_arn: String::new(),
             deregistration_delay_seconds: 300,
             sticky: false,
+            grpc: false,
         };
         let of = |account: &str, name: &str| {
             format!(

@@ -23,8 +23,11 @@ pub struct AppMeshRecord {
     pub stable_registry: CloudMapService,
     /// The name of the canary's own Cloud Map service, in the same namespace.
     pub canary_registry_name: String,
-    /// Every route that names stable's node, as it was.
+    /// Every route that names stable's node, or those that the request names, as they were.
     pub routes: Vec<RouteRecord>,
+    /// The routes that name stable's node and that the request left out, as sentences name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 /// How a task tells App Mesh which virtual node it is.

@@ -85,25 +85,28 @@ impl RouterRecord {
     }
 
     /// The ways to the service that this router does not shift, in words: what comes by them stays with stable.
-    pub fn other_ways_in(&self, service: &ServiceDescription) -> Vec<&'static str> {
-        let mut ways = Vec::new();
+    pub fn other_ways_in(&self, service: &ServiceDescription) -> Vec<String> {
+        let mut ways = match self {
+            Self::AppMesh(record) => record.left_out.clone(),
+            Self::Alb(record) => record.left_out.clone(),
+        };
         match self {
             Self::AppMesh(_) => {
                 if !service.target_groups.is_empty() || service.classic_load_balancers > 0 {
-                    ways.push("its load balancer");
+                    ways.push("its load balancer".to_owned());
                 }
             }
             Self::Alb(_) => {
                 if !service.registries.is_empty() {
-                    ways.push("Cloud Map");
+                    ways.push("Cloud Map".to_owned());
                 }
                 if service.classic_load_balancers > 0 {
-                    ways.push("its Classic Load Balancer");
+                    ways.push("its Classic Load Balancer".to_owned());
                 }
             }
         }
         if service.service_connect_server {
-            ways.push("Service Connect");
+            ways.push("Service Connect".to_owned());
         }
         ways
     }
