@@ -21,6 +21,8 @@ pub mod screen;
 pub mod stack;
 pub mod world;
 
+#[cfg(test)]
+mod by_hand;
 mod load_balancing;
 mod moto;
 mod ports;
