@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::cloud::{CloudOptions, LocalCloud};
-use crate::data_plane::{ClientKind, LocalRouter};
+use crate::data_plane::{ClientKind, FailureCause, LocalRouter};
 use crate::gateway::{Effect, Fault};
 use crate::load_balancing::{list, metric_name};
 use crate::moto::{Moto, MotoError, Service};
@@ -22,7 +22,7 @@ const GROUP: &str = "checkout-canary-0a1b2c3d";
 const CANARY: &str = "checkout-canary";
 
 /// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A person with the AWS CLI.
 struct Hand<'a> {
@@ -437,5 +437,63 @@ async fn a_rolled_service_loses_no_request_and_the_apis_answer_as_aws_does() {
         values(0).is_some_and(|median| median < 1.0) && values(1).is_some_and(|count| count > 100.0)
     })
     .await;
+    cloud.stop().await;
+}
+
+/// The control: what a careless deployment loses is seen, by the callers and in the metrics.
+#[tokio::test(flavor = "multi_thread")]
+async fn traffic_for_a_group_whose_only_target_is_dead_is_lost_and_everybody_says_so() {
+    let _room = CLOUDS.acquire().await.unwrap();
+    let cloud = cloud().await;
+    let mut hand = Hand::new(&cloud);
+    let (stable, canary) = hand.copy_group().await;
+    hand.weights("attach", (&stable, 999), (&canary, 0)).await;
+    let dead = json!({"TargetGroupArn": canary, "Targets": [{"Id": "127.0.0.1", "Port": 1}]});
+    hand.balancing("RegisterTargets", dead).await;
+    hand.weights("to 10 %", (&stable, 900), (&canary, 100))
+        .await;
+    // Until it is known to be dead there is no target at all; then it is asked, because there is no better one.
+    eventually("the target is unhealthy", || async {
+        hand.healths(&canary).await == ["unhealthy"]
+    })
+    .await;
+    let balancer = hand.listeners().await[0]["LoadBalancerArn"].clone();
+    let balancer = metric_name(balancer.as_str().unwrap()).to_owned();
+    let of_balancer = json!([{"Name": "LoadBalancer", "Value": balancer}]);
+    let of_group = json!([
+        {"Name": "TargetGroup", "Value": metric_name(&canary)}, {"Name": "LoadBalancer", "Value": balancer},
+    ]);
+    eventually("its metrics tell", || async {
+        let now = Timestamp::now().as_second();
+        let query = |id: &str, name: &str, dimensions: &Value, stat: &str| {
+            let metric = json!({"Namespace": "AWS/ApplicationELB", "MetricName": name, "Dimensions": dimensions});
+            json!({"Id": id, "MetricStat": {"Stat": stat, "Period": 300, "Metric": metric}})
+        };
+        let request = json!({"StartTime": now - 300, "EndTime": now, "MetricDataQueries": [
+            query("a", "HTTPCode_ELB_503_Count", &of_balancer, "Sum"),
+            query("b", "HTTPCode_ELB_502_Count", &of_balancer, "Sum"),
+            query("c", "TargetConnectionErrorCount", &of_group, "Sum"),
+            query("d", "RequestCount", &of_group, "Sum"),
+            query("e", "UnHealthyHostCount", &of_group, "Maximum"),
+            query("f", "HTTPCode_Target_5XX_Count", &of_group, "Sum"),
+        ]});
+        let answer = hand.api.call(Service::CloudWatch, "GetMetricData", &request).await.unwrap();
+        let values: Vec<Option<f64>> = list(&answer["MetricDataResults"])
+            .map(|result| result["Values"][0].as_f64())
+            .collect();
+        matches!(values[..], [Some(_), Some(own), Some(connections), Some(requests), Some(unhealthy), None]
+            if own >= connections && connections >= requests && requests > 0.0 && unhealthy >= 1.0)
+    })
+    .await;
+    let load = cloud.load_so_far().await;
+    assert!(load.failed_by_deployment > 0);
+    assert_eq!(load.failed_by_canary, 0);
+    let causes = &load.by_kind[&ClientKind::Http2].failed_by_deployment;
+    assert_eq!(
+        causes.keys().collect::<Vec<_>>(),
+        [&FailureCause::Router],
+        "{:?}",
+        load.examples
+    );
     cloud.stop().await;
 }

@@ -3,6 +3,8 @@
 //! Both become the same JSON that the other services speak, as far as JSON is needed here: a list is an array, a leaf is
 //! a text, also where the model says number. An empty element is an empty text, whatever it would hold.
 
+use std::fmt::Write as _;
+
 use quick_xml::events::{BytesText, Event};
 use quick_xml::{Reader, Writer};
 use serde_json::{Map, Value};
@@ -45,7 +47,7 @@ fn flatten(name: &str, value: &Value, form: &mut String) {
         Value::String(text) => text.clone(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
     };
-    form.push_str(&format!("&{name}={}", percent_encode(&text)));
+    let _ = write!(form, "&{name}={}", percent_encode(&text));
 }
 
 /// Reads a request: the reverse of [`form`], with the members `Action` and `Version` like any other.

@@ -292,13 +292,12 @@ impl AlbAgent {
         }
         let mut clusters = BTreeMap::new();
         for (arn, group) in groups {
-            let endpoints = match self.clusters.remove(&arn) {
-                Some(known) => known.endpoints,
-                None => {
-                    let endpoints = self.targets.targets(&arn);
-                    self.write_endpoints(&arn, &endpoints)?;
-                    endpoints
-                }
+            let endpoints = if let Some(known) = self.clusters.remove(&arn) {
+                known.endpoints
+            } else {
+                let endpoints = self.targets.targets(&arn);
+                self.write_endpoints(&arn, &endpoints)?;
+                endpoints
             };
             clusters.insert(arn, Cluster { group, endpoints });
         }
