@@ -114,6 +114,8 @@ pub(crate) struct MeshStatus {
 #[derive(Debug, Default)]
 struct StatusInner {
     serving: bool,
+    /// Where the caller's sidecar may send requests.
+    endpoints: BTreeSet<Endpoint>,
     counts: BTreeMap<String, NodeCount>,
 }
 
@@ -128,6 +130,12 @@ impl MeshStatus {
     /// Whether the caller's sidecar has routes, and each of their loaded targets has an endpoint.
     pub(crate) fn serving(&self) -> bool {
         self.lock().serving
+    }
+
+    /// Whether the caller's sidecar may send requests to a port of this machine.
+    pub(crate) fn sends_to(&self, port: u16) -> bool {
+        let status = self.lock();
+        status.endpoints.iter().any(|known| known.port == port)
     }
 
     /// What each virtual node answered.
@@ -536,6 +544,10 @@ impl MeshAgent {
             self.journal
                 .note(format!("mesh: {} is gone", gone.as_str()));
         }
+        self.status.lock().endpoints = nodes
+            .values()
+            .flat_map(|node| node.endpoints.iter().cloned())
+            .collect();
         self.nodes = nodes;
         Ok(())
     }

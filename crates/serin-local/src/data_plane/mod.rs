@@ -406,6 +406,10 @@ impl DataPlane {
             moto,
             runtime: Arc::clone(&runtime),
             targets: Arc::clone(&targets),
+            mesh: match &router {
+                RunningRouter::Mesh { status, .. } => Some(Arc::clone(status)),
+                RunningRouter::Alb { .. } => None,
+            },
             undertaker,
             journal,
             http,

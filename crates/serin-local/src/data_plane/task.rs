@@ -15,6 +15,7 @@ use super::ecs_runtime::{ContainerExit, EcsRuntime, ServiceKey, StopCode};
 use super::envoy_admin::EnvoyAdmin;
 use super::envoy_config::{self, TaskPorts};
 use super::journal::Journal;
+use super::mesh::MeshStatus;
 use super::targets::{Target, TargetRuntime};
 use super::task_definition::{Container, TaskDefinition};
 use crate::moto::{Moto, MotoError, Service};
@@ -45,6 +46,8 @@ pub(crate) struct TaskWorld {
     pub(crate) moto: Moto,
     pub(crate) runtime: Arc<EcsRuntime>,
     pub(crate) targets: Arc<TargetRuntime>,
+    /// What the mesh knows, if there is one.
+    pub(crate) mesh: Option<Arc<MeshStatus>>,
     pub(crate) undertaker: Arc<Undertaker>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) http: reqwest::Client,
@@ -464,8 +467,11 @@ impl TaskLife {
             }
         } else if served && pair.sidecar.is_some() {
             let admin = EnvoyAdmin::new(&self.world.http, pair.ports.admin);
+            let mesh = self.world.mesh.clone();
+            let ingress = pair.ports.ingress;
+            let sends = move || mesh.as_ref().is_some_and(|mesh| mesh.sends_to(ingress));
             tokio::select! {
-                () = quiet(&admin) => {}
+                () = quiet(&admin, &sends) => {}
                 _ = self.order.wait_for(halted) => {}
             }
         }
@@ -568,8 +574,9 @@ async fn deregister(moto: &Moto, registry: &str, id: &str) -> Result<(), MotoErr
     }
 }
 
-/// Completes when the mesh has certainly followed and nobody has called for a while.
-async fn quiet(admin: &EnvoyAdmin) {
+/// Completes when the mesh has certainly followed and nobody has called for a while. `sends` tells whether a caller may
+/// still call.
+async fn quiet(admin: &EnvoyAdmin, sends: &impl Fn() -> bool) {
     let began = Instant::now();
     let mut last = None;
     let mut quiet_since = began;
@@ -578,7 +585,7 @@ async fn quiet(admin: &EnvoyAdmin) {
         let Ok((total, active)) = admin.ingress_requests().await else {
             continue;
         };
-        if last != Some(total) || active > 0 {
+        if last != Some(total) || active > 0 || sends() {
             last = Some(total);
             quiet_since = Instant::now();
         }
