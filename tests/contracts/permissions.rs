@@ -13,9 +13,24 @@ use serin::{DeploymentId, ExecutionArn};
 use super::template::{one_or_many, resources_of, statements};
 use super::{STEPS, Step, product_sources, read};
 
+/// To change whether a service is scaled in.
+const SCALING: &[&str] = &[
+    "application-autoscaling:DescribeScalableTargets",
+    "application-autoscaling:RegisterScalableTarget",
+];
+
 /// What the adapter of each port's method needs.
 const NEEDS: &[(&str, &str, &[&str])] = &[
-    ("fleet", "service", &["ecs:DescribeServices"]),
+    (
+        "fleet",
+        "service",
+        &[
+            "ecs:DescribeServices",
+            "application-autoscaling:DescribeScalableTargets",
+        ],
+    ),
+    ("fleet", "hold_scale_in", SCALING),
+    ("fleet", "release_scale_in", SCALING),
     ("fleet", "task_definition", &["ecs:DescribeTaskDefinition"]),
     ("fleet", "pin_image", &["ecr:DescribeImages"]),
     (
@@ -86,7 +101,11 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     (
         "fleet",
         "traces",
-        &["ecs:DescribeServices", "ecs:DescribeTaskDefinition"],
+        &[
+            "ecs:DescribeServices",
+            "ecs:DescribeTaskDefinition",
+            "application-autoscaling:DescribeScalableTargets",
+        ],
     ),
     (
         "router",
@@ -98,6 +117,11 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "appmesh:DescribeRoute",
             "servicediscovery:GetService",
             "servicediscovery:GetNamespace",
+            "elasticloadbalancing:DescribeTargetGroups",
+            "elasticloadbalancing:DescribeTargetGroupAttributes",
+            "elasticloadbalancing:DescribeTargetHealth",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
         ],
     ),
     (
@@ -112,6 +136,16 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "appmesh:ListTagsForResource",
             "appmesh:CreateVirtualNode",
             "appmesh:TagResource",
+            "elasticloadbalancing:DescribeTargetGroups",
+            "elasticloadbalancing:DescribeTargetGroupAttributes",
+            "elasticloadbalancing:DescribeTags",
+            "elasticloadbalancing:CreateTargetGroup",
+            "elasticloadbalancing:AddTags",
+            "elasticloadbalancing:ModifyTargetGroupAttributes",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
+            "elasticloadbalancing:ModifyRule",
+            "elasticloadbalancing:ModifyListener",
         ],
     ),
     (
@@ -121,18 +155,42 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "servicediscovery:GetInstancesHealthStatus",
             "servicediscovery:GetService",
             "servicediscovery:ListInstances",
+            "elasticloadbalancing:DescribeTargetHealth",
         ],
     ),
     (
         "router",
         "shift",
-        &["appmesh:DescribeRoute", "appmesh:UpdateRoute"],
+        &[
+            "appmesh:DescribeRoute",
+            "appmesh:UpdateRoute",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
+            "elasticloadbalancing:ModifyRule",
+            "elasticloadbalancing:ModifyListener",
+        ],
     ),
-    ("router", "verify", &["appmesh:DescribeRoute"]),
+    (
+        "router",
+        "verify",
+        &[
+            "appmesh:DescribeRoute",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
+        ],
+    ),
     (
         "router",
         "settle",
-        &["appmesh:DescribeRoute", "appmesh:UpdateRoute"],
+        &[
+            "appmesh:DescribeRoute",
+            "appmesh:UpdateRoute",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
+            "elasticloadbalancing:ModifyRule",
+            "elasticloadbalancing:ModifyListener",
+            "elasticloadbalancing:DescribeTargetGroups",
+        ],
     ),
     (
         "router",
@@ -141,6 +199,13 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "appmesh:DeleteVirtualNode",
             "servicediscovery:ListServices",
             "servicediscovery:DeleteService",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
+            "elasticloadbalancing:ModifyRule",
+            "elasticloadbalancing:ModifyListener",
+            "elasticloadbalancing:DescribeTargetGroups",
+            "elasticloadbalancing:DescribeTags",
+            "elasticloadbalancing:DeleteTargetGroup",
         ],
     ),
     (
@@ -150,6 +215,9 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "appmesh:DescribeRoute",
             "appmesh:DescribeVirtualNode",
             "servicediscovery:ListServices",
+            "elasticloadbalancing:DescribeRules",
+            "elasticloadbalancing:DescribeListeners",
+            "elasticloadbalancing:DescribeTargetGroups",
         ],
     ),
     ("router", "commands_to_stable", &[]),
@@ -174,7 +242,8 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
 ];
 
 /// Needed beside the operation itself: tags on what is created, roles for the tasks.
-const NO_OPERATIONS: [&str; 4] = [
+const NO_OPERATIONS: [&str; 5] = [
+    "elasticloadbalancing:AddTags",
     "ecs:TagResource",
     "appmesh:TagResource",
     "servicediscovery:TagResource",
@@ -183,7 +252,8 @@ const NO_OPERATIONS: [&str; 4] = [
 
 /// The actions for which AWS knows no resource, or none that exists before the call; and `DescribeAlarms`, which tells nothing of
 /// composite alarms if it is limited to some.
-const WITHOUT_RESOURCE: [&str; 9] = [
+const WITHOUT_RESOURCE: [&str; 16] = [
+    "application-autoscaling:DescribeScalableTargets",
     "cloudwatch:DescribeAlarms",
     "cloudwatch:GetMetricData",
     "ecs:DescribeTaskDefinition",
@@ -193,10 +263,18 @@ const WITHOUT_RESOURCE: [&str; 9] = [
     "ecs:TagResource",
     "iam:PassRole",
     "servicediscovery:ListServices",
+    "elasticloadbalancing:DescribeListeners",
+    "elasticloadbalancing:DescribeRules",
+    "elasticloadbalancing:DescribeTags",
+    "elasticloadbalancing:DescribeTargetGroupAttributes",
+    "elasticloadbalancing:DescribeTargetGroups",
+    "elasticloadbalancing:DescribeTargetHealth",
 ];
 
 /// The services as the adapters' messages name them, and as IAM does.
-const SERVICES: [(&str, &str); 7] = [
+const SERVICES: [(&str, &str); 9] = [
+    ("Elastic Load Balancing", "elasticloadbalancing"),
+    ("Application Auto Scaling", "application-autoscaling"),
     ("ECS", "ecs"),
     ("App Mesh", "appmesh"),
     ("Cloud Map", "servicediscovery"),
@@ -344,6 +422,11 @@ fn what_the_canary_is_made_of_bears_its_name_and_nothing_else_may_be_made() {
             "appmesh:CreateVirtualNode",
             "mesh/*/virtualNode/*-canary-*",
         ),
+        (
+            1,
+            "elasticloadbalancing:CreateTargetGroup",
+            "targetgroup/*-canary-*/*",
+        ),
         // The way forward changes no other service.
         (
             2,
@@ -370,7 +453,7 @@ fn the_rollback_needs_no_permission_to_create_anything() {
     assert!(
         rollback
             .iter()
-            .all(|action| !action.contains(":Create") && !action.contains(":Register")),
+            .all(|action| !action.contains(":Create") && !action.starts_with("ecs:Register")),
         "{rollback:?}"
     );
 }

@@ -48,8 +48,8 @@ impl Adapters {
     /// The adapters over these clients and the ledger in this table.
     pub fn new(clients: Clients, ledger_table: impl Into<String>) -> Self {
         Self {
-            fleet: EcsFleet::new(clients.ecs, clients.ecr),
-            router: Router::new(clients.app_mesh, clients.cloud_map),
+            fleet: EcsFleet::new(clients.ecs, clients.ecr, clients.auto_scaling),
+            router: Router::new(clients.app_mesh, clients.cloud_map, clients.load_balancing),
             signals: CloudWatchSignals::new(clients.cloud_watch),
             ledger: DynamoDbLedger::new(clients.dynamo_db, clients.step_functions, ledger_table),
         }

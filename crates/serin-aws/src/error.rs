@@ -19,12 +19,14 @@ const THROTTLED: [&str; 11] = [
 ];
 
 /// The names under which AWS's services say "the fault is ours"; not all of them come with a 5xx status.
-const UNAVAILABLE: [&str; 10] = [
+const UNAVAILABLE: [&str; 12] = [
+    "ConcurrentUpdateException",
     "InternalError",
     "InternalFailure",
     "InternalServerError",
     "InternalServerErrorException",
     "InternalServiceError",
+    "InternalServiceException",
     "InternalServiceFault",
     "RequestTimeout",
     "ServerException",

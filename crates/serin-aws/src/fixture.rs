@@ -27,6 +27,7 @@ pub(crate) fn deployment() -> Deployment {
             task_definition: source.clone(),
             family: Family::new("checkout"),
             desired_count: 4,
+            scaling: None,
         },
         canary: CanaryVersion {
             service: ServiceName::new(format!("checkout-canary-{id}")),

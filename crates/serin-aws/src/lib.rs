@@ -5,6 +5,7 @@
 //! state machine patiently.
 
 mod adapters;
+mod alb;
 mod app_mesh;
 mod clients;
 mod cloud_watch;
@@ -18,6 +19,7 @@ mod router;
 mod run_step;
 
 pub use adapters::{Adapters, EnvironmentError};
+pub use alb::AlbRouter;
 pub use app_mesh::AppMeshRouter;
 pub use clients::Clients;
 pub use cloud_watch::CloudWatchSignals;

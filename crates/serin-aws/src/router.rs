@@ -10,11 +10,13 @@ use serin::progress::Attachment;
 use serin::request::{RouterKind, RouterWish};
 use serin::{Deployment, Leftover, PortError, RouterRecord, Weight};
 
-use crate::app_mesh::AppMeshRouter;
+use crate::alb::AlbRouter;
+use crate::app_mesh::{AppMeshRouter, is_in_a_mesh};
 
 /// All routers; each call goes to the one that the deployment's record names.
 #[derive(Debug, Clone)]
 pub struct Router {
+    alb: AlbRouter,
     app_mesh: AppMeshRouter,
 }
 
@@ -22,8 +24,10 @@ impl Router {
     pub(crate) fn new(
         app_mesh: aws_sdk_appmesh::Client,
         cloud_map: aws_sdk_servicediscovery::Client,
+        load_balancing: aws_sdk_elasticloadbalancingv2::Client,
     ) -> Self {
         Self {
+            alb: AlbRouter::new(load_balancing),
             app_mesh: AppMeshRouter::new(app_mesh, cloud_map),
         }
     }
@@ -33,12 +37,39 @@ impl Router {
 macro_rules! with_router {
     ($self:ident, $deployment:ident, |$router:ident| $call:expr) => {
         match &$deployment.router {
+            RouterRecord::Alb(_) => {
+                let $router = &$self.alb;
+                $call
+            }
             RouterRecord::AppMesh(_) => {
                 let $router = &$self.app_mesh;
                 $call
             }
         }
     };
+}
+
+/// The only router by which the service can be reached.
+fn kind_of(
+    service: &ServiceDescription,
+    definition: &TaskDefinitionDescription,
+) -> Result<RouterKind, DiscoveryError> {
+    let name = &service.service;
+    match (service.target_groups.is_empty(), is_in_a_mesh(definition)) {
+        (false, false) => Ok(RouterKind::Alb),
+        (true, true) => Ok(RouterKind::AppMesh),
+        (false, true) => Err(DiscoveryError::Ambiguous(format!(
+            "service {name} is reached through a load balancer and through App Mesh; router.kind says which of the two shifts its traffic: {} or {}; \
+             what comes by the other stays with stable",
+            RouterKind::Alb,
+            RouterKind::AppMesh
+        ))),
+        (true, false) => Err(DiscoveryError::Unsupported(format!(
+            "service {name} is registered in no target group of a load balancer, and no container of task definition {} is the proxy of a mesh; one of \
+             the two is needed to shift its traffic",
+            definition.arn
+        ))),
+    }
 }
 
 impl TrafficRouter for Router {
@@ -49,12 +80,17 @@ impl TrafficRouter for Router {
         definition: &TaskDefinitionDescription,
         id: &DeploymentId,
     ) -> Result<RouterRecord, DiscoveryError> {
-        match wish.map_or(RouterKind::AppMesh, |wish| wish.kind) {
+        let kind = match wish {
+            Some(wish) => wish.kind,
+            None => kind_of(service, definition)?,
+        };
+        match kind {
+            RouterKind::Alb => self.alb.discover(wish, service, definition, id).await,
             RouterKind::AppMesh => self.app_mesh.discover(wish, service, definition, id).await,
         }
     }
 
-    async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, PortError> {
+    async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, ShiftError> {
         with_router!(self, deployment, |router| router.prepare(deployment).await)
     }
 

@@ -5,5 +5,8 @@
 mod limits;
 mod window;
 
-pub use limits::{judge_alarm, judge_error_rate, judge_query, judge_tasks, verdict};
+pub use limits::{
+    judge_alarm, judge_error_rate, judge_latency, judge_query, judge_share, judge_targets,
+    judge_tasks, verdict,
+};
 pub use window::{Measurable, StepTimes};

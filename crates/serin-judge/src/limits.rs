@@ -5,7 +5,7 @@ use serin::ports::{
     AlarmReading, AlarmState, Measured, Observation, Reading, RequestCounts, StoppedTask,
     crash_loop,
 };
-use serin::request::{MaxPercent, Query};
+use serin::request::{LatencyLimit, MaxPercent, Query};
 use serin::verdict::{Finding, Limit, Outcome, Verdict, Window, cut};
 use serin::weight::Weight;
 
@@ -104,6 +104,131 @@ fn rate(requests: u64, errors: u64) -> Option<f64> {
 /// Two decimals: what a person reads. The evidence keeps the whole number.
 fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
+}
+
+/// A latency percentile of the canary against its limit; it must rest on at least `min_requests` requests, because a high
+/// percentile of a few requests is their slowest one.
+pub fn judge_latency(
+    limit: &LatencyLimit,
+    measured: &Measured,
+    canary: Option<&RequestCounts>,
+    min_requests: u64,
+) -> Finding {
+    let percentile = format!("p{}", limit.percentile);
+    let finding = |outcome, sentence, value, samples| Finding {
+        name: format!("latencyMs.{percentile}"),
+        outcome,
+        sentence,
+        value,
+        limit: Some(Limit::Max(limit.max)),
+        samples,
+        stable: None,
+        query: measured.query.clone(),
+    };
+    let requests = match canary.map(counted) {
+        Some(Ok((requests, _))) => requests,
+        Some(Err(silence)) => return finding(Outcome::Inconclusive, silence, None, None),
+        None => {
+            let sentence = "the canary's requests were not counted".to_owned();
+            return finding(Outcome::Inconclusive, sentence, None, None);
+        }
+    };
+    let value = match &measured.reading {
+        Reading::Value { value, .. } if value.is_finite() => *value,
+        Reading::Value { value, .. } => {
+            let sentence = format!("the {percentile} latency came as {value}");
+            return finding(Outcome::Inconclusive, sentence, None, Some(requests));
+        }
+        Reading::NoData => {
+            let sentence = format!("no data on the canary's {percentile} latency");
+            return finding(Outcome::Inconclusive, sentence, None, Some(requests));
+        }
+        Reading::Incomplete(status) => {
+            let sentence =
+                format!("the data on the canary's {percentile} latency is not whole: {status}");
+            return finding(Outcome::Inconclusive, sentence, None, Some(requests));
+        }
+    };
+    if requests < min_requests {
+        let sentence = format!(
+            "the {percentile} latency rests on only {requests} requests, at least {min_requests} are needed"
+        );
+        return finding(Outcome::Inconclusive, sentence, Some(value), Some(requests));
+    }
+    let said = format!("the {percentile} latency was {} ms", rounded(value));
+    if Limit::Max(limit.max).holds(value) {
+        let sentence = format!("{said}, within the limit of {} ms", limit.max);
+        finding(Outcome::Healthy, sentence, Some(value), Some(requests))
+    } else {
+        let sentence = format!("{said}, above the limit of {} ms", limit.max);
+        finding(Outcome::Unhealthy, sentence, Some(value), Some(requests))
+    }
+}
+
+/// How many of the canary's targets fail the router's own health check, as it last counted them.
+pub fn judge_targets(measured: &Measured) -> Finding {
+    let (outcome, sentence, value) = match &measured.reading {
+        Reading::Value { value, .. } if *value <= 0.0 => (
+            Outcome::Healthy,
+            "every target passes the router's health check".to_owned(),
+            Some(*value),
+        ),
+        Reading::Value { value, .. } if value.is_finite() => (
+            Outcome::Unhealthy,
+            format!("{value} of the canary's targets fail the router's health check"),
+            Some(*value),
+        ),
+        Reading::Value { value, .. } => (
+            Outcome::Inconclusive,
+            format!("the number of unhealthy targets came as {value}"),
+            None,
+        ),
+        Reading::NoData => (
+            Outcome::Inconclusive,
+            "no data on the health of the canary's targets".to_owned(),
+            None,
+        ),
+        Reading::Incomplete(status) => (
+            Outcome::Inconclusive,
+            format!("the data on the health of the canary's targets is not whole: {status}"),
+            None,
+        ),
+    };
+    Finding {
+        name: "targets".into(),
+        outcome,
+        sentence,
+        value,
+        limit: Some(Limit::Max(0.0)),
+        samples: None,
+        stable: None,
+        query: measured.query.clone(),
+    }
+}
+
+/// The share of the requests that the canary really got: stickiness and long-lived connections bend what the weight asks for.
+/// It decides nothing, because every limit holds for the requests that there were.
+pub fn judge_share(
+    canary: &RequestCounts,
+    stable: &RequestCounts,
+    weight: Weight,
+) -> Option<Finding> {
+    let (canary, _) = counted(canary).ok()?;
+    let (stable, _) = counted(stable).ok()?;
+    let observed = rate(canary + stable, canary)?;
+    Some(Finding {
+        name: "sharePercent".into(),
+        outcome: Outcome::Healthy,
+        sentence: format!(
+            "the canary got {} percent of the requests (weight {weight})",
+            rounded(observed)
+        ),
+        value: Some(observed),
+        limit: None,
+        samples: Some(canary + stable),
+        stable: None,
+        query: String::new(),
+    })
 }
 
 /// A query's value against its limits.

@@ -1,4 +1,7 @@
-//! A user's world: the service `checkout` in the mesh `prod`, steady for a while.
+//! A user's world: the service `checkout` in the mesh `prod` or behind a load balancer, steady for a while.
+
+mod balancer;
+mod scaling;
 
 use aws_sdk_appmesh::types as mesh;
 use aws_sdk_ecs::operation::create_service::CreateServiceInput;
@@ -34,6 +37,29 @@ pub const LEDGER_TABLE: &str = "serin-ledger";
 /// The image that the service runs.
 pub const APP_IMAGE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/checkout:1.0.0";
 
+/// The load balancer.
+pub const LOAD_BALANCER: &str = "checkout-alb";
+/// Stable's first target group; a second is `checkout-tg-2`.
+pub const TARGET_GROUP: &str = "checkout-tg";
+/// Stable's second target group.
+pub const TARGET_GROUP_2: &str = "checkout-tg-2";
+/// The target group of the service `other`.
+pub const OTHER_TARGET_GROUP: &str = "other-tg";
+/// The first rule that forwards to stable.
+pub const RULE: &str = "checkout-alb:443/10";
+/// The first rule that forwards to stable's second target group.
+pub const RULE_2: &str = "checkout-alb:443/11";
+/// The default rule that forwards to stable.
+pub const DEFAULT_RULE: &str = "checkout-alb:8443/default";
+/// The default rule of the first listener, which answers 404.
+pub const CLOSED_RULE: &str = "checkout-alb:443/default";
+/// The listener of a Network Load Balancer, whose default action forwards to stable.
+pub const NETWORK_RULE: &str = "checkout-alb:8443/default";
+/// The scalable target.
+pub const SCALABLE_TARGET: &str = "service/prod/checkout";
+/// The VPC.
+pub const VPC: &str = "vpc-0123456789abcdef0";
+
 /// The tags in the repository `checkout`; an image does what its tag says.
 const TAGS: &[&str] = &[
     "1.0.0",
@@ -42,6 +68,9 @@ const TAGS: &[&str] = &[
     "2.0.0-crash",
     "2.0.0-unpullable",
     "2.0.0-never-healthy",
+    "2.0.0-hangs",
+    "2.0.0-refuses",
+    "2.0.0-slow",
     "3.0.0",
     "3.0.0-bad",
 ];
@@ -75,6 +104,17 @@ pub enum Discovery {
     Dns,
 }
 
+/// What brings the users' requests to the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routers {
+    /// App Mesh.
+    Mesh,
+    /// A load balancer.
+    LoadBalancer,
+    /// Both at once.
+    Both,
+}
+
 /// What is different in a user's world.
 #[derive(Debug, Clone)]
 #[expect(
@@ -82,11 +122,14 @@ pub enum Discovery {
     reason = "each is a variation that a test chooses on its own"
 )]
 pub struct Options {
-    /// The routes of the virtual router: the first is `checkout-route`, the others `checkout-route-2`, ...
+    /// What brings the requests: the mesh, a load balancer, both.
+    pub routers: Routers,
+    /// The routes of the virtual router: the first is `checkout-route`, the others `checkout-route-2`, ... A load balancer
+    /// has as many rules that forward to stable, with the priorities 10, 20, ...
     pub routes: Vec<RouteKind>,
-    /// Stable's weight in every route.
+    /// Stable's weight in every route and rule.
     pub stable_weight: i32,
-    /// Another virtual node with this weight in every route; it has a service of its own.
+    /// Another virtual node or target group with this weight in every route or rule; it has a service of its own.
     pub other_weight: Option<i32>,
     /// Whether the ECS service registers its tasks in Cloud Map.
     pub registry: bool,
@@ -114,11 +157,67 @@ pub struct Options {
     pub http_namespace: bool,
     /// Whether a second virtual router, `checkout-router-2`, has a route to the node as well.
     pub second_router: bool,
+    /// How many target groups the service has: the second is for the port 9090, with rules of its own (11, 21, ...).
+    pub target_groups: usize,
+    /// How long the rules' forward actions bind a client to a target group, in seconds; without it they do not.
+    pub forward_stickiness: Option<i32>,
+    /// The attributes of stable's target groups that are not default.
+    pub group_attributes: Vec<(&'static str, &'static str)>,
+    /// The type of stable's target groups: `ip`, `instance` or `lambda`.
+    pub target_type: &'static str,
+    /// Whether it is a Network Load Balancer: one TCP listener on 8443 and no rules.
+    pub network: bool,
+    /// Whether the rules authenticate the user before they forward.
+    pub authenticate: bool,
+    /// Whether the second listener's default action forwards to stable; without it every listener has a fixed response.
+    pub default_forwards: bool,
+    /// Whether somebody else's target is registered in stable's target group.
+    pub foreign_target: bool,
+    /// The scalable target's minimum and maximum; it has a policy that tracks the requests per target.
+    pub scaling: Option<(i32, i32)>,
+    /// The health check's grace period, in seconds.
+    pub grace_seconds: Option<i32>,
+}
+
+impl Options {
+    /// The service behind an Application Load Balancer, without a mesh and without Cloud Map.
+    pub fn alb() -> Self {
+        Self {
+            routers: Routers::LoadBalancer,
+            registry: false,
+            ..Self::default()
+        }
+    }
+
+    /// The same behind a Network Load Balancer.
+    pub fn nlb() -> Self {
+        Self {
+            network: true,
+            ..Self::alb()
+        }
+    }
+
+    fn has_mesh(&self) -> bool {
+        self.routers != Routers::LoadBalancer
+    }
+
+    fn has_balancer(&self) -> bool {
+        self.routers != Routers::Mesh
+    }
+
+    fn ports(&self) -> &'static [i32] {
+        if self.has_balancer() && self.target_groups > 1 {
+            &[8080, 9090]
+        } else {
+            &[8080]
+        }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
+            routers: Routers::Mesh,
             routes: vec![RouteKind::Http],
             stable_weight: 1,
             other_weight: None,
@@ -135,6 +234,19 @@ impl Default for Options {
             image: APP_IMAGE.to_owned(),
             http_namespace: false,
             second_router: false,
+            target_groups: 1,
+            forward_stickiness: None,
+            group_attributes: vec![
+                ("deregistration_delay.timeout_seconds", "30"),
+                ("load_balancing.cross_zone.enabled", "true"),
+            ],
+            target_type: "ip",
+            network: false,
+            authenticate: true,
+            default_forwards: true,
+            foreign_target: false,
+            scaling: None,
+            grace_seconds: None,
         }
     }
 }
@@ -166,7 +278,12 @@ fn build(world: &mut World, options: &Options) {
         map_types::NamespaceType::DnsPrivate
     };
     let namespace = world.cloud_map.add_namespace(NAMESPACE, kind, world.now());
-    build_mesh(world, options);
+    if options.has_mesh() {
+        build_mesh(world, options);
+    }
+    if options.has_balancer() {
+        balancer::build(world, options);
+    }
     build_service(world, options, &namespace, SERVICE, NODE);
     if options.other_weight.is_some() {
         let steady = Options {
@@ -176,6 +293,12 @@ fn build(world: &mut World, options: &Options) {
             ..options.clone()
         };
         build_service(world, &steady, &namespace, "other", "other-node");
+    }
+    if options.has_balancer() {
+        balancer::finish(world, options);
+    }
+    if let Some((least, most)) = options.scaling {
+        scaling::build(world, least, most);
     }
 }
 
@@ -226,6 +349,7 @@ fn build_mesh(world: &mut World, options: &Options) {
         world
             .app_mesh
             .add_route(MESH, ROUTER, &name, route_spec(*kind, &targets), now);
+        world.stable_routes.push((ROUTER.to_owned(), name));
     }
     if options.second_router {
         world.app_mesh.add_router(MESH, "checkout-router-2", now);
@@ -236,6 +360,8 @@ fn build_mesh(world: &mut World, options: &Options) {
             route_spec(RouteKind::Http, &targets),
             now,
         );
+        let second = ("checkout-router-2".to_owned(), ROUTE.to_owned());
+        world.stable_routes.push(second);
     }
 }
 
@@ -401,7 +527,12 @@ fn route_spec(kind: RouteKind, targets: &[(&str, i32)]) -> mesh::RouteSpec {
     }
 }
 
-fn build_service(world: &mut World, options: &Options, namespace: &str, service: &str, node: &str) {
+fn build_registry(
+    world: &mut World,
+    options: &Options,
+    namespace: &str,
+    service: &str,
+) -> Option<String> {
     let record = map_types::DnsRecord::builder()
         .r#type(map_types::RecordType::A)
         .ttl(10)
@@ -426,10 +557,16 @@ fn build_service(world: &mut World, options: &Options, namespace: &str, service:
         )
         .build()
         .expect("the name is set");
-    let registry = cloud_map::create_service(world, &registry)
+    cloud_map::create_service(world, &registry)
         .expect("the registry is valid")
         .service
-        .and_then(|service| service.arn);
+        .and_then(|service| service.arn)
+}
+
+fn build_service(world: &mut World, options: &Options, namespace: &str, service: &str, node: &str) {
+    let registry = (options.has_mesh() || options.registry)
+        .then(|| build_registry(world, options, namespace, service))
+        .flatten();
     let definition = definition(world, options, service, node);
     ecs::register_task_definition(world, &definition).expect("the definition is valid");
     let registry = options.registry.then(|| {
@@ -439,7 +576,11 @@ fn build_service(world: &mut World, options: &Options, namespace: &str, service:
                 .build(),
         ]
     });
-    let input = service_input(options, service, registry);
+    let mut input = service_input(options, service, registry);
+    if options.has_balancer() {
+        input.load_balancers = Some(balancer::of_service(world, options, service));
+        input.health_check_grace_period_seconds = options.grace_seconds;
+    }
     ecs::create_service(world, &input).expect("the service is valid");
 }
 
@@ -474,7 +615,9 @@ fn definition(
     family: &str,
     node: &str,
 ) -> RegisterTaskDefinitionInput {
-    let identity = if options.proxy_variable == "APPMESH_RESOURCE_ARN" {
+    let identity = if !options.has_mesh() {
+        String::new()
+    } else if options.proxy_variable == "APPMESH_RESOURCE_ARN" {
         world
             .node(node)
             .and_then(|node| node.metadata.as_ref())
@@ -502,15 +645,21 @@ fn definition(
         .essential(true)
         .cpu(256)
         .memory(512)
-        .port_mappings(
-            ecs_types::PortMapping::builder()
-                .container_port(8080)
-                .protocol(ecs_types::TransportProtocol::Tcp)
-                .build(),
-        )
+        .set_port_mappings(Some(
+            options
+                .ports()
+                .iter()
+                .map(|port| {
+                    ecs_types::PortMapping::builder()
+                        .container_port(*port)
+                        .protocol(ecs_types::TransportProtocol::Tcp)
+                        .build()
+                })
+                .collect(),
+        ))
         .environment(variable("LOG_LEVEL", "info"))
         .secrets(secret)
-        .depends_on(envoy_first)
+        .set_depends_on(options.has_mesh().then(|| vec![envoy_first]))
         .log_configuration(logs("app"))
         .docker_labels("com.example.team", "payments")
         .build();
@@ -569,10 +718,15 @@ fn definition(
         .requires_compatibilities(ecs_types::Compatibility::Fargate)
         .cpu("512")
         .memory("1024")
-        .container_definitions(envoy)
-        .container_definitions(app)
-        .container_definitions(agent)
-        .proxy_configuration(proxy)
+        .set_container_definitions(Some(
+            options
+                .has_mesh()
+                .then_some(envoy)
+                .into_iter()
+                .chain([app, agent])
+                .collect(),
+        ))
+        .set_proxy_configuration(options.has_mesh().then_some(proxy))
         .tags(tag("team", "payments"))
         .tags(tag("cost-centre", "42"));
     if let Some(worker) = worker {

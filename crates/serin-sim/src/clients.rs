@@ -7,7 +7,10 @@ use serin_aws::Clients;
 
 use crate::account::{Account, REGION};
 use crate::wire::{Service, Wire};
-use crate::{app_mesh, cloud_map, cloud_watch, dynamo_db, ecr, ecs, step_functions};
+use crate::{
+    app_mesh, auto_scaling, cloud_map, cloud_watch, dynamo_db, ecr, ecs, load_balancing,
+    step_functions,
+};
 
 /// What `mock_client!` does, but without the SDK's `test-util` feature, which would recompile the SDK for the product.
 macro_rules! client {
@@ -54,18 +57,29 @@ pub(crate) fn of(account: &Account) -> Clients {
             delete_virtual_node "DeleteVirtualNode" => app_mesh::delete_virtual_node,
             list_tags_for_resource "ListTagsForResource" => app_mesh::list_tags_for_resource,
         }),
-        load_balancing: client!(
-            account,
-            aws_sdk_elasticloadbalancingv2,
-            Service::LoadBalancing,
-            {}
-        ),
-        auto_scaling: client!(
-            account,
-            aws_sdk_applicationautoscaling,
-            Service::AutoScaling,
-            {}
-        ),
+        load_balancing: client!(account, aws_sdk_elasticloadbalancingv2, Service::LoadBalancing, {
+            describe_load_balancers "DescribeLoadBalancers" => load_balancing::describe_load_balancers,
+            describe_listeners "DescribeListeners" => load_balancing::describe_listeners,
+            modify_listener "ModifyListener" => load_balancing::modify_listener,
+            describe_rules "DescribeRules" => load_balancing::describe_rules,
+            modify_rule "ModifyRule" => load_balancing::modify_rule,
+            describe_target_groups "DescribeTargetGroups" => load_balancing::describe_target_groups,
+            create_target_group "CreateTargetGroup" => load_balancing::create_target_group,
+            delete_target_group "DeleteTargetGroup" => load_balancing::delete_target_group,
+            describe_target_group_attributes "DescribeTargetGroupAttributes" => load_balancing::describe_target_group_attributes,
+            modify_target_group_attributes "ModifyTargetGroupAttributes" => load_balancing::modify_target_group_attributes,
+            describe_target_health "DescribeTargetHealth" => load_balancing::describe_target_health,
+            describe_tags "DescribeTags" => load_balancing::describe_tags,
+            add_tags "AddTags" => load_balancing::add_tags,
+            remove_tags "RemoveTags" => load_balancing::remove_tags,
+        }),
+        auto_scaling: client!(account, aws_sdk_applicationautoscaling, Service::AutoScaling, {
+            describe_scalable_targets "DescribeScalableTargets" => auto_scaling::describe_scalable_targets,
+            register_scalable_target "RegisterScalableTarget" => auto_scaling::register_scalable_target,
+            deregister_scalable_target "DeregisterScalableTarget" => auto_scaling::deregister_scalable_target,
+            describe_scaling_policies "DescribeScalingPolicies" => auto_scaling::describe_scaling_policies,
+            list_tags_for_resource "ListTagsForResource" => auto_scaling::list_tags_for_resource,
+        }),
         cloud_map: client!(account, aws_sdk_servicediscovery, Service::CloudMap, {
             get_service "GetService" => cloud_map::get_service,
             list_services "ListServices" => cloud_map::list_services,

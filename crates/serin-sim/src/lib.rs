@@ -7,6 +7,7 @@
 
 mod account;
 mod app_mesh;
+mod auto_scaling;
 mod checkout;
 mod clients;
 mod clock;
@@ -16,6 +17,7 @@ mod dynamo_db;
 mod ecr;
 mod ecs;
 mod fault;
+mod load_balancing;
 mod outside;
 mod paging;
 pub mod safety;
@@ -37,8 +39,9 @@ pub use app_mesh::{targets, targets_mut};
 pub use clock::Clock;
 pub use dynamo_db::Item;
 pub use fault::{Fault, FaultKind, Killed, Which};
+pub use load_balancing::{tuples, tuples_mut};
 pub use settings::Settings;
-pub use snapshot::{ServiceShape, Snapshot};
+pub use snapshot::{ServiceShape, Snapshot, TargetGroupShape};
 pub use stage::Stage;
 pub use wire::{Refusal, Service};
 pub use world::World;

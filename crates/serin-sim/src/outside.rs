@@ -1,14 +1,17 @@
 //! What others do in the account: people, pipelines, CloudWatch itself.
 
+use aws_sdk_applicationautoscaling::types::SuspendedState;
 use aws_sdk_appmesh::types::RouteSpec;
 use aws_sdk_cloudwatch::types::StateValue;
 use aws_sdk_ecs::operation::update_service::UpdateServiceInput;
+use aws_sdk_elasticloadbalancingv2::types::Action;
 use aws_sdk_sfn::types::ExecutionStatus;
 
 use crate::account::Account;
 use crate::cloud_watch::{Alarm, Datapoint, Series};
 use crate::dynamo_db::Item;
 use crate::ecs;
+use crate::load_balancing::Target;
 
 impl Account {
     /// Somebody edits a route in the console.
@@ -19,6 +22,61 @@ impl Account {
             let mut spec = data.spec.clone().expect("a route has a spec");
             edit(&mut spec);
             world.write_route(&path, spec);
+        });
+    }
+
+    /// Somebody edits the actions of a rule in the console; default actions too.
+    pub fn edit_rule_by_hand(&self, path: &str, edit: impl FnOnce(&mut Vec<Action>)) {
+        self.change(|world| {
+            let place = world
+                .load_balancing
+                .place(path)
+                .unwrap_or_else(|| panic!("there is no rule {path}"));
+            let mut actions = place.actions.to_vec();
+            let listener = place.listener.listener_arn.clone();
+            let rule = place.rule.and_then(|rule| rule.rule_arn.clone());
+            edit(&mut actions);
+            world.load_balancing.write_actions(
+                listener.as_deref().unwrap_or_default(),
+                rule.as_deref(),
+                actions,
+            );
+        });
+    }
+
+    /// Somebody changes an attribute of a target group in the console.
+    pub fn set_target_group_attribute(&self, name: &str, key: &str, value: &str) {
+        self.change(|world| {
+            let all = &mut world.load_balancing;
+            let arn = all.group_named(name).expect("it is there").arn().to_owned();
+            let group = all.group_mut(&arn).expect("it is there");
+            group.attributes.insert(key.to_owned(), value.to_owned())
+        });
+    }
+
+    /// Somebody registers a target of their own, which always answers, in a target group.
+    pub fn register_target_by_hand(&self, name: &str, address: &str) {
+        self.change(|world| {
+            let now = world.now();
+            let all = &mut world.load_balancing;
+            let arn = all.group_named(name).expect("it is there").arn().to_owned();
+            let group = all.group_mut(&arn).expect("it is there");
+            let port = group.data.port().unwrap_or_default();
+            group
+                .targets
+                .push(Target::new(address.to_owned(), port, None, now));
+        });
+    }
+
+    /// Somebody suspends or resumes the scaling of a service.
+    pub fn suspend_scaling_by_hand(&self, resource: &str, state: SuspendedState) {
+        self.change(|world| {
+            let target = world
+                .auto_scaling
+                .targets
+                .get_mut(resource)
+                .expect("the scalable target is there");
+            target.suspended_state = Some(state);
         });
     }
 

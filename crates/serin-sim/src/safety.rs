@@ -1,5 +1,7 @@
 //! The safety rules of a deployment, checked on the world: what must be true after every single call.
 
+mod balancer;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -19,6 +21,8 @@ pub struct Subject {
     pub service: String,
     /// Stable's virtual node.
     pub stable_node: String,
+    /// The ARNs of stable's target groups.
+    pub stable_groups: Vec<String>,
     /// The share that the canary may have now, in percent.
     pub allowed_percent: f64,
     /// Whether promotion has begun, so that stable may be modified.
@@ -26,10 +30,21 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The deployment of `service` behind `stable_node`, before anything is allowed.
+    /// The deployment of `service` behind `stable_node` or its target groups, before anything is allowed. The target
+    /// groups are those of the service in the snapshot, so that one call suits every router.
     pub fn new(before: Snapshot, service: &str, stable_node: &str) -> Self {
+        let attached = before
+            .services
+            .get(service)
+            .map(|shape| shape.settings.load_balancers())
+            .unwrap_or_default();
+        let stable_groups = attached
+            .iter()
+            .filter_map(|attached| attached.target_group_arn.clone())
+            .collect();
         Self {
             before,
+            stable_groups,
             service: service.to_owned(),
             stable_node: stable_node.to_owned(),
             allowed_percent: 0.0,
@@ -55,6 +70,7 @@ impl Subject {
             violations.extend(Self::weight_only_on_healthy_tasks(world, path, now));
             violations.extend(self.only_the_weights_differ(path, before, now));
         }
+        violations.extend(self.rules_are_kept(world));
         if !self.promoting {
             violations.extend(self.stable_is_untouched(world));
         }
@@ -136,7 +152,14 @@ impl Subject {
     fn stable_is_untouched(&self, world: &World) -> Vec<String> {
         let now = world.snapshot();
         let mut violations = Vec::new();
-        if now.services.get(&self.service) != self.before.services.get(&self.service) {
+        // What an autoscaler does to the number of tasks is nobody's fault.
+        let scaled = world.settings.requests_per_task.is_some();
+        let shape = |snapshot: &Snapshot| {
+            let mut shape = snapshot.services.get(&self.service).cloned()?;
+            shape.desired = if scaled { 0 } else { shape.desired };
+            Some(shape)
+        };
+        if shape(&now) != shape(&self.before) {
             violations.push(format!(
                 "rule 4: the ECS service {} was modified before promotion",
                 self.service
@@ -151,6 +174,8 @@ impl Subject {
                 "rule 4: the virtual node {path} was modified before promotion"
             ));
         }
+        violations.extend(self.stable_groups_are_untouched(&now));
+        violations.extend(self.scaling_is_untouched(&now));
         let gone = self
             .before
             .registries

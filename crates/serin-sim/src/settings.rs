@@ -21,7 +21,7 @@ pub struct Settings {
     pub page_size: usize,
     /// How many results a page of `GetMetricData` has at most.
     pub metric_page_size: usize,
-    /// From a change of a route until the Envoys follow it.
+    /// From a change of a route or a rule until the Envoys or the load balancer follow it.
     pub propagation_seconds: u64,
     /// The agent's scrape interval and so the metrics' period: 10 or 60.
     pub metric_period: u64,
@@ -33,11 +33,22 @@ pub struct Settings {
     pub metrics_silent: bool,
     /// Every result says `PartialData`.
     pub metrics_partial: bool,
-    /// The requests per second on each route of the mesh that is not TCP.
+    /// The requests per second on each route of the mesh that is not TCP, and on each rule of a load balancer that forwards.
     pub requests_per_second: f64,
     /// The share of requests that an image answers with 5xx, by a text in its name; the first match counts, and without
     /// one there are no errors.
     pub error_rates: Vec<(String, f64)>,
+    /// How long most requests to an image take behind a load balancer, in seconds, by a text in its name; the first match
+    /// counts, and without one it is 0.05. One request in twenty takes twice as long.
+    pub latencies: Vec<(String, f64)>,
+    /// The rules that get no requests, as `checkout-alb:8443/default`.
+    pub idle_rules: Vec<String>,
+    /// The share of the clients that a forward action with stickiness keeps on its first target group that has weight.
+    pub sticky_share: f64,
+    /// How many requests per second the autoscaler wants each task to serve; without it nothing is scaled.
+    pub requests_per_task: Option<f64>,
+    /// Whether `RegisterScalableTarget` resets the members of `SuspendedState` that are not given; AWS does not document it.
+    pub suspended_state_replaces: bool,
 }
 
 impl Default for Settings {
@@ -60,6 +71,11 @@ impl Default for Settings {
             metrics_partial: false,
             requests_per_second: 100.0,
             error_rates: vec![("bad".to_owned(), 0.1)],
+            latencies: vec![("slow".to_owned(), 1.0)],
+            idle_rules: Vec::new(),
+            sticky_share: 0.5,
+            requests_per_task: None,
+            suspended_state_replaces: false,
         }
     }
 }
@@ -67,6 +83,10 @@ impl Default for Settings {
 impl Settings {
     pub(crate) fn start_seconds(&self, image: &str) -> u64 {
         find(&self.start_seconds_of, image).unwrap_or(self.start_seconds)
+    }
+
+    pub(crate) fn latency(&self, image: &str) -> f64 {
+        find(&self.latencies, image).unwrap_or(0.05)
     }
 
     pub(crate) fn error_rate(&self, image: &str) -> f64 {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_applicationautoscaling::types::{ScalableTarget, ScalingPolicy};
 use aws_sdk_appmesh::types::{RouteSpec, VirtualNodeSpec};
+use aws_sdk_elasticloadbalancingv2::types::{Listener, Rule, TargetGroup};
 use aws_sdk_servicediscovery::types::Service as Registry;
 
 use crate::account::Account;
@@ -17,6 +19,18 @@ pub struct Snapshot {
     pub routes: BTreeMap<String, RouteSpec>,
     /// The virtual nodes, as `mesh/node`.
     pub nodes: BTreeMap<String, VirtualNodeSpec>,
+    /// The rules of load balancers, default ones included, as `load-balancer:port/priority`.
+    pub rules: BTreeMap<String, Rule>,
+    /// The listeners of load balancers, as `load-balancer:port`.
+    pub listeners: BTreeMap<String, Listener>,
+    /// The target groups, by ARN.
+    pub target_groups: BTreeMap<String, TargetGroupShape>,
+    /// The tags of load balancers, listeners and rules, by ARN.
+    pub balancer_tags: BTreeMap<String, BTreeMap<String, String>>,
+    /// The scalable targets, by resource id.
+    pub scalable_targets: BTreeMap<String, ScalableTarget>,
+    /// The scaling policies, by ARN.
+    pub scaling_policies: BTreeMap<String, ScalingPolicy>,
     /// The Cloud Map services, by id.
     pub registries: BTreeMap<String, Registry>,
     /// The ECS services that are not INACTIVE, as `cluster/service`.
@@ -26,6 +40,17 @@ pub struct Snapshot {
     /// The items of every table whose id begins with `service#` and that say something: who holds which lock, or bears
     /// which name. A lock that was given back leaves an item with nothing but its id.
     pub locks: BTreeMap<String, Item>,
+}
+
+/// What of a target group does not change by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TargetGroupShape {
+    /// As `DescribeTargetGroups` gives it.
+    pub data: TargetGroup,
+    /// All attributes.
+    pub attributes: BTreeMap<String, String>,
+    /// All tags.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// What of an ECS service does not change by itself.
@@ -78,10 +103,45 @@ impl World {
             };
             (format!("{}/{}", service.cluster, service.name), shape)
         });
+        let balancing = &self.load_balancing;
+        let listeners = balancing.places().filter(|place| place.rule.is_none());
+        let listeners = listeners.map(|place| {
+            let path = place.path();
+            let path = path.trim_end_matches("/default").to_owned();
+            (path, place.listener.clone())
+        });
+        let groups = balancing.groups.iter().map(|group| {
+            let shape = TargetGroupShape {
+                data: balancing.describe_group(group),
+                attributes: group.attributes.clone(),
+                tags: balancing.tags.get(group.arn()).cloned().unwrap_or_default(),
+            };
+            (group.arn().to_owned(), shape)
+        });
+        let tags = balancing
+            .tags
+            .iter()
+            .filter(|(arn, tags)| !tags.is_empty() && !arn.contains(":targetgroup/"));
+        let policies = self
+            .auto_scaling
+            .policies
+            .iter()
+            .map(|policy| (policy.policy_arn.clone(), policy.clone()));
         let items = self.dynamo_db.tables.values().flatten();
         Snapshot {
             routes: routes.collect(),
             nodes: nodes.collect(),
+            rules: balancing
+                .places()
+                .map(|place| (place.path(), place.describe()))
+                .collect(),
+            listeners: listeners.collect(),
+            target_groups: groups.collect(),
+            balancer_tags: tags
+                .map(|(arn, tags)| (arn.clone(), tags.clone()))
+                .collect(),
+            scalable_targets: self.auto_scaling.targets.clone(),
+            scaling_policies: policies.collect(),
             registries: self
                 .cloud_map
                 .services
@@ -104,6 +164,37 @@ impl Snapshot {
         let mut differences = Vec::new();
         compare("route", &self.routes, &after.routes, &mut differences);
         compare("virtual node", &self.nodes, &after.nodes, &mut differences);
+        compare("rule", &self.rules, &after.rules, &mut differences);
+        compare(
+            "listener",
+            &self.listeners,
+            &after.listeners,
+            &mut differences,
+        );
+        compare(
+            "target group",
+            &self.target_groups,
+            &after.target_groups,
+            &mut differences,
+        );
+        compare(
+            "tags of",
+            &self.balancer_tags,
+            &after.balancer_tags,
+            &mut differences,
+        );
+        compare(
+            "scalable target",
+            &self.scalable_targets,
+            &after.scalable_targets,
+            &mut differences,
+        );
+        compare(
+            "scaling policy",
+            &self.scaling_policies,
+            &after.scaling_policies,
+            &mut differences,
+        );
         compare(
             "Cloud Map service",
             &self.registries,

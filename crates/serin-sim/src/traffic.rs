@@ -27,6 +27,8 @@ pub(crate) struct Traffic {
     pub(crate) lost: f64,
     /// Requests served, by family.
     pub(crate) served: BTreeMap<String, f64>,
+    /// Requests of this minute, by ECS service.
+    pub(crate) by_service: BTreeMap<u64, f64>,
     followed: BTreeMap<(String, String, String), Followed>,
     /// Requests and errors since the last scrape, by cluster and family.
     counts: BTreeMap<(String, String), (f64, f64)>,
@@ -45,16 +47,18 @@ impl World {
             }
             #[expect(clippy::cast_precision_loss, reason = "few tasks")]
             let each = requests / tasks.len() as f64;
-            let counted: Vec<((String, String), f64)> = tasks
+            let counted: Vec<((String, String), f64, u64)> = tasks
                 .iter()
                 .map(|task| {
                     (
                         (task.cluster.clone(), task.family.clone()),
                         each * self.settings.error_rate(&task.images),
+                        task.service,
                     )
                 })
                 .collect();
-            for (key, errors) in counted {
+            for (key, errors, service) in counted {
+                *self.traffic.by_service.entry(service).or_default() += each;
                 *self.traffic.served.entry(key.1.clone()).or_default() += each;
                 let count = self.traffic.counts.entry(key).or_default();
                 count.0 += each;

@@ -117,7 +117,9 @@ impl Refusal {
         );
         match service {
             Service::AppMesh => Self::new("ForbiddenException", message).status(403),
-            Service::CloudWatch => Self::new("AccessDenied", message).status(403),
+            Service::CloudWatch | Service::LoadBalancing => {
+                Self::new("AccessDenied", message).status(403)
+            }
             _ => Self::new("AccessDeniedException", message),
         }
     }
@@ -137,10 +139,10 @@ impl Refusal {
 
     /// The HTTP answer in the service's protocol.
     pub(crate) fn response(&self, service: Service) -> HttpResponse {
-        let body = if service == Service::CloudWatch {
-            self.cbor()
-        } else {
-            self.json()
+        let body = match service {
+            Service::CloudWatch => self.cbor(),
+            Service::LoadBalancing => self.xml(),
+            _ => self.json(),
         };
         let status = StatusCode::try_from(self.status).expect("statuses are HTTP statuses");
         let mut response = HttpResponse::new(status, SdkBody::from(body));
@@ -158,9 +160,33 @@ impl Refusal {
                     .headers_mut()
                     .insert("content-type", "application/cbor");
             }
+            Service::LoadBalancing => {
+                response.headers_mut().insert("content-type", "text/xml");
+            }
             _ => {}
         }
         response
+    }
+
+    /// The AWS query protocol's error.
+    fn xml(&self) -> Vec<u8> {
+        let escaped = |text: &str| {
+            text.replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('>', "&gt;")
+        };
+        let at_fault = if self.status >= 500 {
+            "Receiver"
+        } else {
+            "Sender"
+        };
+        format!(
+            "<ErrorResponse xmlns=\"http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/\"><Error><Type>{at_fault}</Type>\
+             <Code>{}</Code><Message>{}</Message></Error><RequestId>simulated</RequestId></ErrorResponse>",
+            escaped(&self.code),
+            escaped(&self.message)
+        )
+        .into_bytes()
     }
 
     fn json(&self) -> Vec<u8> {

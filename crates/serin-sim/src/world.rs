@@ -4,22 +4,28 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_applicationautoscaling::types::ScalableTarget;
 use aws_sdk_appmesh::types::{RouteData, ServiceDiscovery, VirtualNodeData, WeightedTarget};
 use aws_sdk_ecs::types::{Service, Tag, TaskDefinition, TaskStopCode};
+use aws_sdk_elasticloadbalancingv2::types::{Rule, TargetGroup};
 
 use crate::app_mesh::{self, AppMesh};
+use crate::auto_scaling::AutoScaling;
 use crate::cloud_map::CloudMap;
 use crate::cloud_watch::CloudWatch;
 use crate::dynamo_db::{DynamoDb, Item};
 use crate::ecr::Ecr;
 use crate::ecs::{Ecs, ServiceStatus, TaskState};
+use crate::load_balancing::{BalancerTraffic, Group, LoadBalancing, Target};
 use crate::settings::Settings;
 use crate::step_functions::StepFunctions;
 use crate::traffic::Traffic;
 
 pub use crate::checkout::{
-    APP_IMAGE, CLUSTER, Discovery, FAMILY, LEDGER_TABLE, MESH, NAMESPACE, NODE, Options, REGISTRY,
-    ROUTE, ROUTER, RouteKind, SERVICE, app_image, checkout, checkout_with,
+    APP_IMAGE, CLOSED_RULE, CLUSTER, DEFAULT_RULE, Discovery, FAMILY, LEDGER_TABLE, LOAD_BALANCER,
+    MESH, NAMESPACE, NETWORK_RULE, NODE, OTHER_TARGET_GROUP, Options, REGISTRY, ROUTE, ROUTER,
+    RULE, RULE_2, RouteKind, Routers, SCALABLE_TARGET, SERVICE, TARGET_GROUP, TARGET_GROUP_2, VPC,
+    app_image, checkout, checkout_with,
 };
 
 /// Everything in the account.
@@ -36,6 +42,12 @@ pub struct World {
     pub(crate) ecr: Ecr,
     pub(crate) step_functions: StepFunctions,
     pub(crate) traffic: Traffic,
+    pub(crate) load_balancing: LoadBalancing,
+    pub(crate) balancer_traffic: BalancerTraffic,
+    pub(crate) auto_scaling: AutoScaling,
+    /// The paths of the rules, and the routes with their routers, that stable had at the beginning.
+    pub(crate) stable_rules: Vec<String>,
+    pub(crate) stable_routes: Vec<(String, String)>,
 }
 
 impl World {
@@ -55,6 +67,11 @@ impl World {
             ecr: Ecr::default(),
             step_functions: StepFunctions::default(),
             traffic: Traffic::default(),
+            load_balancing: LoadBalancing::default(),
+            balancer_traffic: BalancerTraffic::default(),
+            auto_scaling: AutoScaling::default(),
+            stable_rules: Vec::new(),
+            stable_routes: Vec::new(),
         }
     }
 
@@ -73,7 +90,10 @@ impl World {
         while self.now < now {
             self.now += 1;
             self.run_ecs();
+            self.run_targets();
             self.run_traffic();
+            self.run_balancers();
+            self.run_auto_scaling();
         }
     }
 
@@ -264,7 +284,7 @@ impl World {
         };
         (
             running().count(),
-            running().filter(|task| task.healthy).count(),
+            running().filter(|task| self.is_ready(task)).count(),
         )
     }
 
@@ -310,7 +330,98 @@ impl World {
         self.dynamo_db.tables.get(table)?.get(id)
     }
 
-    /// How many requests found no healthy task since the beginning: those that a deployment made fail.
+    /// The paths of all rules, default ones included, as `checkout-alb:443/10` and `checkout-alb:8443/default`.
+    pub fn rule_paths(&self) -> Vec<String> {
+        self.load_balancing
+            .places()
+            .map(|place| place.path())
+            .collect()
+    }
+
+    /// A rule by its path, as `DescribeRules` gives it; a Network Load Balancer's default action in the same form.
+    pub fn rule(&self, path: &str) -> Rule {
+        self.load_balancing
+            .place(path)
+            .unwrap_or_else(|| panic!("there is no rule {path}"))
+            .describe()
+    }
+
+    /// The weights of a rule, by the target groups' names.
+    pub fn rule_weights(&self, path: &str) -> BTreeMap<String, i32> {
+        self.load_balancing.weights(self.rule(path).actions())
+    }
+
+    /// The share of a target group in a rule, in percent of all its weights.
+    pub fn rule_percent(&self, path: &str, group: &str) -> f64 {
+        let weights = self.rule_weights(path);
+        let total: i32 = weights.values().sum();
+        f64::from(*weights.get(group).unwrap_or(&0)) * 100.0 / f64::from(total.max(1))
+    }
+
+    /// The smallest share that stable has in a route or rule that forwarded to it at the beginning, in percent of all its
+    /// weights, whatever the router is.
+    pub fn stable_percent(&self) -> f64 {
+        let routes = self
+            .stable_routes
+            .iter()
+            .map(|(router, route)| self.percent(router, route, crate::checkout::NODE));
+        let rules = self.stable_rules.iter().map(|path| {
+            let first = self.rule_percent(path, crate::checkout::TARGET_GROUP);
+            first.max(self.rule_percent(path, crate::checkout::TARGET_GROUP_2))
+        });
+        routes.chain(rules).fold(100.0, f64::min)
+    }
+
+    /// The names of the target groups.
+    pub fn target_groups(&self) -> Vec<String> {
+        let groups = self.load_balancing.groups.iter();
+        groups.map(|group| group.name().to_owned()).collect()
+    }
+
+    /// A target group by its name, as `DescribeTargetGroups` gives it.
+    pub fn target_group(&self, name: &str) -> Option<TargetGroup> {
+        let group = self.load_balancing.group_named(name)?;
+        Some(self.load_balancing.describe_group(group))
+    }
+
+    /// The attributes of a target group; empty when it is not there.
+    pub fn target_group_attributes(&self, name: &str) -> BTreeMap<String, String> {
+        let group = self.load_balancing.group_named(name);
+        group
+            .map(|group| group.attributes.clone())
+            .unwrap_or_default()
+    }
+
+    /// The tags of a target group; empty when it is not there.
+    pub fn target_group_tags(&self, name: &str) -> BTreeMap<String, String> {
+        let group = self.load_balancing.group_named(name);
+        group
+            .and_then(|group| self.load_balancing.tags.get(group.arn()))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// How many healthy targets a target group has; none when it is not there.
+    pub fn healthy_targets(&self, name: &str) -> usize {
+        let group = self.load_balancing.group_named(name);
+        group.map_or(0, Group::healthy_targets)
+    }
+
+    /// How many targets of a target group drain.
+    pub fn draining_targets(&self, name: &str) -> usize {
+        let group = self.load_balancing.group_named(name);
+        let targets = group.map(|group| group.targets.as_slice());
+        let drains = |target: &&Target| target.drains();
+        targets.unwrap_or_default().iter().filter(drains).count()
+    }
+
+    /// A scalable target, by its resource id.
+    pub fn scalable_target(&self, resource: &str) -> Option<&ScalableTarget> {
+        self.auto_scaling.targets.get(resource)
+    }
+
+    /// How many requests found no healthy task since the beginning, in the mesh or behind a load balancer: those that a
+    /// deployment made fail. What a bad version answers, or leaves unanswered, is not among them.
     pub fn lost_requests(&self) -> f64 {
         self.traffic.lost
     }

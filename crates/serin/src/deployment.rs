@@ -10,6 +10,7 @@ use crate::name::{
     TaskDefinitionArn,
 };
 use crate::plan::Plan;
+use crate::report::Leftover;
 use crate::request::{Capacity, Checks, Finish, OnUnhealthy};
 use crate::routing::RouterRecord;
 use crate::weight::Weight;
@@ -66,6 +67,20 @@ pub struct StableVersion {
     pub family: Family,
     /// How many tasks it should have.
     pub desired_count: u32,
+    /// What changes that number by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+}
+
+/// What changes a service's number of tasks by itself: its scalable target in Application Auto Scaling.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scaling {
+    /// The most tasks that it may have.
+    pub max_tasks: u32,
+    /// Whether a person had suspended scaling in before the deployment.
+    #[serde(default)]
+    pub scale_in_suspended: bool,
 }
 
 /// The version on trial, by name, before it exists.
@@ -88,17 +103,27 @@ impl Deployment {
         &self.service.cluster
     }
 
-    /// How many tasks the canary needs before it may get `weight`: never zero, and never fewer at a higher weight.
-    pub fn tasks_at(&self, weight: Weight) -> u32 {
+    /// How many tasks the canary needs before it may get `weight`, beside a stable that should have `stable_tasks`: never
+    /// zero, and never fewer at a higher weight.
+    pub fn tasks_at(&self, weight: Weight, stable_tasks: u32) -> u32 {
         match self.capacity {
-            Capacity::Full => self.stable.desired_count.max(1),
+            Capacity::Full => stable_tasks.max(1),
             Capacity::Tasks(tasks) => tasks,
             Capacity::MatchWeight => {
-                let tenths = u64::from(self.stable.desired_count) * u64::from(weight.tenths());
+                let tenths = u64::from(stable_tasks) * u64::from(weight.tenths());
                 u32::try_from(tenths.div_ceil(1000))
                     .expect("at most the desired count")
                     .max(1)
             }
+        }
+    }
+
+    /// How many tasks stable needs before it may get all the traffic back: as many as it should have now. Where its number is
+    /// scaled by load, what serves now is the measure: stable had none of the load, and scaling goes on from here.
+    pub fn tasks_to_promote(&self, stable_tasks: u32, canary_tasks: u32) -> u32 {
+        match &self.stable.scaling {
+            Some(scaling) => stable_tasks.max(canary_tasks.min(scaling.max_tasks)),
+            None => stable_tasks,
         }
     }
 
@@ -117,9 +142,10 @@ impl Deployment {
 
     /// Whether a removal that began at `since` has taken so long that a person must look.
     pub fn is_removal_stuck(&self, since: Timestamp, now: Timestamp) -> bool {
-        // ECS stops a task within its stopTimeout (at most 120 seconds) after the deregistration delay (300 by default).
+        // ECS stops a task within its stopTimeout (at most 120 seconds) after the router has drained it.
         const LONGEST: i64 = 1800;
-        now.as_second() - since.as_second() > LONGEST
+        let drains = i64::from(self.router.longest_drain_seconds());
+        now.as_second() - since.as_second() > LONGEST + drains
     }
 
     /// The command that rolls this deployment back, whatever became of its execution.
@@ -135,11 +161,29 @@ impl Deployment {
         )
     }
 
-    /// How long Envoys need to hear of a change and requests in flight to end, in seconds, before what has lost its traffic
-    /// may be removed: what the request calls settling, but never nothing.
+    /// What is left while scaling in is held, and the command that allows it again; nothing when nothing scales stable.
+    pub fn held_scale_in(&self) -> Option<Leftover> {
+        let scaling = self.stable.scaling.as_ref()?;
+        if scaling.scale_in_suspended {
+            return None;
+        }
+        let (cluster, service) = (self.cluster(), &self.stable.service);
+        Some(Leftover {
+            what: format!("scaling in of {service} may still be suspended; this allows it again"),
+            command: format!(
+                "aws application-autoscaling register-scalable-target --service-namespace ecs --scalable-dimension ecs:service:DesiredCount --resource-id service/{cluster}/{service} --suspended-state DynamicScalingInSuspended=false"
+            ),
+        })
+    }
+
+    /// How long the router's data plane needs to hear of a change and requests in flight to end, in seconds, before what has
+    /// lost its traffic may be removed: what the request calls settling, but never nothing.
     pub fn drain_seconds(&self) -> u32 {
         const SHORTEST: u32 = 5;
-        self.checks.settle_seconds.max(SHORTEST)
+        self.checks
+            .settle_seconds
+            .max(SHORTEST)
+            .max(self.router.shortest_drain_seconds())
     }
 
     /// Whether `now` is past the deadline.
@@ -175,6 +219,7 @@ mod tests {
                 task_definition: TaskDefinitionArn::new("checkout:1"),
                 family: Family::new("checkout"),
                 desired_count,
+                scaling: None,
             },
             canary: CanaryVersion {
                 service: ServiceName::new("canary"),
@@ -218,7 +263,7 @@ mod tests {
     #[test]
     fn capacity_that_follows_the_weight_is_rounded_up_and_never_zero() {
         // The figures of Argo Rollouts' TestTrafficWeightToReplicas for 10 replicas, but for the first: zero is never enough.
-        let tasks = |weight| deployment(Capacity::MatchWeight, 10).tasks_at(percent(weight));
+        let tasks = |weight| deployment(Capacity::MatchWeight, 10).tasks_at(percent(weight), 10);
         assert_eq!(
             [0.0, 20.0, 25.0, 33.0, 99.0, 100.0].map(tasks),
             [1, 2, 3, 4, 10, 10]
@@ -227,9 +272,9 @@ mod tests {
 
     #[test]
     fn full_capacity_is_stables_and_a_number_is_that_number() {
-        assert_eq!(deployment(Capacity::Full, 4).tasks_at(percent(1.0)), 4);
+        assert_eq!(deployment(Capacity::Full, 4).tasks_at(percent(1.0), 4), 4);
         assert_eq!(
-            deployment(Capacity::Tasks(2), 4).tasks_at(percent(100.0)),
+            deployment(Capacity::Tasks(2), 4).tasks_at(percent(100.0), 4),
             2
         );
     }

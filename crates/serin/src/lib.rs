@@ -16,7 +16,7 @@ pub mod state;
 pub mod verdict;
 pub mod weight;
 
-pub use deployment::{CanaryVersion, Deployment, StableVersion};
+pub use deployment::{CanaryVersion, Deployment, Scaling, StableVersion};
 pub use name::{
     ClusterName, ContainerName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName,
     TaskDefinitionArn,

@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, Scaling};
 use crate::name::{
     ClusterName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName, TaskDefinitionArn,
 };
-use crate::progress::Attachment;
+use crate::progress::{Attachment, TargetGroupUse};
 use crate::report::{Ending, Leftover};
 use crate::request::RouterWish;
 use crate::routing::RouterRecord;
@@ -151,8 +151,12 @@ pub struct ServiceDescription {
     pub service_connect_server: bool,
     /// The service in whose name Serin created it (`cluster/service`), for a canary or a former one.
     pub created_for: Option<String>,
-    /// How many load-balancer target groups it is attached to.
-    pub load_balancers: usize,
+    /// The load balancers' target groups in which its tasks are registered.
+    pub target_groups: Vec<TargetGroupUse>,
+    /// How many Classic Load Balancers its tasks are registered at.
+    pub classic_load_balancers: usize,
+    /// What changes its number of tasks by itself.
+    pub scaling: Option<Scaling>,
 }
 
 /// A task definition as the planner must know it.
@@ -206,6 +210,16 @@ pub enum Observation {
     },
     /// It is there.
     Active(Running),
+}
+
+impl Observation {
+    /// How many tasks it should have; `None` if it is not there, or no longer.
+    pub const fn desired(&self) -> Option<u32> {
+        match self {
+            Self::Active(running) => Some(running.desired),
+            Self::Absent | Self::Draining { .. } => None,
+        }
+    }
 }
 
 /// A service that is there.
@@ -332,6 +346,12 @@ pub trait Fleet {
     /// Names the image by its digest where ECR allows.
     async fn pin_image(&self, image: &str) -> Result<ImagePin, PortError>;
 
+    /// Ensures that nothing takes tasks from stable while the canary has some of its traffic; the number may still grow.
+    async fn hold_scale_in(&self, deployment: &Deployment) -> Result<(), PortError>;
+
+    /// Ensures that stable may be scaled in again, if it might before the deployment.
+    async fn release_scale_in(&self, deployment: &Deployment) -> Result<(), PortError>;
+
     /// Ensures the canary's task definition; gives its ARN.
     async fn ensure_canary_definition(
         &self,
@@ -376,11 +396,12 @@ pub trait Fleet {
         deployment: &Deployment,
     ) -> Result<TaskDefinitionArn, PortError>;
 
-    /// Tells stable's service to run `definition`; changes nothing if it does.
+    /// Tells stable's service to run `definition` with at least `tasks` tasks; changes nothing if it runs it.
     async fn update_stable(
         &self,
         deployment: &Deployment,
         definition: &TaskDefinitionArn,
+        tasks: u32,
     ) -> Result<(), PortError>;
 
     /// Removes the ECS service of one side, its tasks drained first.
@@ -452,7 +473,7 @@ pub trait TrafficRouter {
     ) -> Result<RouterRecord, DiscoveryError>;
 
     /// Ensures the objects that the canary needs to be reached, without giving it traffic.
-    async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, PortError>;
+    async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, ShiftError>;
 
     /// How many of the canary's tasks the router could send traffic to now.
     async fn healthy_targets(
@@ -529,12 +550,16 @@ pub struct RequestCounts {
 }
 
 /// What one check measured, with one call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Measurements {
     /// The measured side's requests; `None` when the plan has no limit on them.
     pub requests: Option<RequestCounts>,
     /// Stable's requests in the same window, when the canary was measured.
     pub stable_requests: Option<RequestCounts>,
+    /// The latencies of the request's limits, in its order, in milliseconds.
+    pub latency: Vec<Measured>,
+    /// How many of the measured side's targets fail the router's own health check; `None` if the router says nothing of it.
+    pub unhealthy_targets: Option<Measured>,
     /// The queries of the request, in its order.
     pub queries: Vec<Measured>,
 }
@@ -565,11 +590,12 @@ pub enum AlarmState {
 
 /// What can be measured.
 pub trait HealthSignals {
-    /// Measures one side over the window, with one call. Before the canary exists, stable is measured (the pre-flight).
+    /// Measures the canary, which is attached in this way, over the window, with one call; or stable, before there is a canary
+    /// (the pre-flight).
     async fn measure(
         &self,
         deployment: &Deployment,
-        side: Side,
+        canary: Option<&Attachment>,
         window: Window,
     ) -> Result<Measurements, PortError>;
 

@@ -67,9 +67,24 @@ pub struct Attachment {
     /// The Cloud Map service in which the canary's tasks are registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_arn: Option<String>,
+    /// The target groups in which the canary's tasks are registered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_groups: Vec<TargetGroupUse>,
     /// Environment variables that differ from the source task definition.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<EnvironmentChange>,
+}
+
+/// A load balancer's target group, and which of a task's ports is registered in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetGroupUse {
+    /// The target group's ARN.
+    pub target_group_arn: String,
+    /// The container.
+    pub container: String,
+    /// The container's port.
+    pub port: u16,
 }
 
 /// One environment variable of one container.

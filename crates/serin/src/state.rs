@@ -50,6 +50,8 @@ pub struct State {
 pub enum Next {
     /// Wait and check again.
     Wait,
+    /// Stable has grown: give the canary the tasks for the weight that it has.
+    Resize,
     /// Go to the plan's next step.
     Advance,
     /// The last step was healthy: make the new version the stable one.

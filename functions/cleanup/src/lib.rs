@@ -117,9 +117,12 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
                 .verify(deployment, state.progress.weight_percent)
                 .await?;
         }
+        let tasks = self.tasks_to_promote(&state).await?;
         self.enter(&state, Phase::Promoting).await?;
         let promoted = self.fleet.ensure_promoted_definition(deployment).await?;
-        self.fleet.update_stable(deployment, &promoted).await?;
+        self.fleet
+            .update_stable(deployment, &promoted, tasks)
+            .await?;
 
         state.progress.note(
             self.now,
@@ -132,6 +135,19 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
         });
         let seconds = state.deployment.poll_seconds(self.now, self.now);
         Ok(state.again_in(seconds))
+    }
+
+    /// How many tasks stable needs, so that the traffic that comes back finds no fewer than serve it now.
+    async fn tasks_to_promote(&self, state: &State) -> Result<u32, CleanupError> {
+        let deployment = &state.deployment;
+        let (stable, canary) = (&deployment.stable, &deployment.canary.service);
+        let cluster = deployment.cluster();
+        let stable_now = self.fleet.observe(cluster, &stable.service).await?;
+        let canary_now = self.fleet.observe(cluster, canary).await?;
+        Ok(deployment.tasks_to_promote(
+            stable_now.desired().unwrap_or(stable.desired_count),
+            canary_now.desired().unwrap_or(0),
+        ))
     }
 
     /// Promote, part two: as soon as stable runs the new version and can be reached, it gets all the traffic.
@@ -209,9 +225,15 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             else {
                 return Err(gone());
             };
+            let stable = &deployment.stable;
+            let stable_now = self
+                .fleet
+                .observe(deployment.cluster(), &stable.service)
+                .await?;
+            let stable_tasks = stable_now.desired().unwrap_or(stable.desired_count);
             let needed = deployment
-                .tasks_at(Weight::FULL)
-                .max(deployment.stable.desired_count);
+                .tasks_at(Weight::FULL, stable_tasks)
+                .max(stable_tasks);
             if tasks.desired < needed {
                 self.fleet
                     .resize(deployment.cluster(), canary, needed)
@@ -276,6 +298,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             return Ok(state.again_in(seconds));
         }
         self.fleet.retire_definition(deployment, side).await?;
+        self.fleet.release_scale_in(deployment).await?;
         self.ledger
             .close(deployment, Ending::Promoted, bearer.as_ref(), self.now)
             .await?;

@@ -8,7 +8,9 @@ use serin::ports::{
     Fleet, Ledger, Observation, Phase, Rollout, Running, StoppedTask, TrafficRouter, crash_loop,
 };
 use serin::progress::CreatedCanary;
-use serin::{Deployment, State, StepInput, step_error_from_port_error};
+use serin::{
+    Deployment, State, StepInput, step_error_from_port_error, step_error_from_shift_error,
+};
 
 /// How long ECS may take until its reads show what was written, in seconds.
 const READS_LAG_SECONDS: i64 = 60;
@@ -16,6 +18,12 @@ const READS_LAG_SECONDS: i64 = 60;
 /// Why the canary could not be created. The names are the state machine's.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
 pub enum CreateCanaryError {
+    /// Somebody else changed a route since the deployment was planned.
+    #[error("{0}")]
+    RouteChangedByOthers(String),
+    /// A route did not yet show the canary that had been put into it without traffic; reading again helps.
+    #[error("{0}")]
+    WeightNotReadBack(String),
     /// Its tasks stop by themselves, or ECS gave up.
     #[error("the canary does not start: {0}")]
     CanaryNotStarting(String),
@@ -51,6 +59,7 @@ pub enum CreateCanaryError {
 }
 
 step_error_from_port_error!(CreateCanaryError);
+step_error_from_shift_error!(CreateCanaryError);
 
 /// Ensures the canary and reports whether it is ready.
 ///
@@ -131,7 +140,8 @@ pub async fn create_canary(
     }
 }
 
-/// The router's objects come first: the canary's tasks must never register where stable's do.
+/// Stable is kept from shrinking first. The router's objects come before the service: the canary's tasks must never register
+/// where stable's do.
 async fn create(
     fleet: &impl Fleet,
     router: &impl TrafficRouter,
@@ -139,17 +149,14 @@ async fn create(
     now: Timestamp,
 ) -> Result<CreatedCanary, CreateCanaryError> {
     let first = deployment.plan.steps()[0].weight_percent;
+    let tasks = deployment.tasks_at(first, deployment.stable.desired_count);
+    fleet.hold_scale_in(deployment).await?;
     let attachment = router.prepare(deployment).await?;
     let task_definition = fleet
         .ensure_canary_definition(deployment, &attachment)
         .await?;
     let service_arn = fleet
-        .ensure_canary_service(
-            deployment,
-            &task_definition,
-            &attachment,
-            deployment.tasks_at(first),
-        )
+        .ensure_canary_service(deployment, &task_definition, &attachment, tasks)
         .await?;
     Ok(CreatedCanary {
         task_definition,

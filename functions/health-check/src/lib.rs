@@ -1,14 +1,15 @@
 //! Measures the canary over a window that began after the shift had settled and ends where data can exist, gives a verdict
 //! and says what comes next.
 
-use serin::ports::{Fleet, HealthSignals, Observation, Side, TrafficRouter};
+use serin::ports::{Fleet, HealthSignals, Measurements, Observation, TrafficRouter};
 use serin::report::{Ending, Leftover, Report};
-use serin::request::{OnTooLittleData, OnUnhealthy};
+use serin::request::{Checks, OnTooLittleData, OnUnhealthy};
 use serin::state::Next;
 use serin::verdict::{Finding, Outcome, Verdict};
-use serin::{Deployment, Progress, State, StepInput, step_error_from_port_error};
+use serin::{Deployment, Progress, State, StepInput, Weight, step_error_from_port_error};
 use serin_judge::{
-    Measurable, StepTimes, judge_alarm, judge_error_rate, judge_query, judge_tasks, verdict,
+    Measurable, StepTimes, judge_alarm, judge_error_rate, judge_latency, judge_query, judge_share,
+    judge_targets, judge_tasks, verdict,
 };
 
 /// Why there is no verdict. The names are the state machine's. An unhealthy canary is a verdict, not an error.
@@ -59,7 +60,7 @@ pub async fn health_check(
         return Err(HealthCheckError::DeadlineExceeded(last));
     }
     let measurable = times.measurable(&state.deployment.checks, now);
-    let findings = look(fleet, signals, &state.deployment, measurable).await?;
+    let findings = look(fleet, signals, &state, measurable).await?;
     let verdict = verdict(
         now,
         index + 1,
@@ -71,15 +72,22 @@ pub async fn health_check(
     if verdict.outcome == Outcome::Unhealthy {
         state.progress.unhealthy_checks += 1;
     }
-    let next = decide(
+    let mut next = decide(
         &state.deployment,
         &state.progress,
         &verdict,
         measurable.covers_hold,
         index,
     );
+    if next == Next::Wait && stable_has_grown(fleet, &state).await? {
+        next = Next::Resize;
+    }
     tracing::info!(step = index + 1, outcome = %verdict.outcome, %next, why = verdict.sentence, "verdict");
-    if next != Next::Wait {
+    if next == Next::Resize {
+        state
+            .progress
+            .note_once(now, "stable has grown, and the canary follows");
+    } else if next != Next::Wait {
         state.progress.note(
             now,
             format!(
@@ -127,9 +135,10 @@ fn step_in_force(state: &State) -> Result<(usize, StepTimes), HealthCheckError> 
 async fn look(
     fleet: &impl Fleet,
     signals: &impl HealthSignals,
-    deployment: &Deployment,
+    state: &State,
     measurable: Measurable,
 ) -> Result<Vec<Finding>, HealthCheckError> {
+    let deployment = &state.deployment;
     let (cluster, service) = (deployment.cluster(), &deployment.canary.service);
     let canary = fleet.observe(cluster, service).await?;
     let short = matches!(&canary, Observation::Active(tasks) if tasks.running < tasks.desired);
@@ -154,25 +163,52 @@ async fn look(
         findings.push(too_early());
         return Ok(findings);
     };
-    if checks.error_rate_percent.is_some() || !checks.queries.is_empty() {
-        let measured = signals.measure(deployment, Side::Canary, window).await?;
-        if let (Some(limit), Some(counts)) = (checks.error_rate_percent, &measured.requests) {
-            findings.push(judge_error_rate(
-                counts,
-                measured.stable_requests.as_ref(),
-                limit,
-                checks.min_requests,
-            ));
-        }
-        findings.extend(
-            checks
-                .queries
-                .iter()
-                .zip(&measured.queries)
-                .map(|(query, measured)| judge_query(query, measured)),
-        );
+    let canary = state.progress.canary.as_ref();
+    if let (true, Some(canary)) = (checks.measure_something(), canary) {
+        let measured = signals
+            .measure(deployment, Some(&canary.attachment), window)
+            .await?;
+        findings.extend(judge(checks, &measured, state.progress.weight_percent));
     }
     Ok(findings)
+}
+
+/// Holds what was measured against the request's limits.
+fn judge(checks: &Checks, measured: &Measurements, weight: Weight) -> Vec<Finding> {
+    let (canary, stable) = (
+        measured.requests.as_ref(),
+        measured.stable_requests.as_ref(),
+    );
+    let mut findings = Vec::new();
+    if let (Some(limit), Some(counts)) = (checks.error_rate_percent, canary) {
+        findings.push(judge_error_rate(counts, stable, limit, checks.min_requests));
+    }
+    let latency = checks.latency_ms.iter().zip(&measured.latency);
+    findings.extend(
+        latency
+            .map(|(limit, measured)| judge_latency(limit, measured, canary, checks.min_requests)),
+    );
+    findings.extend(measured.unhealthy_targets.as_ref().map(judge_targets));
+    let queries = checks.queries.iter().zip(&measured.queries);
+    findings.extend(queries.map(|(query, measured)| judge_query(query, measured)));
+    findings.extend(
+        canary
+            .zip(stable)
+            .and_then(|(canary, stable)| judge_share(canary, stable, weight)),
+    );
+    findings
+}
+
+/// Whether stable should have so many tasks now that the canary has too few for its weight.
+async fn stable_has_grown(fleet: &impl Fleet, state: &State) -> Result<bool, HealthCheckError> {
+    let deployment = &state.deployment;
+    let (stable, canary) = (&deployment.stable.service, &deployment.canary.service);
+    let stable = fleet.observe(deployment.cluster(), stable).await?;
+    let canary = fleet.observe(deployment.cluster(), canary).await?;
+    let both = stable.desired().zip(canary.desired());
+    Ok(both.is_some_and(|(stable, canary)| {
+        canary < deployment.tasks_at(state.progress.weight_percent, stable)
+    }))
 }
 
 fn too_early() -> Finding {

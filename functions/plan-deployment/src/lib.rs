@@ -216,10 +216,12 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             .discover(request.router.as_ref(), &service, &running, &id)
             .await?;
 
+        preflight::refuse_replacing(&service, &router, request.finish.mode)?;
         notes.extend(request.notes());
-        if service.load_balancers > 0 {
-            notes.push("The service also has load-balancer target groups; what reaches stable through them is not shifted.".into());
-        }
+        notes.extend(router.notes());
+        notes.extend(router.other_ways_in(&service).iter().map(|way| {
+            format!("What reaches stable through {way} is not shifted; it stays with stable.")
+        }));
         let deployment = Deployment {
             canary: CanaryVersion {
                 service: ServiceName::new(canary_name(bearer.as_str(), &id, LONGEST_SERVICE_NAME)),
@@ -239,6 +241,7 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
                 task_definition: running.arn,
                 family: running.family,
                 desired_count: service.desired_count,
+                scaling: service.scaling,
             },
             router,
             plan: request.resolve_plan(),
@@ -269,7 +272,7 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
                 key.cluster
             ))
         })?;
-        preflight::refuse_unsupported(&service, key, self.request.finish.mode)?;
+        preflight::refuse_unsupported(&service, key)?;
         preflight::refuse_unsteady(&service)?;
         Ok(service)
     }

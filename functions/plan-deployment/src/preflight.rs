@@ -2,16 +2,18 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serin::ports::{
-    AlarmState, Fleet, HealthSignals, Measured, Reading, ServiceDescription, Side, TrafficRouter,
+    AlarmState, Fleet, HealthSignals, Measured, Reading, ServiceDescription, TrafficRouter,
 };
 use serin::request::FinishMode;
 use serin::verdict::Window;
-use serin::{Deployment, ServiceKey};
+use serin::{Deployment, RouterRecord, ServiceKey};
 
 use crate::{PlanDeploymentError, Planner};
 
 /// The largest resolved deployment, in bytes of JSON.
 const LARGEST_DEPLOYMENT: usize = 65_536;
+/// What is said of a stable that nobody uses.
+const IDLE: &str = "Stable has had no requests lately; without any, checks are inconclusive.";
 /// Over how many of the metrics' periods stable's own data is looked for.
 const PERIODS_LOOKED_BACK: i64 = 10;
 
@@ -30,7 +32,6 @@ pub(crate) fn refuse_too_large(deployment: &Deployment) -> Result<(), PlanDeploy
 pub(crate) fn refuse_unsupported(
     service: &ServiceDescription,
     key: &ServiceKey,
-    finish: FinishMode,
 ) -> Result<(), PlanDeploymentError> {
     let name = &service.service;
     let why = if service.status != "ACTIVE" {
@@ -65,19 +66,30 @@ pub(crate) fn refuse_unsupported(
         format!(
             "service {name} was created by Serin for {known_as}; deploy it by that name, which has the lock"
         )
-    } else if finish == FinishMode::Replace
-        && (service.load_balancers > 0 || service.service_connect_server)
-    {
-        format!(
-            "finish.mode: replace would take away what reaches service {name} through {}, which the canary does not have; use promote",
-            if service.load_balancers > 0 {
-                "its load balancer"
-            } else {
-                "Service Connect"
-            }
-        )
     } else {
         return Ok(());
+    };
+    Err(PlanDeploymentError::ServiceNotSupported(why))
+}
+
+/// Refuses to put the canary in the place of a service that has more than the canary gets.
+pub(crate) fn refuse_replacing(
+    service: &ServiceDescription,
+    router: &RouterRecord,
+    finish: FinishMode,
+) -> Result<(), PlanDeploymentError> {
+    let name = &service.service;
+    if finish == FinishMode::Promote {
+        return Ok(());
+    }
+    let why = match router.other_ways_in(service).first() {
+        Some(way) => format!(
+            "finish.mode: replace would take away what reaches service {name} through {way}, which the canary does not have; use promote"
+        ),
+        None if service.scaling.is_some() => format!(
+            "finish.mode: replace would take away the auto scaling of service {name}, which the canary does not have; use promote"
+        ),
+        None => return Ok(()),
     };
     Err(PlanDeploymentError::ServiceNotSupported(why))
 }
@@ -116,14 +128,7 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
                 return Err(PlanDeploymentError::WeightNotExpressible(why));
             }
         }
-        if let (false, Some(why)) = (
-            deployment.checks.latency_ms.is_empty(),
-            deployment.router.no_latency_because(),
-        ) {
-            return Err(PlanDeploymentError::InvalidRequest(format!(
-                "checks.latencyMs: {why}"
-            )));
-        }
+        refuse_what_is_not_measured(&deployment)?;
         let quiet = self.alarms(&deployment).await?;
         deployment.notes.extend(quiet);
         let idle = self.metrics(&deployment).await?;
@@ -166,7 +171,7 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
     /// the canary, so stable must answer.
     async fn metrics(&self, deployment: &Deployment) -> Result<Vec<String>, PlanDeploymentError> {
         let checks = &deployment.checks;
-        if checks.error_rate_percent.is_none() && checks.queries.is_empty() {
+        if !checks.measure_something() {
             return Ok(Vec::new());
         }
         let window = recent(
@@ -174,27 +179,62 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             i64::from(checks.period_seconds),
             i64::from(checks.data_delay()),
         );
-        let measured = self
-            .signals
-            .measure(deployment, Side::Stable, window)
-            .await?;
+        let measured = self.signals.measure(deployment, None, window).await?;
         let counts = measured
             .requests
             .iter()
             .flat_map(|counts| [&counts.requests, &counts.errors]);
-        if let Some(silent) = counts.chain(&measured.queries).find_map(silence) {
+        let counts: Vec<_> = counts.chain(&measured.latency).collect();
+        let silent_when_idle = deployment.router.is_silent_when_idle();
+        if silent_when_idle
+            && counts
+                .iter()
+                .any(|measured| measured.reading == Reading::NoData)
+        {
+            return Ok(vec![IDLE.into()]);
+        }
+        let all = counts
+            .into_iter()
+            .chain(&measured.unhealthy_targets)
+            .chain(&measured.queries);
+        if let Some(silent) = all.into_iter().find_map(silence) {
             return Err(PlanDeploymentError::MetricsNotFound(format!(
                 "stable's own metrics do not answer, so the canary's would not either: {silent} (from {} to {})",
                 window.start, window.end
             )));
         }
         let idle = measured.requests.is_some_and(|counts| matches!(counts.requests.reading, Reading::Value { value, .. } if value <= 0.0));
-        Ok(if idle {
-            vec!["Stable has had no requests lately; without any, checks are inconclusive.".into()]
-        } else {
-            Vec::new()
-        })
+        Ok(if idle { vec![IDLE.into()] } else { Vec::new() })
     }
+}
+
+/// Refuses limits on what this router does not measure, and queries with names that it does not have.
+fn refuse_what_is_not_measured(deployment: &Deployment) -> Result<(), PlanDeploymentError> {
+    let (checks, router) = (&deployment.checks, &deployment.router);
+    let latency = router
+        .no_latency_because()
+        .filter(|_| !checks.latency_ms.is_empty())
+        .map(|why| format!("checks.latencyMs: {why}"));
+    let requests = router
+        .no_requests_because()
+        .filter(|_| checks.error_rate_percent.is_some())
+        .map(|why| format!("checks.errorRatePercent: {why}"));
+    let placeholder = checks.queries.iter().find_map(|query| {
+        let unknown = query.placeholder_that_is_not(router.placeholders())?;
+        Some(format!(
+            "checks.queries: {{{{{unknown}}}}} in query {:?} has no meaning for this service's router; {} are allowed, in double braces",
+            query.name,
+            router.placeholders().join(", ")
+        ))
+    });
+    let faults: Vec<_> = [latency, requests, placeholder]
+        .into_iter()
+        .flatten()
+        .collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(PlanDeploymentError::InvalidRequest(faults.join("; ")))
 }
 
 /// Why a measurement is no answer; `None` if it is one.
@@ -240,54 +280,76 @@ mod tests {
             registries: vec![],
             service_connect_server: false,
             created_for: Some("prod/checkout".into()),
-            load_balancers: 0,
+            target_groups: vec![],
+            classic_load_balancers: 0,
+            scaling: None,
         }
     }
 
-    fn refusal(service: &ServiceDescription, name: &str, finish: FinishMode) -> Option<String> {
+    fn refusal(service: &ServiceDescription, name: &str) -> Option<String> {
         let key = ServiceKey {
             cluster: ClusterName::new("prod"),
             service: ServiceName::new(name),
         };
-        refuse_unsupported(service, &key, finish)
+        refuse_unsupported(service, &key)
             .err()
             .map(|error| error.to_string())
     }
 
     #[test]
     fn a_service_that_serin_made_is_deployed_only_by_the_name_that_has_its_lock() {
-        assert_eq!(refusal(&service(), "checkout", FinishMode::Promote), None);
-        let sentence =
-            refusal(&service(), "checkout-canary-1a2b3c4d", FinishMode::Promote).unwrap();
+        assert_eq!(refusal(&service(), "checkout"), None);
+        let sentence = refusal(&service(), "checkout-canary-1a2b3c4d").unwrap();
         assert!(
             sentence.contains("created by Serin for prod/checkout"),
             "{sentence}"
         );
     }
 
+    fn mesh() -> RouterRecord {
+        serde_json::from_value(serde_json::json!({
+            "kind": "appMesh", "mesh": "prod", "stableNode": "checkout", "canaryNode": "canary", "canaryRegistryName": "canary",
+            "proxy": {"container": "envoy", "variable": "APPMESH_RESOURCE_ARN", "stableValue": ""},
+            "stableRegistry": {"namespaceId": "", "id": "", "arn": "", "name": ""}, "routes": [],
+        }))
+        .unwrap()
+    }
+
+    fn replacing(service: &ServiceDescription) -> Option<String> {
+        assert!(refuse_replacing(service, &mesh(), FinishMode::Promote).is_ok());
+        refuse_replacing(service, &mesh(), FinishMode::Replace)
+            .err()
+            .map(|error| error.to_string())
+    }
+
     #[test]
-    fn replace_is_refused_where_it_would_take_away_another_way_in() {
+    fn replace_is_refused_where_it_would_take_away_what_the_canary_does_not_have() {
+        assert_eq!(replacing(&service()), None);
         let behind_a_load_balancer = ServiceDescription {
-            load_balancers: 1,
+            classic_load_balancers: 1,
             ..service()
         };
-        assert_eq!(
-            refusal(&behind_a_load_balancer, "checkout", FinishMode::Promote),
-            None
-        );
-        let sentence = refusal(&behind_a_load_balancer, "checkout", FinishMode::Replace).unwrap();
-        assert!(
-            sentence.contains("load balancer") && sentence.contains("use promote"),
-            "{sentence}"
-        );
         let named = ServiceDescription {
             service_connect_server: true,
             ..service()
         };
-        assert!(
-            refusal(&named, "checkout", FinishMode::Replace)
-                .unwrap()
-                .contains("Service Connect")
-        );
+        let scaled = ServiceDescription {
+            scaling: Some(serin::Scaling {
+                max_tasks: 10,
+                scale_in_suspended: false,
+            }),
+            ..service()
+        };
+        for (service, what) in [
+            (behind_a_load_balancer, "its load balancer"),
+            (named, "Service Connect"),
+            (scaled, "auto scaling"),
+        ] {
+            let sentence = replacing(&service).unwrap();
+            assert!(
+                sentence.contains(what) && sentence.ends_with("use promote"),
+                "{sentence}"
+            );
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The planner on the account in memory.
 
 use serde_json::{Value, json};
+use serin::routing::AppMeshRecord;
 use serin::{Deployment, RouterRecord};
 use serin_sim::Stage;
 use serin_sim::world::{self, Options, RouteKind};
@@ -38,11 +39,19 @@ fn assert_refused(
     );
 }
 
+/// What the mesh's router remembers.
+fn mesh(router: &RouterRecord) -> &AppMeshRecord {
+    let RouterRecord::AppMesh(record) = router else {
+        panic!("{router:?}")
+    };
+    record
+}
+
 #[tokio::test]
 async fn cluster_service_and_image_are_enough_to_discover_the_rest() {
     let stage = Stage::default();
     let deployment = plan(&stage, json!({})).await.unwrap();
-    let RouterRecord::AppMesh(router) = &deployment.router;
+    let router = mesh(&deployment.router);
     assert_eq!(
         (router.mesh.as_str(), router.stable_node.as_str()),
         (world::MESH, world::NODE)
@@ -67,7 +76,8 @@ async fn every_route_of_every_router_that_names_the_node_is_found_whatever_its_p
         second_router: true,
         ..Options::default()
     });
-    let RouterRecord::AppMesh(router) = plan(&stage, json!({})).await.unwrap().router;
+    let deployment = plan(&stage, json!({})).await.unwrap();
+    let router = mesh(&deployment.router);
     let mut protocols: Vec<_> = router
         .routes
         .iter()
@@ -83,7 +93,8 @@ async fn the_older_variable_names_the_virtual_node_too() {
         proxy_variable: "APPMESH_VIRTUAL_NODE_NAME",
         ..Options::default()
     });
-    let RouterRecord::AppMesh(router) = plan(&stage, json!({})).await.unwrap().router;
+    let deployment = plan(&stage, json!({})).await.unwrap();
+    let router = mesh(&deployment.router);
     assert_eq!(router.stable_node, world::NODE);
 }
 

@@ -245,6 +245,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         }
         let deployment = &state.deployment;
         self.fleet.retire_promoted_definition(deployment).await?;
+        self.fleet.release_scale_in(deployment).await?;
         let mut left = self.router.traces(deployment).await?;
         left.extend(self.fleet.traces(deployment).await?);
         let why = why(&state);
@@ -287,6 +288,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         }
         let deployment = &state.deployment;
         let bearer = (drop == Side::Stable).then(|| deployment.canary.service.clone());
+        self.fleet.release_scale_in(deployment).await?;
         self.ledger
             .close(deployment, Ending::Promoted, bearer.as_ref(), self.now)
             .await?;
@@ -524,7 +526,7 @@ fn leave_removal_to_a_person(state: State, why: String) -> State {
     };
     let left = vec![Leftover {
         what: format!(
-            "the new version is the stable one, but service {service}, its task definition, virtual node and Cloud Map service may still exist; this shows the service, and the next command removes what is left"
+            "the new version is the stable one, but service {service}, its task definition and what the router had for it may still exist; this shows the service, and the next command removes what is left"
         ),
         command: format!(
             "aws ecs describe-services --cluster {} --services {service}",
@@ -536,6 +538,8 @@ fn leave_removal_to_a_person(state: State, why: String) -> State {
 
 /// A person must finish it; the last command is the one that rolls back what is left.
 fn needs_attention(state: State, why: String, mut left: Vec<Leftover>) -> State {
+    let held = state.deployment.held_scale_in();
+    left.extend(held.filter(|held| left.iter().all(|left| left.command != held.command)));
     left.push(roll_back_again(&state.deployment));
     let report = Report {
         error: error_of(&state),

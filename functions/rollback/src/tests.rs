@@ -304,7 +304,7 @@ async fn a_stable_whose_update_has_begun_does_not_get_the_traffic_back() {
     let definition = serin::Fleet::ensure_promoted_definition(&stage.aws.fleet, deployment)
         .await
         .unwrap();
-    serin::Fleet::update_stable(&stage.aws.fleet, deployment, &definition)
+    serin::Fleet::update_stable(&stage.aws.fleet, deployment, &definition, 0)
         .await
         .unwrap();
     let weights = stage

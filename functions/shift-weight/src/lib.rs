@@ -1,10 +1,15 @@
 //! Moves the traffic to the weight of the plan's next step.
 //!
 //! First it makes sure that the canary has the tasks for that weight. The weight is computed from the step, never from the
-//! weight that the route has now, so that running twice shifts once.
+//! weight that the route has now, so that running twice shifts once. When a check has found that stable has grown, only the
+//! tasks follow, and the weight stays.
 
 use serin::ports::{Fleet, Ledger, Observation, Phase, TrafficRouter, crash_loop};
-use serin::{State, StepInput, step_error_from_port_error, step_error_from_shift_error};
+use serin::state::Next;
+use serin::{
+    Deployment, PortError, State, StepInput, Weight, step_error_from_port_error,
+    step_error_from_shift_error,
+};
 use serin_judge::StepTimes;
 
 /// Why the traffic was not shifted. The names are the state machine's.
@@ -79,13 +84,16 @@ pub async fn shift_weight(
     if deployment.is_overdue(now) {
         return Err(ShiftWeightError::DeadlineExceeded);
     }
+    if state.next == Some(Next::Resize) {
+        return follow_stable(fleet, state).await;
+    }
     let index = state.progress.step.map_or(0, |step| step + 1);
     let step = *deployment
         .plan
         .step(index)
         .ok_or(ShiftWeightError::PlanExhausted(index))?;
 
-    let tasks = deployment.tasks_at(step.weight_percent);
+    let tasks = tasks_at(fleet, deployment, step.weight_percent).await?;
     if !has_tasks(fleet, router, &state, tasks).await? {
         let since = *state.progress.lacking_since.get_or_insert(now);
         let seconds = state.deployment.ready_within_seconds;
@@ -122,6 +130,35 @@ pub async fn shift_weight(
             step.weight_percent
         ),
     );
+    Ok(state.done_then_wait(seconds))
+}
+
+/// How many tasks the canary needs at `weight`, beside as many as stable should have now.
+async fn tasks_at(
+    fleet: &impl Fleet,
+    deployment: &Deployment,
+    weight: Weight,
+) -> Result<u32, PortError> {
+    let stable = &deployment.stable;
+    let observed = fleet.observe(deployment.cluster(), &stable.service).await?;
+    let stable_tasks = observed.desired().unwrap_or(stable.desired_count);
+    Ok(deployment.tasks_at(weight, stable_tasks))
+}
+
+/// Gives the canary the tasks for the weight that it has, and does not wait for them: the check goes on meanwhile.
+async fn follow_stable(fleet: &impl Fleet, mut state: State) -> Result<State, ShiftWeightError> {
+    let deployment = &state.deployment;
+    let tasks = tasks_at(fleet, deployment, state.progress.weight_percent).await?;
+    let (cluster, canary) = (deployment.cluster(), &deployment.canary.service);
+    if let Observation::Active(running) = fleet.observe(cluster, canary).await?
+        && running.desired < tasks
+    {
+        fleet.resize(cluster, canary, tasks).await?;
+        tracing::info!(tasks, "the canary follows stable");
+    }
+    state.next = None;
+    // The check that called for this has said how long to wait for the next one.
+    let seconds = state.wait_seconds;
     Ok(state.done_then_wait(seconds))
 }
 

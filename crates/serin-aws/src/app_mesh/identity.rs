@@ -15,6 +15,15 @@ pub(super) struct NodeName {
     pub(super) node: String,
 }
 
+/// Whether a task of this definition has a proxy of a mesh.
+pub(crate) fn is_in_a_mesh(definition: &TaskDefinitionDescription) -> bool {
+    definition.proxy_container.is_some()
+        || definition
+            .containers
+            .iter()
+            .any(|container| identity(container).is_some())
+}
+
 /// The Envoy container: the one that the request names, or the task definition's proxy, or the only one that has the variable.
 pub(super) fn proxy(
     definition: &TaskDefinitionDescription,
@@ -51,8 +60,7 @@ pub(super) fn proxy(
             )))
         }
         (None, _) => Err(DiscoveryError::Unsupported(format!(
-            "task definition {} has no container with the environment variable {} or {}, so the service is in no App Mesh mesh; \
-             App Mesh is the only router that this version knows",
+            "task definition {} has no container with the environment variable {} or {}, so the service is in no App Mesh mesh",
             definition.arn, VARIABLES[0], VARIABLES[1]
         ))),
     }

@@ -9,6 +9,8 @@ mod nodes;
 mod registries;
 mod routes;
 
+pub(crate) use identity::is_in_a_mesh;
+
 use jiff::Timestamp;
 use serin::name::DeploymentId;
 use serin::ports::{
@@ -41,7 +43,9 @@ impl AppMeshRouter {
 
 /// What this router remembers of the deployment. [`crate::Router`] calls it for no other kind.
 fn record(deployment: &Deployment) -> &AppMeshRecord {
-    let RouterRecord::AppMesh(record) = &deployment.router;
+    let RouterRecord::AppMesh(record) = &deployment.router else {
+        unreachable!("crate::Router chooses the router by this record");
+    };
     record
 }
 
@@ -58,13 +62,14 @@ impl TrafficRouter for AppMeshRouter {
             .map(RouterRecord::AppMesh)
     }
 
-    async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, PortError> {
+    async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, ShiftError> {
         let record = record(deployment);
         let registry_arn = self.ensure_registry(deployment, record).await?;
         let node_arn = self.ensure_node(deployment, record).await?;
         let value = identity::of_canary(&record.proxy.stable_value, &record.canary_node, &node_arn);
         Ok(Attachment {
             registry_arn: Some(registry_arn),
+            target_groups: Vec::new(),
             environment: vec![EnvironmentChange {
                 container: record.proxy.container.clone(),
                 variable: record.proxy.variable.clone(),

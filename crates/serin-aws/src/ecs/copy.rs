@@ -10,10 +10,10 @@ use aws_sdk_ecs::operation::register_task_definition::builders::RegisterTaskDefi
 use aws_sdk_ecs::types::{
     ContainerDefinition, Deployment as EcsDeployment, DeploymentCircuitBreaker,
     DeploymentConfiguration, DeploymentController, DeploymentControllerType, DeploymentStrategy,
-    KeyValuePair, SchedulingStrategy, Service, ServiceConnectConfiguration, ServiceRegistry, Tag,
-    TaskDefinition,
+    KeyValuePair, LoadBalancer, SchedulingStrategy, Service, ServiceConnectConfiguration,
+    ServiceRegistry, Tag, TaskDefinition,
 };
-use serin::progress::EnvironmentChange;
+use serin::progress::{Attachment, EnvironmentChange};
 use serin::{ContainerName, Deployment, Family, TaskDefinitionArn};
 
 use crate::ownership;
@@ -74,9 +74,10 @@ pub(crate) fn task_definition(
 /// The request that creates the canary's service beside `stable`; the sentence says why there can be none.
 ///
 /// Left out, besides what ECS writes itself:
-/// - `loadBalancers` and `vpcLatticeConfigurations`: both would put the canary's tasks into stable's own target groups, where
-///   they get traffic at weight 0. An App Mesh canary is reached through the mesh alone.
-/// - `role`: it is for load balancers.
+/// - stable's own `loadBalancers`, `serviceRegistries` and `vpcLatticeConfigurations`: they would put the canary's tasks among
+///   stable's, where they get traffic at weight 0. It has what the router made for it, and nothing else.
+/// - `role`: it is for load balancers without the service-linked role, which ECS makes by itself today.
+/// - `healthCheckGracePeriodSeconds` without a load balancer, for which ECS refuses it.
 /// - `gatewayConnectors`, `monitoring`: only `DescribeServiceRevisions` shows them; the first is a way in for traffic, the
 ///   second the resolution of metrics that nothing here reads.
 /// - the deployment's strategy, hooks and alarms: there is nothing to shift inside the canary and nothing to roll back to.
@@ -84,7 +85,7 @@ pub(crate) fn service(
     stable: &Service,
     deployment: &Deployment,
     definition: &TaskDefinitionArn,
-    registry_arn: Option<&str>,
+    attachment: &Attachment,
     tasks: i32,
 ) -> Result<CreateServiceInputBuilder, String> {
     let primary = primary(stable);
@@ -124,11 +125,16 @@ pub(crate) fn service(
                 .filter(|list| !list.is_empty()),
         )
         .set_availability_zone_rebalancing(stable.availability_zone_rebalancing.clone())
-        .set_health_check_grace_period_seconds(stable.health_check_grace_period_seconds)
+        .set_health_check_grace_period_seconds(
+            stable
+                .health_check_grace_period_seconds
+                .filter(|_| !attachment.target_groups.is_empty()),
+        )
         .set_propagate_tags(stable.propagate_tags.clone())
         .enable_ecs_managed_tags(stable.enable_ecs_managed_tags)
         .enable_execute_command(stable.enable_execute_command)
-        .set_service_registries(registries(stable, registry_arn)?)
+        .set_service_registries(registries(stable, attachment.registry_arn.as_deref())?)
+        .set_load_balancers(load_balancers(attachment))
         .set_service_connect_configuration(
             primary
                 .and_then(|primary| primary.service_connect_configuration.clone())
@@ -220,18 +226,33 @@ fn registries(
     registry_arn: Option<&str>,
 ) -> Result<Option<Vec<ServiceRegistry>>, String> {
     match (stable.service_registries(), registry_arn) {
-        ([], None) => Ok(None),
+        (_, None) => Ok(None),
         ([registry], Some(arn)) => {
             let mut registry = registry.clone();
             registry.registry_arn = Some(arn.to_owned());
             Ok(Some(vec![registry]))
         }
-        (registries, arn) => Err(format!(
-            "stable has {} service registries and the router made {} for the canary",
-            registries.len(),
-            if arn.is_some() { "one" } else { "none" }
+        (registries, Some(_)) => Err(format!(
+            "stable has {} service registries and the router made one for the canary",
+            registries.len()
         )),
     }
+}
+
+/// The target groups that the router made for the canary, with the containers and ports that stable has in its own.
+fn load_balancers(attachment: &Attachment) -> Option<Vec<LoadBalancer>> {
+    let balancers: Vec<_> = attachment
+        .target_groups
+        .iter()
+        .map(|group| {
+            LoadBalancer::builder()
+                .target_group_arn(&group.target_group_arn)
+                .container_name(&group.container)
+                .container_port(i32::from(group.port))
+                .build()
+        })
+        .collect();
+    (!balancers.is_empty()).then_some(balancers)
 }
 
 /// Service Connect as a client: a discovery name exists once in a namespace, so a second server cannot have it.

@@ -3,6 +3,7 @@
 mod copy;
 mod definitions;
 mod images;
+mod scaling;
 mod services;
 
 use serin::ports::{
@@ -17,11 +18,20 @@ use serin::{ClusterName, Deployment, Leftover, PortError, ServiceName, TaskDefin
 pub struct EcsFleet {
     ecs: aws_sdk_ecs::Client,
     ecr: aws_sdk_ecr::Client,
+    auto_scaling: aws_sdk_applicationautoscaling::Client,
 }
 
 impl EcsFleet {
-    pub(crate) fn new(ecs: aws_sdk_ecs::Client, ecr: aws_sdk_ecr::Client) -> Self {
-        Self { ecs, ecr }
+    pub(crate) fn new(
+        ecs: aws_sdk_ecs::Client,
+        ecr: aws_sdk_ecr::Client,
+        auto_scaling: aws_sdk_applicationautoscaling::Client,
+    ) -> Self {
+        Self {
+            ecs,
+            ecr,
+            auto_scaling,
+        }
     }
 }
 
@@ -31,8 +41,11 @@ impl Fleet for EcsFleet {
         cluster: &ClusterName,
         service: &ServiceName,
     ) -> Result<Option<ServiceDescription>, PortError> {
-        let service = self.describe_service(cluster, service).await?;
-        Ok(service.map(|service| services::description(&service)))
+        let Some(described) = self.describe_service(cluster, service).await? else {
+            return Ok(None);
+        };
+        let scaling = self.scaling(cluster, service).await?;
+        Ok(Some(services::description(&described, scaling)))
     }
 
     async fn task_definition(
@@ -45,6 +58,14 @@ impl Fleet for EcsFleet {
 
     async fn pin_image(&self, image: &str) -> Result<ImagePin, PortError> {
         self.pin(image).await
+    }
+
+    async fn hold_scale_in(&self, deployment: &Deployment) -> Result<(), PortError> {
+        self.suspend_scale_in(deployment, true).await
+    }
+
+    async fn release_scale_in(&self, deployment: &Deployment) -> Result<(), PortError> {
+        self.suspend_scale_in(deployment, false).await
     }
 
     async fn ensure_canary_definition(
@@ -118,8 +139,10 @@ impl Fleet for EcsFleet {
         &self,
         deployment: &Deployment,
         definition: &TaskDefinitionArn,
+        tasks: u32,
     ) -> Result<(), PortError> {
-        self.set_task_definition(deployment.cluster(), &deployment.stable.service, definition)
+        let (cluster, stable) = (deployment.cluster(), &deployment.stable.service);
+        self.set_task_definition(cluster, stable, definition, tasks)
             .await
     }
 
@@ -166,6 +189,7 @@ impl Fleet for EcsFleet {
     async fn traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError> {
         let mut traces = self.service_traces(deployment).await?;
         traces.extend(self.definition_traces(deployment).await?);
+        traces.extend(self.scaling_traces(deployment).await?);
         Ok(traces)
     }
 }

@@ -1,14 +1,17 @@
 //! ECS services: described, created, updated, removed.
 
 use aws_sdk_ecs::types::{
-    DeploymentRolloutState, DesiredStatus, ResourceManagementType, Service, ServiceField, Task,
+    DeploymentRolloutState, DesiredStatus, LoadBalancer, ResourceManagementType, Service,
+    ServiceField, Task,
 };
 use jiff::Timestamp;
 use serin::ports::{
     Observation, Removal, Rollout, Running, ServiceDescription, Side, StoppedContainer, StoppedTask,
 };
-use serin::progress::Attachment;
-use serin::{ClusterName, Deployment, Leftover, PortError, ServiceName, TaskDefinitionArn};
+use serin::progress::{Attachment, TargetGroupUse};
+use serin::{
+    ClusterName, Deployment, Leftover, PortError, Scaling, ServiceName, TaskDefinitionArn,
+};
 
 use super::EcsFleet;
 use super::copy::{self, primary};
@@ -70,14 +73,8 @@ impl EcsFleet {
         };
         let tasks = i32::try_from(tasks)
             .map_err(|_| refused(CALL, format!("{tasks} tasks are more than ECS counts")))?;
-        let request = copy::service(
-            &stable,
-            deployment,
-            definition,
-            attachment.registry_arn.as_deref(),
-            tasks,
-        )
-        .map_err(|sentence| refused(CALL, sentence))?;
+        let request = copy::service(&stable, deployment, definition, attachment, tasks)
+            .map_err(|sentence| refused(CALL, sentence))?;
         match request.send_with(&self.ecs).await {
             Ok(answer) => {
                 let arn = answer.service.and_then(|service| service.service_arn);
@@ -122,13 +119,15 @@ impl EcsFleet {
         Ok(())
     }
 
-    /// Tells a service to run `definition`, and nothing else, if it does not.
+    /// Tells a service to run `definition` with at least `tasks` tasks, and nothing else, if it does not run it.
     pub(super) async fn set_task_definition(
         &self,
         cluster: &ClusterName,
         service: &ServiceName,
         definition: &TaskDefinitionArn,
+        tasks: u32,
     ) -> Result<(), PortError> {
+        const CALL: &str = "ECS UpdateService";
         let Some(described) = self.describe_service(cluster, service).await? else {
             return Err(refused(
                 "ECS DescribeServices",
@@ -139,13 +138,17 @@ impl EcsFleet {
         if task_definition(&described) == *definition {
             return Ok(());
         }
+        let tasks = i32::try_from(tasks)
+            .map_err(|_| refused(CALL, format!("{tasks} tasks are more than ECS counts")))?;
+        let more = (tasks > described.desired_count).then_some(tasks);
         let request = self
             .ecs
             .update_service()
             .cluster(cluster.as_str())
             .service(service.as_str())
-            .task_definition(definition.as_str());
-        request.send().await.map_err(failed("ECS UpdateService"))?;
+            .task_definition(definition.as_str())
+            .set_desired_count(more);
+        request.send().await.map_err(failed(CALL))?;
         Ok(())
     }
 
@@ -316,7 +319,7 @@ impl EcsFleet {
 }
 
 /// A service in the planner's words.
-pub(super) fn description(service: &Service) -> ServiceDescription {
+pub(super) fn description(service: &Service, scaling: Option<Scaling>) -> ServiceDescription {
     let primary = primary(service);
     let connect = primary.and_then(|primary| primary.service_connect_configuration());
     ServiceDescription {
@@ -352,8 +355,29 @@ pub(super) fn description(service: &Service) -> ServiceDescription {
         created_for: ownership::service_of(
             service.tags().iter().map(|tag| (tag.key(), tag.value())),
         ),
-        load_balancers: service.load_balancers().len(),
+        target_groups: service
+            .load_balancers()
+            .iter()
+            .filter_map(target_group_use)
+            .collect(),
+        classic_load_balancers: service
+            .load_balancers()
+            .iter()
+            .filter(|balancer| balancer.load_balancer_name().is_some())
+            .count(),
+        scaling,
     }
+}
+
+fn target_group_use(balancer: &LoadBalancer) -> Option<TargetGroupUse> {
+    Some(TargetGroupUse {
+        target_group_arn: balancer.target_group_arn.clone()?,
+        container: balancer.container_name().unwrap_or_default().to_owned(),
+        port: balancer
+            .container_port
+            .and_then(|port| u16::try_from(port).ok())
+            .unwrap_or(0),
+    })
 }
 
 /// What a service looks like now.

@@ -380,8 +380,8 @@ async fn the_promoted_definition_is_stables_own_with_the_new_image() {
     assert_eq!(container(&after, "envoy"), container(&before, "envoy"));
     assert_eq!(container(&after, "app").image, world::app_image("2.0.0"));
 
-    fleet.update_stable(deployment, &promoted).await.unwrap();
-    fleet.update_stable(deployment, &promoted).await.unwrap();
+    fleet.update_stable(deployment, &promoted, 0).await.unwrap();
+    fleet.update_stable(deployment, &promoted, 0).await.unwrap();
     assert_eq!(scene.account.count_calls("UpdateService"), 1);
     let observed = fleet.observe(&cluster(), &stable()).await.unwrap();
     assert!(

@@ -48,7 +48,9 @@ impl Scene {
     }
 
     fn record(&self) -> &AppMeshRecord {
-        let RouterRecord::AppMesh(record) = &self.deployment.router;
+        let RouterRecord::AppMesh(record) = &self.deployment.router else {
+            panic!("{:?}", self.deployment.router)
+        };
         record
     }
 
@@ -150,6 +152,7 @@ async fn plan(account: &Account, aws: &Adapters) -> Deployment {
             task_definition: service.task_definition.clone(),
             family: definition.family.clone(),
             desired_count: service.desired_count,
+            scaling: None,
         },
         canary: CanaryVersion {
             service: ServiceName::new(canary_name(service.service.as_str(), &id, 255)),

@@ -18,7 +18,9 @@ async fn discover(
         .discover(wish.as_ref(), &service, &definition, &id)
         .await
         .map(|record| {
-            let RouterRecord::AppMesh(record) = record;
+            let RouterRecord::AppMesh(record) = record else {
+                panic!("{record:?}")
+            };
             record
         })
 }
@@ -32,6 +34,7 @@ fn wish(route: &str) -> RouterWish {
         kind: RouterKind::AppMesh,
         proxy_container: None,
         routes: Some(vec![route]),
+        rules: None,
     }
 }
 
@@ -269,7 +272,10 @@ async fn what_was_made_although_the_answer_was_lost_is_adopted() {
                 .prepare(&scene.deployment)
                 .await
                 .unwrap_err();
-            assert!(matches!(error, PortError::Unavailable { .. }), "{error:?}");
+            assert!(
+                matches!(error, ShiftError::Port(PortError::Unavailable { .. })),
+                "{error:?}"
+            );
             scene.aws.router.prepare(&scene.deployment).await.unwrap();
             assert_eq!(
                 scene.account.look(|world| world.nodes().len()),

@@ -1,6 +1,7 @@
 use aws_sdk_cloudwatch::types::StateValue;
 use serin::Weight;
-use serin::ports::{AlarmState, HealthSignals, Reading, Side, TrafficRouter};
+use serin::ports::{AlarmState, HealthSignals, Reading, TrafficRouter};
+use serin::progress::Attachment;
 use serin::verdict::Window;
 use serin_sim::world::Options;
 use serin_sim::{Fault, FaultKind, Which};
@@ -30,7 +31,7 @@ async fn stable_is_measured_before_there_is_a_canary() {
     let measured = scene
         .aws
         .signals
-        .measure(&scene.deployment, Side::Stable, window(&scene, 5))
+        .measure(&scene.deployment, None, window(&scene, 5))
         .await
         .unwrap();
     let counts = measured.requests.unwrap();
@@ -70,7 +71,11 @@ async fn a_canary_is_measured_beside_stable_with_one_call() {
     let measured = scene
         .aws
         .signals
-        .measure(&scene.deployment, Side::Canary, window(&scene, 4))
+        .measure(
+            &scene.deployment,
+            Some(&Attachment::default()),
+            window(&scene, 4),
+        )
         .await
         .unwrap();
     let (canary, stable) = (
@@ -89,7 +94,7 @@ async fn answers_in_pages_are_put_together() {
     let whole = scene
         .aws
         .signals
-        .measure(&scene.deployment, Side::Stable, window(&scene, 5))
+        .measure(&scene.deployment, None, window(&scene, 5))
         .await
         .unwrap();
     scene
@@ -99,7 +104,7 @@ async fn answers_in_pages_are_put_together() {
         scene
             .aws
             .signals
-            .measure(&scene.deployment, Side::Stable, window(&scene, 5))
+            .measure(&scene.deployment, None, window(&scene, 5))
             .await
             .unwrap(),
         whole
@@ -115,7 +120,7 @@ async fn silence_and_half_answers_are_neither_zero_nor_health() {
     let measured = scene
         .aws
         .signals
-        .measure(&scene.deployment, Side::Stable, window(&scene, 5))
+        .measure(&scene.deployment, None, window(&scene, 5))
         .await
         .unwrap();
     assert_eq!(
@@ -129,7 +134,11 @@ async fn silence_and_half_answers_are_neither_zero_nor_health() {
     let measured = scene
         .aws
         .signals
-        .measure(&scene.deployment, Side::Canary, window(&scene, 5))
+        .measure(
+            &scene.deployment,
+            Some(&Attachment::default()),
+            window(&scene, 5),
+        )
         .await
         .unwrap();
     let counts = measured.requests.unwrap();
@@ -148,7 +157,7 @@ async fn an_empty_window_and_a_plan_without_limits_ask_nothing() {
         .signals
         .measure(
             &scene.deployment,
-            Side::Stable,
+            None,
             Window {
                 start: now,
                 end: now,
@@ -161,7 +170,11 @@ async fn an_empty_window_and_a_plan_without_limits_ask_nothing() {
     let measured = scene
         .aws
         .signals
-        .measure(&scene.deployment, Side::Canary, window(&scene, 5))
+        .measure(
+            &scene.deployment,
+            Some(&Attachment::default()),
+            window(&scene, 5),
+        )
         .await
         .unwrap();
     assert_eq!(
@@ -209,7 +222,8 @@ async fn a_query_of_the_request_sees_each_sides_own_names() {
             .queries
             .remove(0)
     };
-    let measured = measure(Side::Canary).await;
+    let attachment = Attachment::default();
+    let measured = measure(Some(&attachment)).await;
     assert_eq!(
         measured.reading,
         Reading::Value {
@@ -221,7 +235,7 @@ async fn a_query_of_the_request_sees_each_sides_own_names() {
         measured.query,
         format!("Maximum of latency {{Service={canary}}} in Team")
     );
-    assert!((value(&measure(Side::Stable).await.reading) - 64.0).abs() < f64::EPSILON);
+    assert!((value(&measure(None).await.reading) - 64.0).abs() < f64::EPSILON);
 }
 
 #[tokio::test]
@@ -272,7 +286,7 @@ async fn a_store_that_does_not_answer_is_an_error_and_not_a_reading() {
     let error = scene
         .aws
         .signals
-        .measure(&scene.deployment, Side::Stable, window(&scene, 5))
+        .measure(&scene.deployment, None, window(&scene, 5))
         .await
         .unwrap_err();
     assert!(

@@ -222,17 +222,16 @@ impl World {
         let from = from - from.rem_euclid(round);
         let mut samples: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
         for point in self.cloud_watch.series.get(&series).into_iter().flatten() {
-            if point.visible_at <= self.now() {
+            if point.visible_at <= self.now() && (from..until).contains(&point.at) {
+                // Periods are counted from the beginning of the window.
                 samples
-                    .entry(point.at - point.at.rem_euclid(period))
+                    .entry(point.at - (point.at - from).rem_euclid(period))
                     .or_default()
                     .push(point.value);
             }
         }
-        let in_window = samples
+        Ok(samples
             .into_iter()
-            .filter(|(at, _)| (from..until).contains(at));
-        Ok(in_window
             .map(|(at, values)| (at, statistic.of(values)))
             .collect())
     }

@@ -101,10 +101,20 @@ pub(crate) enum Fate {
 /// Where a task is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    Pending { runs_at: i64 },
-    Running { since: i64 },
-    Stopping { stops_at: i64 },
-    Stopped { at: i64 },
+    Pending {
+        runs_at: i64,
+    },
+    Running {
+        since: i64,
+    },
+    /// It was told to stop and still runs: its targets drain at the load balancer.
+    Draining,
+    Stopping {
+        stops_at: i64,
+    },
+    Stopped {
+        at: i64,
+    },
 }
 
 /// A task.
@@ -145,7 +155,13 @@ impl TaskState {
     }
 
     pub(crate) fn runs(&self) -> bool {
-        matches!(self.phase, Phase::Running { .. })
+        matches!(self.phase, Phase::Running { .. } | Phase::Draining)
+    }
+
+    /// Its address in the VPC.
+    pub(crate) fn address(&self) -> String {
+        let number = u32::from_str_radix(&self.id, 16).unwrap_or_default();
+        format!("10.0.{}.{}", number / 250 % 250, number % 250)
     }
 
     fn stopped(&self) -> bool {

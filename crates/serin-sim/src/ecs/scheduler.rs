@@ -9,6 +9,7 @@ use super::{
 };
 use crate::account::REGION;
 use crate::cloud_map::Instance;
+use crate::load_balancing::{Target, TargetState};
 use crate::world::World;
 
 /// How long a stopped task is still described.
@@ -26,7 +27,10 @@ impl World {
         }
         for index in 0..self.ecs.services.len() {
             match self.ecs.services[index].status {
-                ServiceStatus::Active => self.run_service(index),
+                ServiceStatus::Active => {
+                    self.stop_unhealthy_targets(index);
+                    self.run_service(index);
+                }
                 ServiceStatus::Draining => self.drain_service(index),
                 ServiceStatus::Inactive { .. } => {}
             }
@@ -57,6 +61,7 @@ impl World {
                 task.phase = Phase::Running { since: now };
                 task.started_at = Some(now);
                 self.register(index);
+                self.register_targets(index);
             }
             Phase::Running { since }
                 if fate == Fate::Crashes && now - since >= SECONDS_TO_CRASH =>
@@ -79,6 +84,10 @@ impl World {
             {
                 self.ecs.tasks[index].healthy = true;
                 self.register(index);
+            }
+            Phase::Draining if self.load_balancing.targets_of(&task.id).next().is_none() => {
+                let stops_at = now + seconds(self.settings.stop_seconds);
+                self.ecs.tasks[index].phase = Phase::Stopping { stops_at };
             }
             Phase::Stopping { stops_at } if stops_at <= now => {
                 self.ecs.tasks[index].phase = Phase::Stopped { at: now }
@@ -114,13 +123,20 @@ impl World {
             .is_some_and(|mesh| mesh.nodes.contains_key(node))
     }
 
-    /// Marks a task as stopped by its own fault, and has the scheduler wait before it starts another.
+    /// Marks a task as stopped by its own fault.
     fn fail_task(&mut self, index: usize) {
         let now = self.now();
-        let restart = seconds(self.settings.restart_seconds);
         let task = &mut self.ecs.tasks[index];
         task.phase = Phase::Stopped { at: now };
         task.healthy = false;
+        self.count_failure(index);
+    }
+
+    /// Counts a failed task of a roll-out, and has the scheduler wait before it starts another.
+    fn count_failure(&mut self, index: usize) {
+        let now = self.now();
+        let restart = seconds(self.settings.restart_seconds);
+        let task = &self.ecs.tasks[index];
         let rollout = self
             .ecs
             .services
@@ -155,9 +171,8 @@ impl World {
             else {
                 continue;
             };
-            let number = task.id.bytes().map(u32::from).sum::<u32>() % 250;
             let attributes = [
-                ("AWS_INSTANCE_IPV4", format!("10.0.0.{number}")),
+                ("AWS_INSTANCE_IPV4", task.address()),
                 ("AVAILABILITY_ZONE", format!("{REGION}a")),
                 ("REGION", REGION.to_owned()),
                 ("ECS_SERVICE_NAME", task.service_name.clone()),
@@ -187,17 +202,106 @@ impl World {
         for registry in self.cloud_map.services.values_mut() {
             registry.instances.remove(id);
         }
+        let id = id.clone();
+        let now = self.now();
+        self.load_balancing.deregister(&id, now);
     }
 
-    /// Orders a task to stop: it leaves the registry at once.
+    /// Makes the task a target of every target group of its service.
+    fn register_targets(&mut self, index: usize) {
+        let now = self.now();
+        let task = &self.ecs.tasks[index];
+        let service = self
+            .ecs
+            .services
+            .iter()
+            .find(|service| service.id == task.service);
+        for wanted in service
+            .into_iter()
+            .flat_map(|service| service.data.load_balancers())
+        {
+            let arn = wanted.target_group_arn().unwrap_or_default();
+            let port = wanted.container_port().unwrap_or_default();
+            if let Some(group) = self.load_balancing.group_mut(arn) {
+                let id = Some(task.id.clone());
+                group
+                    .targets
+                    .push(Target::new(task.address(), port, id, now));
+            }
+        }
+    }
+
+    /// Whether a task answers the health checks of a load balancer.
+    pub(crate) fn answers_health_checks(&self, id: &str) -> bool {
+        let warm = seconds(self.settings.healthy_seconds);
+        let now = self.now();
+        let task = self.ecs.tasks.iter().find(|task| task.id == id);
+        task.is_some_and(|task| {
+            task.fate == Fate::Runs
+                && matches!(task.phase, Phase::Running { since } if now - since >= warm)
+        })
+    }
+
+    /// Whether a task is healthy for itself and for every load balancer.
+    pub(crate) fn is_ready(&self, task: &TaskState) -> bool {
+        task.healthy
+            && self
+                .load_balancing
+                .targets_of(&task.id)
+                .all(|(_, target)| target.state == TargetState::Healthy)
+    }
+
+    /// Stops the tasks that a load balancer finds unhealthy, once their grace period is over.
+    fn stop_unhealthy_targets(&mut self, service: usize) {
+        let now = self.now();
+        let service = &self.ecs.services[service];
+        if service.data.load_balancers().is_empty() {
+            return;
+        }
+        let id = service.id;
+        let grace = i64::from(
+            service
+                .data
+                .health_check_grace_period_seconds()
+                .unwrap_or(0),
+        );
+        for index in 0..self.ecs.tasks.len() {
+            let task = &self.ecs.tasks[index];
+            let due = matches!(task.phase, Phase::Running { since } if now - since >= grace);
+            if task.service != id || !due {
+                continue;
+            }
+            let failing = self
+                .load_balancing
+                .targets_of(&task.id)
+                .find(|(_, target)| target.state == TargetState::Unhealthy)
+                .map(|(group, _)| group.arn().to_owned());
+            if let Some(group) = failing {
+                let reason = format!("Task failed ELB health checks in (target-group {group})");
+                self.count_failure(index);
+                self.stop_task(index, TaskStopCode::ServiceSchedulerInitiated, &reason);
+            }
+        }
+    }
+
+    /// Orders a task to stop: it leaves the registry at once, and drains at the load balancers, if its host still lives.
     pub(crate) fn stop_task(&mut self, index: usize, code: TaskStopCode, reason: &str) {
         let now = self.now();
         let stop_seconds = seconds(self.settings.stop_seconds);
         self.deregister(index);
         let task = &mut self.ecs.tasks[index];
         task.healthy = false;
-        task.phase = Phase::Stopping {
-            stops_at: now + stop_seconds,
+        let drains = code != TaskStopCode::InfrastructureHealth
+            && self
+                .load_balancing
+                .targets_of(&task.id)
+                .any(|(_, target)| target.drains());
+        task.phase = if drains {
+            Phase::Draining
+        } else {
+            Phase::Stopping {
+                stops_at: now + stop_seconds,
+            }
         };
         task.stop = Some(Stop {
             code,
@@ -233,7 +337,7 @@ impl World {
         let (new_living, old_living) = (living(&new), living(&old));
         let healthy = new_living
             .iter()
-            .filter(|&&task| self.ecs.tasks[task].healthy)
+            .filter(|&&task| self.is_ready(&self.ecs.tasks[task]))
             .count();
         let missing = desired.saturating_sub(new_living.len());
         let starts = if primary.state == RolloutState::Failed || now < primary.next_start {

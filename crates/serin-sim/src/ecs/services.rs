@@ -6,10 +6,11 @@ use aws_sdk_ecs::operation::describe_services::{DescribeServicesInput, DescribeS
 use aws_sdk_ecs::operation::update_service::{UpdateServiceInput, UpdateServiceOutput};
 use aws_sdk_ecs::types::{
     AvailabilityZoneRebalancing, Deployment, DeploymentConfiguration, DeploymentController,
-    DeploymentControllerType, DeploymentRolloutState, DeploymentStrategy, Failure, NetworkMode,
-    PropagateTags, ResourceManagementType, SchedulingStrategy, Service, ServiceEvent, ServiceField,
-    Tag,
+    DeploymentControllerType, DeploymentRolloutState, DeploymentStrategy, Failure, LoadBalancer,
+    NetworkMode, PropagateTags, ResourceManagementType, SchedulingStrategy, Service, ServiceEvent,
+    ServiceField, Tag, TaskDefinition,
 };
+use aws_sdk_elasticloadbalancingv2::types::TargetTypeEnum;
 use aws_smithy_types::DateTime;
 
 use super::{Phase, Rollout, RolloutState, ServiceState, ServiceStatus, arn, check_tags, invalid};
@@ -231,6 +232,18 @@ pub(crate) fn create_service(
             )));
         }
     }
+    let running = world
+        .ecs
+        .definition(&definition)
+        .expect("it was found above")
+        .data
+        .clone();
+    world.check_load_balancers(input.load_balancers(), &running)?;
+    if input.health_check_grace_period_seconds.is_some() && input.load_balancers().is_empty() {
+        return Err(invalid(
+            "Health check grace period is only valid for services configured to use load balancers",
+        ));
+    }
     let id = world.ecs.next_id();
     let mut service = ServiceState {
         id,
@@ -254,6 +267,72 @@ pub(crate) fn create_service(
     let output = world.describe(&service, true);
     world.ecs.services.push(service);
     Ok(CreateServiceOutput::builder().service(output).build())
+}
+
+impl World {
+    /// Whether a service that runs this definition may have these load balancers from now on.
+    fn check_new_load_balancers(
+        &self,
+        given: &[LoadBalancer],
+        definition: Option<&String>,
+    ) -> Result<(), Refusal> {
+        let definition = definition
+            .and_then(|arn| self.ecs.definition(arn))
+            .expect("an ACTIVE service has a definition, and definitions are never deleted");
+        self.check_load_balancers(given, &definition.data)
+    }
+
+    /// Whether a service may have these load balancers.
+    fn check_load_balancers(
+        &self,
+        given: &[LoadBalancer],
+        definition: &TaskDefinition,
+    ) -> Result<(), Refusal> {
+        if given.len() > 5 {
+            return Err(invalid("A service can have at most 5 target groups."));
+        }
+        for wanted in given {
+            let arn = wanted.target_group_arn().unwrap_or_default();
+            let Some(group) = self.load_balancing.group(arn) else {
+                return Err(invalid(format!(
+                    "The target group with targetGroupArn {arn} does not exist."
+                )));
+            };
+            if self.load_balancing.balancer_of(arn).is_none() {
+                return Err(invalid(format!(
+                    "The target group with targetGroupArn {arn} does not have an associated load balancer."
+                )));
+            }
+            let awsvpc = definition.network_mode() == Some(&NetworkMode::Awsvpc);
+            if awsvpc && group.data.target_type() != Some(&TargetTypeEnum::Ip) {
+                return Err(invalid(format!(
+                    "The provided target group {arn} has a target type that is incompatible with the awsvpc network mode specified in the task definition."
+                )));
+            }
+            let named = definition
+                .container_definitions()
+                .iter()
+                .find(|container| container.name() == wanted.container_name());
+            let Some(container) = named else {
+                return Err(invalid(format!(
+                    "The container {:?} does not exist in the task definition.",
+                    wanted.container_name()
+                )));
+            };
+            let has_port = container
+                .port_mappings()
+                .iter()
+                .any(|mapping| mapping.container_port() == wanted.container_port());
+            if !has_port {
+                return Err(invalid(format!(
+                    "The container {:?} did not have a container port {:?} defined.",
+                    wanted.container_name(),
+                    wanted.container_port()
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Rollout {
@@ -314,7 +393,11 @@ fn template(input: &CreateServiceInput, cluster: &str, name: &str, now: i64) -> 
         .set_placement_constraints(Some(input.placement_constraints().to_vec()))
         .set_placement_strategy(Some(input.placement_strategy().to_vec()))
         .set_network_configuration(input.network_configuration.clone())
-        .set_health_check_grace_period_seconds(input.health_check_grace_period_seconds)
+        .set_health_check_grace_period_seconds(
+            input
+                .health_check_grace_period_seconds
+                .or((!input.load_balancers().is_empty()).then_some(0)),
+        )
         .scheduling_strategy(
             input
                 .scheduling_strategy
@@ -362,6 +445,11 @@ pub(crate) fn update_service(
             .task_definition_arn
             .clone(),
     };
+    if let Some(given) = &input.load_balancers {
+        let runs = service.rollouts.first().map(|rollout| &rollout.definition);
+        let definition = definition.as_ref().or(runs);
+        world.check_new_load_balancers(given, definition)?;
+    }
     let number = world.ecs.next_id();
     let service = world
         .ecs
@@ -404,14 +492,7 @@ pub(crate) fn update_service(
         deployment_configuration,
         deployment_controller
     );
-    rolls |= input.load_balancers.is_some()
-        || input.service_registries.is_some()
-        || input.network_configuration.is_some();
-    rolls |=
-        input.service_connect_configuration.is_some() || input.vpc_lattice_configurations.is_some();
-    rolls |= input.volume_configurations.is_some()
-        || input.platform_version.is_some()
-        || input.capacity_provider_strategy.is_some();
+    rolls |= starts_a_deployment(input);
     set!(
         load_balancers,
         service_registries,
@@ -442,6 +523,18 @@ pub(crate) fn update_service(
     Ok(UpdateServiceOutput::builder()
         .service(world.describe(service, true))
         .build())
+}
+
+/// Whether an update has a member, other than the task definition, that starts a new deployment.
+fn starts_a_deployment(input: &UpdateServiceInput) -> bool {
+    input.load_balancers.is_some()
+        || input.service_registries.is_some()
+        || input.network_configuration.is_some()
+        || input.service_connect_configuration.is_some()
+        || input.vpc_lattice_configurations.is_some()
+        || input.volume_configurations.is_some()
+        || input.platform_version.is_some()
+        || input.capacity_provider_strategy.is_some()
 }
 
 pub(crate) fn delete_service(

@@ -88,7 +88,7 @@ impl World {
         let last_status = match task.phase {
             Phase::Pending { .. } => "PENDING",
             Phase::Running { .. } => "RUNNING",
-            Phase::Stopping { .. } => "DEACTIVATING",
+            Phase::Draining | Phase::Stopping { .. } => "DEACTIVATING",
             Phase::Stopped { .. } => "STOPPED",
         };
         let health = match (task.phase, task.healthy, task.fate) {

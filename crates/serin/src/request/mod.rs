@@ -112,12 +112,16 @@ pub struct ImageDetail {
 pub struct RouterWish {
     /// The router.
     pub kind: RouterKind,
-    /// The container that is the Envoy proxy, if more than one could be.
+    /// The container that is the Envoy proxy, if more than one could be. For appMesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_container: Option<String>,
-    /// The routes to shift. Default: every route of the mesh that names stable's virtual node.
+    /// The routes to shift. Default: every route of the mesh that names stable's virtual node. For appMesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routes: Option<Vec<RouteName>>,
+    /// The rules to shift, by their ARNs, a listener's default action by the listener's. Default: every rule and default action
+    /// that forwards to stable's target groups. For alb.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Vec<String>>,
 }
 
 /// The routers.
@@ -137,6 +141,8 @@ pub struct RouterWish {
 #[serde(rename_all = "camelCase")]
 #[strum(serialize_all = "camelCase")]
 pub enum RouterKind {
+    /// Elastic Load Balancing: the Application Load Balancer, and the Network Load Balancer where it can do the same.
+    Alb,
     /// AWS App Mesh.
     AppMesh,
 }
@@ -231,7 +237,7 @@ pub struct Checks {
     /// How often a check is made, in seconds. 5 to 3600, and not below periodSeconds.
     #[schemars(range(min = 5, max = 3600))]
     pub interval_seconds: u32,
-    /// How long after a shift the measured window begins, in seconds: what Envoy needs to hear of it and the canary to warm up. 0 to 3600.
+    /// How long after a shift the measured window begins, in seconds: what the router needs to follow and the canary to warm up. 0 to 3600.
     #[schemars(range(max = 3600))]
     pub settle_seconds: u32,
     /// The metrics' period in seconds: 10 or 30 for high-resolution metrics, or a multiple of 60 up to 3600.
@@ -281,6 +287,16 @@ impl Default for Checks {
 }
 
 impl Checks {
+    /// Whether there is anything to ask the metrics store.
+    pub fn measure_something(&self) -> bool {
+        self.counts_requests() || !self.queries.is_empty()
+    }
+
+    /// Whether a version's requests must be counted: for their error rate, or because a percentile rests on them.
+    pub fn counts_requests(&self) -> bool {
+        self.error_rate_percent.is_some() || !self.latency_ms.is_empty()
+    }
+
     /// How old a datapoint must be to be complete: as the request says, or two periods.
     pub fn data_delay(&self) -> u32 {
         self.data_delay_seconds.unwrap_or(self.period_seconds * 2)
@@ -334,8 +350,8 @@ pub struct LatencyLimit {
 
 /// A CloudWatch query and its limit.
 ///
-/// In every text of `metricDataQueries`, `{{clusterName}}`, `{{canaryFamily}}`, `{{canaryService}}` and `{{virtualNode}}`
-/// stand for the canary's names. When several datapoints fall into the window, the worst one counts.
+/// In every text of `metricDataQueries`, `{{clusterName}}`, `{{canaryFamily}}`, `{{canaryService}}`, and `{{targetGroup}}` and
+/// `{{loadBalancer}}` (alb) or `{{virtualNode}}` (appMesh) stand for the canary's names. When several datapoints fall into the window, the worst one counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Query {

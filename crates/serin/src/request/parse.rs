@@ -10,7 +10,7 @@ use super::reader::{Object, expected, number, shown, text, weight, whole};
 use super::{
     Capacity, Checks, Finish, FinishMode, ImageDefinition, ImageDetail, LONGEST_DEADLINE_SECONDS,
     LatencyLimit, MaxPercent, OnTooLittleData, OnUnhealthy, PlanRequest, Request, RouteName,
-    RouterWish, StepRequest, default_deadline, default_ready_within,
+    RouterKind, RouterWish, StepRequest, default_deadline, default_ready_within,
 };
 use crate::name::{ClusterName, ContainerName, ServiceName};
 use crate::plan::Plan;
@@ -400,10 +400,29 @@ fn router(faults: &mut Faults, value: &Value) -> Option<RouterWish> {
         faults,
         "router",
         value,
-        &["kind", "proxyContainer", "routes"],
+        &["kind", "proxyContainer", "routes", "rules"],
     )?;
     object.need(faults, "kind", "the kind of router")?;
     let kind = object.choice(faults, "kind");
+    let foreign: &[&str] = match kind {
+        Some(RouterKind::Alb) => &["proxyContainer", "routes"],
+        Some(RouterKind::AppMesh) => &["rules"],
+        None => &[],
+    };
+    for field in foreign.iter().filter(|field| object.has(field)) {
+        faults.add(
+            object.path_of(field),
+            format!(
+                "means nothing to {}; it is for {}",
+                kind.map_or_else(String::new, |kind| kind.to_string()),
+                if *field == "rules" {
+                    RouterKind::Alb
+                } else {
+                    RouterKind::AppMesh
+                }
+            ),
+        );
+    }
     let proxy_container = object.text(faults, "proxyContainer");
     let routes = object.list(faults, "routes", 100).map(|elements| {
         let mut routes: Vec<RouteName> = Vec::new();
@@ -429,11 +448,41 @@ fn router(faults: &mut Faults, value: &Value) -> Option<RouterWish> {
         }
         routes
     });
+    let rules = object
+        .list(faults, "rules", 100)
+        .map(|elements| rules(faults, &elements));
     Some(RouterWish {
         kind: kind?,
         proxy_container,
         routes,
+        rules,
     })
+}
+
+/// The ARNs of listener rules, and of listeners for their default actions.
+fn rules(faults: &mut Faults, elements: &[(String, &Value)]) -> Vec<String> {
+    let mut rules: Vec<String> = Vec::new();
+    for (path, element) in elements {
+        let Some(arn) = text(faults, path, element) else {
+            continue;
+        };
+        let legal = arn.starts_with("arn:")
+            && (arn.contains(":listener/") || arn.contains(":listener-rule/"));
+        if !legal {
+            faults.add(
+                path,
+                format!(
+                    "{} is no ARN of a listener rule, nor of a listener, which stands for its default action",
+                    shown(element)
+                ),
+            );
+        } else if rules.contains(&arn) {
+            faults.add(path, "named twice");
+        } else {
+            rules.push(arn);
+        }
+    }
+    rules
 }
 
 fn plan(faults: &mut Faults, value: &Value) -> Option<PlanRequest> {

@@ -12,8 +12,35 @@ const PLACEHOLDERS: &[&str] = &[
     "clusterName",
     "canaryFamily",
     "canaryService",
+    "targetGroup",
+    "loadBalancer",
     "virtualNode",
 ];
+
+impl Query {
+    /// The first placeholder in the query's texts that is not among `known`.
+    pub fn placeholder_that_is_not(&self, known: &[&str]) -> Option<String> {
+        let texts = self.metric_data_queries.iter().flat_map(|part| {
+            let dimensions = part
+                .metric_stat
+                .iter()
+                .flat_map(|stat| &stat.metric.dimensions)
+                .map(|dimension| &dimension.value);
+            dimensions.chain(&part.expression)
+        });
+        texts
+            .flat_map(|text| placeholders(text))
+            .find(|name| !known.contains(name))
+            .map(str::to_owned)
+    }
+}
+
+/// What stands after each pair of opening braces, up to the closing pair or the text's end.
+fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+    text.split("{{")
+        .skip(1)
+        .map(|rest| rest.split("}}").next().unwrap_or(rest))
+}
 
 pub(super) fn queries(faults: &mut Faults, elements: &[(String, &Value)]) -> Vec<Query> {
     let mut queries: Vec<Query> = Vec::new();

@@ -63,8 +63,7 @@ fn live(targets: &[WeightedTarget], priority: i32) -> Live {
 }
 
 fn record() -> AppMeshRecord {
-    let serin::RouterRecord::AppMesh(record) = deployment().router;
-    record
+    super::super::record(&deployment()).clone()
 }
 
 fn canary() -> String {

@@ -10,6 +10,8 @@ use aws_sdk_ecs::types::{
     TaskDefinitionPlacementConstraint, TaskDefinitionStatus, Volume,
 };
 
+use serin::progress::TargetGroupUse;
+
 use super::*;
 use crate::fixture::deployment;
 
@@ -91,11 +93,11 @@ const SERVICE_GIVEN: &[&str] = &[
     "desired_count",
     "scheduling_strategy",
     "deployment_controller",
+    "load_balancers",
 ];
 const SERVICE_GIVEN_BESIDE: &[&str] = &["cluster", "client_token"];
 const SERVICE_COPIED_FROM_PRIMARY: &[&str] =
     &["service_connect_configuration", "volume_configurations"];
-const SERVICE_LEFT_OUT: &[&str] = &["load_balancers"];
 const SERVICE_LEFT_OUT_BESIDE: &[&str] = &[
     "role",
     "vpc_lattice_configurations",
@@ -176,19 +178,13 @@ fn every_member_of_a_service_and_of_its_creation_is_known() {
         SERVICE_GIVEN,
         SERVICE_GIVEN_BESIDE,
         SERVICE_COPIED_FROM_PRIMARY,
-        SERVICE_LEFT_OUT,
         SERVICE_LEFT_OUT_BESIDE,
     ];
     assert_eq!(members(&request), listed(&expected));
     let described = format!("{:?}", Service::builder().build());
     assert_eq!(
         members(&described),
-        listed(&[
-            SERVICE_COPIED,
-            SERVICE_GIVEN,
-            SERVICE_LEFT_OUT,
-            SERVICE_WRITTEN_BY_ECS
-        ])
+        listed(&[SERVICE_COPIED, SERVICE_GIVEN, SERVICE_WRITTEN_BY_ECS])
     );
     let primary = format!("{:?}", EcsDeployment::builder().build());
     assert_eq!(
@@ -449,9 +445,27 @@ fn full_service() -> aws_sdk_ecs::types::builders::ServiceBuilder {
         .tags(tag("aws:ecs:x", "y"))
 }
 
+fn in_the_mesh() -> Attachment {
+    Attachment {
+        registry_arn: Some("canary".into()),
+        ..Attachment::default()
+    }
+}
+
+fn behind_a_load_balancer() -> Attachment {
+    Attachment {
+        target_groups: vec![TargetGroupUse {
+            target_group_arn: "canary".into(),
+            container: "app".into(),
+            port: 8080,
+        }],
+        ..Attachment::default()
+    }
+}
+
 fn copied(stable: &Service) -> CreateServiceInput {
     let definition = TaskDefinitionArn::new("checkout-canary:1");
-    service(stable, &deployment(), &definition, Some("canary"), 2)
+    service(stable, &deployment(), &definition, &in_the_mesh(), 2)
         .unwrap()
         .build()
         .unwrap()
@@ -479,7 +493,6 @@ fn a_canarys_service_is_stables_but_for_name_registry_and_strategy() {
         copy.availability_zone_rebalancing(),
         Some(&AvailabilityZoneRebalancing::Enabled)
     );
-    assert_eq!(copy.health_check_grace_period_seconds(), Some(30));
     assert_eq!(copy.propagate_tags(), Some(&PropagateTags::Service));
     assert_eq!(
         (
@@ -574,10 +587,38 @@ fn a_launch_type_and_capacity_providers_exclude_each_other() {
 #[test]
 fn a_registry_that_cannot_be_exchanged_one_for_one_is_refused() {
     let definition = TaskDefinitionArn::new("checkout-canary:1");
-    let sentence =
-        service(&full_service().build(), &deployment(), &definition, None, 1).unwrap_err();
+    let stable = full_service().set_service_registries(None).build();
+    let sentence = service(&stable, &deployment(), &definition, &in_the_mesh(), 1).unwrap_err();
     assert_eq!(
         sentence,
-        "stable has 1 service registries and the router made none for the canary"
+        "stable has 0 service registries and the router made one for the canary"
     );
+}
+
+#[test]
+fn behind_a_load_balancer_the_canary_has_its_own_target_groups_and_nothing_of_stables_pools() {
+    let definition = TaskDefinitionArn::new("checkout-canary:1");
+    let stable = full_service().build();
+    let attachment = behind_a_load_balancer();
+    let copy = service(&stable, &deployment(), &definition, &attachment, 1)
+        .unwrap()
+        .build()
+        .unwrap();
+    let [balancer] = copy.load_balancers() else {
+        panic!("{:?}", copy.load_balancers())
+    };
+    assert_eq!(balancer.target_group_arn(), Some("canary"));
+    assert_eq!(
+        (balancer.container_name(), balancer.container_port()),
+        (Some("app"), Some(8080))
+    );
+    assert_eq!(balancer.advanced_configuration(), None);
+    assert!(copy.service_registries().is_empty() && copy.vpc_lattice_configurations().is_empty());
+    assert_eq!(copy.health_check_grace_period_seconds(), Some(30));
+}
+
+#[test]
+fn a_grace_period_is_left_out_where_ecs_would_refuse_it() {
+    let copy = copied(&full_service().build());
+    assert_eq!(copy.health_check_grace_period_seconds(), None);
 }

@@ -1,48 +1,8 @@
-//! What a router must remember of a deployment: a snapshot small enough to travel in the execution.
+//! What the App Mesh router remembers, and the weights that a route must have.
 
 use serde::{Deserialize, Serialize};
 
-use crate::progress::Attachment;
 use crate::weight::Weight;
-
-/// The router of a deployment and all that it needs to shift, restore and tear down. One variant per router.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase")]
-pub enum RouterRecord {
-    /// AWS App Mesh.
-    AppMesh(AppMeshRecord),
-}
-
-impl RouterRecord {
-    /// How the router knows whether stable's tasks can be reached, in the form that it has for the canary.
-    pub fn stable_attachment(&self) -> Attachment {
-        match self {
-            Self::AppMesh(record) => Attachment {
-                registry_arn: Some(record.stable_registry.arn.clone()),
-                environment: Vec::new(),
-            },
-        }
-    }
-
-    /// Why this router has no latency percentiles of its own; `None` if it has.
-    pub const fn no_latency_because(&self) -> Option<&'static str> {
-        match self {
-            Self::AppMesh(_) => Some(
-                "App Mesh has no latency percentiles: Envoy's are histograms, which the stock CloudWatch agent drops; use checks.queries with a metric of your own",
-            ),
-        }
-    }
-
-    /// Why this router cannot express `weight` on every one of its routes, with the nearest that it can; `None` if it can.
-    pub fn cannot_express(&self, weight: Weight) -> Option<String> {
-        match self {
-            Self::AppMesh(record) => record
-                .routes
-                .iter()
-                .find_map(|route| route.cannot_express(weight)),
-        }
-    }
-}
 
 /// What the App Mesh router remembers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,7 +126,7 @@ impl RouteRecord {
         Some(targets)
     }
 
-    fn cannot_express(&self, weight: Weight) -> Option<String> {
+    pub(super) fn cannot_express(&self, weight: Weight) -> Option<String> {
         let shared = self.shared_weight();
         if weight.exact_part_of(shared).is_some() {
             return None;

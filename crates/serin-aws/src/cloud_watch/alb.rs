@@ -1,0 +1,480 @@
+//! What Elastic Load Balancing publishes of a target group.
+//!
+//! Its own documentation makes three silences mean something: a count of answers is published only when it is not zero,
+//! nothing is published of a group without requests, and the health of the targets is published every minute whatever they
+//! serve. So a missing 5xx beside requests is a zero, missing requests are no data, and a missing health is real silence.
+//!
+//! A request that a target never answers, because it refuses, resets or hangs, is in no `HTTPCode_Target_*` of its group: the
+//! load balancer answers it with a 502 or 504 of its own, which it counts for all its groups together. In the group it shows
+//! as a request without an answer. What counts as failed is the smaller of the two numbers, because either alone accuses too
+//! much: a client that goes away leaves no answer either, and another group's failures are in the load balancer's count.
+
+use aws_sdk_cloudwatch::types::MetricDataQuery;
+use serin::Deployment;
+use serin::ports::{Measured, Reading, RequestCounts, Side};
+use serin::progress::TargetGroupUse;
+use serin::request::{Checks, LatencyLimit};
+use serin::routing::{AlbRecord, LoadBalancerKind};
+use serin::verdict::Window;
+
+use super::Series;
+use super::answers::Answers;
+
+/// The counts of a target group's answers by class, all of them; a 1xx is not the end of a request.
+const ANSWERS: [&str; 4] = [
+    "HTTPCode_Target_2XX_Count",
+    "HTTPCode_Target_3XX_Count",
+    "HTTPCode_Target_4XX_Count",
+    "HTTPCode_Target_5XX_Count",
+];
+/// The place of the class in [`ANSWERS`] that counts as failed. 4xx is the caller's fault.
+const FAILED: usize = 3;
+/// The answers that a load balancer gives in the place of a target: refused or reset, no target, too late.
+const OWN_ANSWERS: [&str; 3] = [
+    "HTTPCode_ELB_502_Count",
+    "HTTPCode_ELB_503_Count",
+    "HTTPCode_ELB_504_Count",
+];
+/// The longest period that CloudWatch takes, in seconds.
+const LONGEST_PERIOD: i64 = 86_400;
+
+/// The names by which one side's metrics are found.
+#[derive(Debug, Clone)]
+pub(super) struct AlbMetrics<'a> {
+    kind: LoadBalancerKind,
+    cluster: &'a str,
+    family: &'a str,
+    service: &'a str,
+    groups: Vec<GroupNames>,
+}
+
+/// A target group and its load balancer, as CloudWatch names them: by the ends of their ARNs.
+#[derive(Debug, Clone)]
+struct GroupNames {
+    group: String,
+    balancer: String,
+}
+
+impl<'a> AlbMetrics<'a> {
+    /// The metrics of the side that is registered in these target groups, one for each pair of the record.
+    pub(super) fn of(
+        deployment: &'a Deployment,
+        record: &AlbRecord,
+        side: Side,
+        uses: &[TargetGroupUse],
+    ) -> Self {
+        let groups = record
+            .groups
+            .iter()
+            .zip(uses)
+            .map(|(pair, used)| GroupNames {
+                group: after(&used.target_group_arn, ":"),
+                balancer: after(&pair.load_balancer_arn, ":loadbalancer/"),
+            });
+        let (family, service) = match side {
+            Side::Canary => (&deployment.canary.family, &deployment.canary.service),
+            Side::Stable => (&deployment.stable.family, &deployment.stable.service),
+        };
+        Self {
+            kind: record.balancer,
+            cluster: deployment.cluster().as_str(),
+            family: family.as_str(),
+            service: service.as_str(),
+            groups: groups.collect(),
+        }
+    }
+
+    pub(super) fn names(&self) -> Vec<(&'static str, String)> {
+        let first = self.groups.first();
+        let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+        vec![
+            ("clusterName", self.cluster.to_owned()),
+            ("canaryFamily", self.family.to_owned()),
+            ("canaryService", self.service.to_owned()),
+            ("targetGroup", text(first.map(|names| &names.group))),
+            ("loadBalancer", text(first.map(|names| &names.balancer))),
+        ]
+    }
+
+    /// The health of the targets, which is also how one knows that the metrics are alive.
+    pub(super) fn ask_health(&self, prefix: &str, period: u32) -> Vec<MetricDataQuery> {
+        let groups = self.groups.iter().enumerate();
+        let queries = groups.map(|(index, names)| {
+            self.of_group(names, "UnHealthyHostCount").query(
+                id(prefix, index, "unhealthy"),
+                "Maximum",
+                period,
+            )
+        });
+        queries.collect()
+    }
+
+    pub(super) fn ask_requests(&self, prefix: &str, period: u32) -> Vec<MetricDataQuery> {
+        let mut queries = Vec::new();
+        for (index, names) in self.groups.iter().enumerate() {
+            let mut ask = |series: Series, what: &str| {
+                queries.push(series.query(id(prefix, index, what), "Sum", period));
+            };
+            ask(self.of_group(names, "RequestCount"), "requests");
+            ask(
+                self.of_group(names, "TargetConnectionErrorCount"),
+                "refused",
+            );
+            for (class, name) in ANSWERS.into_iter().enumerate() {
+                ask(self.of_group(names, name), &format!("answers{class}"));
+            }
+            for (class, name) in OWN_ANSWERS.into_iter().enumerate() {
+                ask(self.of_balancer(names, name), &format!("own{class}"));
+            }
+        }
+        queries
+    }
+
+    /// Percentiles cannot be averaged, so each is asked for as one datapoint over the whole window.
+    pub(super) fn ask_latency(
+        &self,
+        prefix: &str,
+        checks: &Checks,
+        window: Window,
+    ) -> Vec<MetricDataQuery> {
+        let period = match window.seconds() {
+            seconds if seconds % 60 == 0 => seconds.clamp(60, LONGEST_PERIOD),
+            _ => i64::from(checks.period_seconds),
+        };
+        let period = u32::try_from(period).expect("at most a day");
+        let mut queries = Vec::new();
+        for (place, limit) in checks.latency_ms.iter().enumerate() {
+            for (index, names) in self.groups.iter().enumerate() {
+                let id = id(prefix, index, &format!("latency{place}"));
+                queries.push(self.of_group(names, "TargetResponseTime").query(
+                    id,
+                    &stat(limit),
+                    period,
+                ));
+            }
+        }
+        queries
+    }
+
+    pub(super) fn requests(&self, prefix: &str, answers: &Answers) -> RequestCounts {
+        let counts = (0..self.groups.len()).map(|index| group_counts(prefix, index, answers));
+        let (requests, errors) = counts
+            .reduce(|(requests, errors), (more, more_errors)| {
+                (added(requests, more), added(errors, more_errors))
+            })
+            .unwrap_or((Reading::NoData, Reading::NoData));
+        let text = |name| {
+            let texts = self.groups.iter();
+            let texts: Vec<_> = texts
+                .map(|names| self.of_group(names, name).text("Sum"))
+                .collect();
+            texts.join(" + ")
+        };
+        RequestCounts {
+            requests: Measured {
+                reading: requests,
+                query: text("RequestCount"),
+            },
+            errors: Measured {
+                reading: errors,
+                query: format!(
+                    "{} + what no HTTPCode_Target_* of it answers, at most HTTPCode_ELB_502|503|504_Count of the load balancer",
+                    text(ANSWERS[FAILED])
+                ),
+            },
+        }
+    }
+
+    /// The highest of the groups' latencies, in milliseconds; groups without requests have none.
+    pub(super) fn latency(
+        &self,
+        prefix: &str,
+        checks: &Checks,
+        answers: &Answers,
+    ) -> Vec<Measured> {
+        let limits = checks.latency_ms.iter().enumerate();
+        let measured = limits.map(|(place, limit)| {
+            let readings = self.groups.iter().enumerate().map(|(index, names)| {
+                let id = id(prefix, index, &format!("latency{place}"));
+                let query = self
+                    .of_group(names, "TargetResponseTime")
+                    .text(&stat(limit));
+                (answers.whole_window(&id), query)
+            });
+            let (reading, query) = readings
+                .reduce(|one, other| {
+                    if exceeds(&other.0, &one.0) {
+                        other
+                    } else {
+                        one
+                    }
+                })
+                .unwrap_or((Reading::NoData, String::new()));
+            let reading = match reading {
+                Reading::Value { value, datapoints } => Reading::Value {
+                    value: value * 1000.0, // published in seconds
+                    datapoints,
+                },
+                other => other,
+            };
+            Measured { reading, query }
+        });
+        measured.collect()
+    }
+
+    /// How many targets failed the load balancer's health check when they were last counted.
+    pub(super) fn unhealthy_targets(&self, prefix: &str, answers: &Answers) -> Measured {
+        let newest = |index| answers.newest(&id(prefix, index, "unhealthy"));
+        let readings = (0..self.groups.len()).map(newest);
+        let texts: Vec<_> = self
+            .groups
+            .iter()
+            .map(|names| self.of_group(names, "UnHealthyHostCount").text("Maximum"))
+            .collect();
+        Measured {
+            reading: readings.reduce(added).unwrap_or(Reading::NoData),
+            query: texts.join(" + "),
+        }
+    }
+
+    fn of_group(&self, names: &GroupNames, metric: &'static str) -> Series {
+        Series {
+            dimensions: vec![
+                ("TargetGroup", names.group.clone()),
+                ("LoadBalancer", names.balancer.clone()),
+            ],
+            ..self.of_balancer(names, metric)
+        }
+    }
+
+    fn of_balancer(&self, names: &GroupNames, metric: &'static str) -> Series {
+        Series {
+            namespace: match self.kind {
+                LoadBalancerKind::Application => "AWS/ApplicationELB",
+                LoadBalancerKind::Network => "AWS/NetworkELB",
+            },
+            name: metric,
+            dimensions: vec![("LoadBalancer", names.balancer.clone())],
+        }
+    }
+}
+
+/// The requests of one group and how many of them failed.
+fn group_counts(prefix: &str, index: usize, answers: &Answers) -> (Reading, Reading) {
+    let id = |what: &str| id(prefix, index, what);
+    // While the health of the targets is published, so is everything else that there is.
+    if let silent @ (Reading::NoData | Reading::Incomplete(_)) = answers.newest(&id("unhealthy")) {
+        return (silent.clone(), silent);
+    }
+    let requests = match answers.total(&[id("requests")]) {
+        Reading::Value { value, datapoints } => (value, datapoints),
+        silence => return (silence.clone(), silence),
+    };
+    let classes: Vec<_> = (0..ANSWERS.len())
+        .map(|class| id(&format!("answers{class}")))
+        .collect();
+    let own: Vec<_> = (0..OWN_ANSWERS.len())
+        .map(|class| id(&format!("own{class}")))
+        .collect();
+    // Beside requests, what is not published is zero.
+    let total = |ids: &[String]| match answers.total(ids) {
+        Reading::Value { value, .. } => Ok(value),
+        Reading::NoData => Ok(0.0),
+        incomplete @ Reading::Incomplete(_) => Err(incomplete),
+    };
+    let errors = || -> Result<f64, Reading> {
+        let failed = total(&classes[FAILED..=FAILED])?;
+        let refused = total(&[id("refused")])?;
+        let unanswered = (requests.0 - total(&classes)?).max(0.0);
+        let never_answered = refused.max(unanswered.min(total(&own)?));
+        Ok((failed + never_answered).min(requests.0))
+    };
+    let value = |value| Reading::Value {
+        value,
+        datapoints: requests.1,
+    };
+    (
+        value(requests.0),
+        errors().map_or_else(|reading| reading, value),
+    )
+}
+
+/// Two groups' counts together. What is not whole in one is not whole in both; a group without requests adds nothing.
+fn added(one: Reading, other: Reading) -> Reading {
+    match (one, other) {
+        (incomplete @ Reading::Incomplete(_), _) | (_, incomplete @ Reading::Incomplete(_)) => {
+            incomplete
+        }
+        (Reading::NoData, other) => other,
+        (one, Reading::NoData) => one,
+        (
+            Reading::Value { value, datapoints },
+            Reading::Value {
+                value: more,
+                datapoints: more_datapoints,
+            },
+        ) => Reading::Value {
+            value: value + more,
+            datapoints: datapoints + more_datapoints,
+        },
+    }
+}
+
+/// Whether `one` says more against the canary than `other`.
+fn exceeds(one: &Reading, other: &Reading) -> bool {
+    let rank = |reading: &Reading| match reading {
+        Reading::NoData => (0, 0.0),
+        Reading::Value { value, .. } => (1, *value),
+        Reading::Incomplete(_) => (2, 0.0),
+    };
+    let ((one, value), (other, other_value)) = (rank(one), rank(other));
+    one > other || (one == other && value > other_value)
+}
+
+/// CloudWatch's name of a percentile: `p99`, `p99.9`.
+fn stat(limit: &LatencyLimit) -> String {
+    format!("p{}", limit.percentile)
+}
+
+fn id(prefix: &str, index: usize, what: &str) -> String {
+    format!("{prefix}_{index}_{what}")
+}
+
+fn after(arn: &str, mark: &str) -> String {
+    arn.rsplit_once(mark)
+        .map_or(arn, |(_, rest)| rest)
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_cloudwatch::types::{MetricDataResult, StatusCode};
+
+    use super::super::answers::tests::{answers, result};
+    use super::*;
+
+    fn metrics(groups: usize) -> AlbMetrics<'static> {
+        let names = (0..groups).map(|index| GroupNames {
+            group: format!("targetgroup/shop-{index}/73e2d6bc24d8a067"),
+            balancer: "app/shop/50dc6c495c0c9188".into(),
+        });
+        AlbMetrics {
+            kind: LoadBalancerKind::Application,
+            cluster: "prod",
+            family: "checkout",
+            service: "checkout-canary",
+            groups: names.collect(),
+        }
+    }
+
+    fn series(group: usize, what: &str, values: &[f64]) -> MetricDataResult {
+        let points: Vec<_> = (0..)
+            .map(|minute| minute * 60)
+            .zip(values.iter().copied())
+            .collect();
+        result(
+            &format!("own_{group}_{what}"),
+            StatusCode::Complete,
+            &points,
+        )
+    }
+
+    fn counts(results: &[MetricDataResult]) -> (Option<f64>, Option<f64>) {
+        let mut all = vec![series(0, "unhealthy", &[0.0, 0.0])];
+        all.extend_from_slice(results);
+        let counts = metrics(1).requests("own", &answers(&all));
+        let value = |measured: &Measured| match measured.reading {
+            Reading::Value { value, .. } => Some(value),
+            _ => None,
+        };
+        (value(&counts.requests), value(&counts.errors))
+    }
+
+    #[test]
+    fn a_5xx_that_is_not_published_beside_requests_is_zero_and_without_requests_nothing_is_known() {
+        let answered = [
+            series(0, "requests", &[60.0, 40.0]),
+            series(0, "answers0", &[60.0, 40.0]),
+        ];
+        assert_eq!(counts(&answered), (Some(100.0), Some(0.0)));
+        assert_eq!(counts(&[]), (None, None));
+    }
+
+    #[test]
+    fn requests_that_no_target_answered_count_as_far_as_the_load_balancer_answered_them_itself() {
+        let hung = |own: f64| {
+            counts(&[
+                series(0, "requests", &[100.0]),
+                series(0, "answers0", &[80.0]),
+                series(0, "answers3", &[5.0]),
+                series(0, "own2", &[own]),
+            ])
+        };
+        assert_eq!(hung(15.0).1, Some(20.0), "5 answered with 5xx and 15 never");
+        assert_eq!(
+            hung(900.0).1,
+            Some(20.0),
+            "the others' failures are not ours"
+        );
+        assert_eq!(hung(3.0).1, Some(8.0), "12 clients went away by themselves");
+    }
+
+    #[test]
+    fn refused_connections_count_once() {
+        let refused = counts(&[
+            series(0, "requests", &[10.0]),
+            series(0, "refused", &[10.0]),
+            series(0, "own0", &[10.0]),
+        ]);
+        assert_eq!(refused, (Some(10.0), Some(10.0)));
+    }
+
+    #[test]
+    fn when_even_the_health_of_the_targets_falls_silent_what_came_before_is_not_the_whole() {
+        let silent = [
+            series(0, "requests", &[100.0]),
+            series(0, "answers0", &[100.0]),
+        ];
+        let reading = metrics(1)
+            .requests("own", &answers(&silent))
+            .requests
+            .reading;
+        assert_eq!(reading, Reading::NoData);
+    }
+
+    #[test]
+    fn the_groups_of_a_service_are_counted_together_and_the_slowest_is_told() {
+        let both = answers(&[
+            series(0, "unhealthy", &[0.0, 1.0]),
+            series(1, "unhealthy", &[0.0, 0.0]),
+            series(0, "requests", &[10.0]),
+            series(1, "requests", &[30.0]),
+            series(1, "answers3", &[3.0]),
+            series(0, "latency0", &[0.120]),
+            series(1, "latency0", &[0.450]),
+        ]);
+        let metrics = metrics(2);
+        let counts = metrics.requests("own", &both);
+        let value = |reading: &Reading| match reading {
+            Reading::Value { value, .. } => *value,
+            other => panic!("{other:?}"),
+        };
+        assert!((value(&counts.requests.reading) - 40.0).abs() < 1e-9);
+        assert!((value(&counts.errors.reading) - 3.0).abs() < 1e-9);
+        assert!((value(&metrics.unhealthy_targets("own", &both).reading) - 1.0).abs() < 1e-9);
+        let checks = Checks {
+            latency_ms: vec![LatencyLimit {
+                percentile: 99.9,
+                max: 500.0,
+            }],
+            ..Checks::default()
+        };
+        let latency = metrics.latency("own", &checks, &both);
+        assert!((value(&latency[0].reading) - 450.0).abs() < 1e-9);
+        assert_eq!(
+            latency[0].query,
+            "p99.9 of TargetResponseTime {TargetGroup=targetgroup/shop-1/73e2d6bc24d8a067, LoadBalancer=app/shop/50dc6c495c0c9188} \
+             in AWS/ApplicationELB"
+        );
+    }
+}

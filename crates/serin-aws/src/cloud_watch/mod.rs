@@ -1,0 +1,317 @@
+//! What can be measured in Amazon CloudWatch: what the router's metrics say of a version, the request's own queries, and alarms.
+//!
+//! A series that is empty comes back as `Complete` with no values, and so does one that does not exist. So nothing here turns
+//! the absence of a value into a zero, unless a router's own documentation says that it is one.
+
+mod alb;
+mod answers;
+mod mesh;
+mod queries;
+
+use std::collections::BTreeMap;
+
+use aws_sdk_cloudwatch::types::{
+    AlarmType, Dimension, Metric, MetricDataQuery, MetricStat, ScanBy, StateValue,
+};
+use aws_smithy_types::DateTime;
+use serin::ports::{
+    AlarmReading, AlarmState, HealthSignals, Measured, Measurements, RequestCounts, Side,
+};
+use serin::progress::Attachment;
+use serin::request::Checks;
+use serin::verdict::Window;
+use serin::{Deployment, PortError, RouterRecord};
+
+use self::alb::AlbMetrics;
+use self::answers::Answers;
+use self::mesh::MeshMetrics;
+use crate::error::failed;
+
+/// The most alarms that one `DescribeAlarms` takes.
+const ALARMS_PER_CALL: usize = 100;
+
+/// What can be measured, in Amazon CloudWatch.
+#[derive(Debug, Clone)]
+pub struct CloudWatchSignals {
+    cloud_watch: aws_sdk_cloudwatch::Client,
+}
+
+impl CloudWatchSignals {
+    pub(crate) fn new(cloud_watch: aws_sdk_cloudwatch::Client) -> Self {
+        Self { cloud_watch }
+    }
+
+    /// All pages of one `GetMetricData`.
+    async fn get(
+        &self,
+        queries: Vec<MetricDataQuery>,
+        window: Window,
+        period: u32,
+    ) -> Result<Answers, PortError> {
+        let request = self
+            .cloud_watch
+            .get_metric_data()
+            .set_metric_data_queries(Some(queries))
+            .start_time(DateTime::from_secs(window.start.as_second()))
+            .end_time(DateTime::from_secs(window.end.as_second()))
+            .scan_by(ScanBy::TimestampAscending);
+        let mut answers = Answers::over(window, period);
+        let mut pages = request.into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(failed("CloudWatch GetMetricData"))?;
+            for result in page.metric_data_results() {
+                answers.add(result);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+impl HealthSignals for CloudWatchSignals {
+    async fn measure(
+        &self,
+        deployment: &Deployment,
+        canary: Option<&Attachment>,
+        window: Window,
+    ) -> Result<Measurements, PortError> {
+        let checks = &deployment.checks;
+        let counted = checks.counts_requests();
+        let own = SideMetrics::of(deployment, canary);
+        let stable = (counted && canary.is_some()).then(|| SideMetrics::of(deployment, None));
+        let queries: Vec<_> = checks
+            .queries
+            .iter()
+            .enumerate()
+            .map(|(index, query)| queries::filled(query, index, &own.names()))
+            .collect();
+
+        let mut asked = own.ask("own", checks, window);
+        if let Some(stable) = &stable {
+            asked.extend(stable.ask_requests("stable", checks));
+        }
+        asked.extend(queries.iter().flatten().map(queries::to_sdk));
+        // CloudWatch refuses a call without a query and one whose window is empty; neither has anything to say.
+        let answers = if asked.is_empty() || window.seconds() == 0 {
+            Answers::over(window, checks.period_seconds)
+        } else {
+            self.get(asked, window, checks.period_seconds).await?
+        };
+
+        Ok(Measurements {
+            requests: counted.then(|| own.requests("own", &answers)),
+            stable_requests: stable.map(|stable| stable.requests("stable", &answers)),
+            latency: own.latency("own", checks, &answers),
+            unhealthy_targets: own.unhealthy_targets("own", &answers),
+            queries: checks
+                .queries
+                .iter()
+                .zip(&queries)
+                .map(|(query, filled)| Measured {
+                    reading: queries::worst(&answers, filled, query),
+                    query: queries::text(filled),
+                })
+                .collect(),
+        })
+    }
+
+    async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmReading>, PortError> {
+        let mut found = BTreeMap::new();
+        for names in names.chunks(ALARMS_PER_CALL) {
+            let request = self
+                .cloud_watch
+                .describe_alarms()
+                .set_alarm_names(Some(names.to_vec()))
+                // Without the types, composite alarms are left out.
+                .alarm_types(AlarmType::MetricAlarm)
+                .alarm_types(AlarmType::CompositeAlarm);
+            let mut pages = request.into_paginator().send();
+            while let Some(page) = pages.next().await {
+                let page = page.map_err(failed("CloudWatch DescribeAlarms"))?;
+                let metric = page.metric_alarms().iter().map(|alarm| {
+                    (
+                        alarm.alarm_name(),
+                        alarm.state_value(),
+                        alarm.state_reason(),
+                    )
+                });
+                let composite = page.composite_alarms().iter().map(|alarm| {
+                    (
+                        alarm.alarm_name(),
+                        alarm.state_value(),
+                        alarm.state_reason(),
+                    )
+                });
+                for (name, state, reason) in metric.chain(composite) {
+                    let reading = (alarm_state(state), reason.unwrap_or_default().to_owned());
+                    found.insert(name.unwrap_or_default().to_owned(), reading);
+                }
+            }
+        }
+        Ok(names
+            .iter()
+            .map(|name| {
+                let (state, reason) = found.get(name).cloned().unwrap_or_else(|| {
+                    (
+                        AlarmState::Missing,
+                        "there is no alarm of that name".to_owned(),
+                    )
+                });
+                AlarmReading {
+                    name: name.clone(),
+                    state,
+                    reason,
+                }
+            })
+            .collect())
+    }
+}
+
+/// One side's metrics, as its router has them.
+#[derive(Debug)]
+enum SideMetrics<'a> {
+    Alb(AlbMetrics<'a>),
+    Mesh(MeshMetrics<'a>),
+}
+
+impl<'a> SideMetrics<'a> {
+    /// The canary's, or stable's when there is none.
+    fn of(deployment: &'a Deployment, canary: Option<&'a Attachment>) -> Self {
+        let side = if canary.is_some() {
+            Side::Canary
+        } else {
+            Side::Stable
+        };
+        match &deployment.router {
+            RouterRecord::Alb(record) => {
+                let stable = record.stable_groups();
+                let groups = canary.map_or(&stable, |canary| &canary.target_groups);
+                Self::Alb(AlbMetrics::of(deployment, record, side, groups))
+            }
+            RouterRecord::AppMesh(record) => Self::Mesh(MeshMetrics::of(deployment, record, side)),
+        }
+    }
+
+    /// The placeholders of the request's queries, and what stands for them.
+    fn names(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Alb(alb) => alb.names(),
+            Self::Mesh(mesh) => mesh.names(),
+        }
+    }
+
+    /// Everything that is to be asked of this side, under ids that begin with `prefix`.
+    fn ask(&self, prefix: &str, checks: &Checks, window: Window) -> Vec<MetricDataQuery> {
+        let mut queries = Vec::new();
+        if checks.counts_requests() {
+            queries.extend(self.ask_requests(prefix, checks));
+        }
+        match self {
+            Self::Alb(alb) => {
+                if !checks.counts_requests() {
+                    queries.extend(alb.ask_health(prefix, checks.period_seconds));
+                }
+                queries.extend(alb.ask_latency(prefix, checks, window));
+            }
+            Self::Mesh(_) => {}
+        }
+        queries
+    }
+
+    fn ask_requests(&self, prefix: &str, checks: &Checks) -> Vec<MetricDataQuery> {
+        let period = checks.period_seconds;
+        match self {
+            Self::Alb(alb) => {
+                let mut queries = alb.ask_health(prefix, period);
+                queries.extend(alb.ask_requests(prefix, period));
+                queries
+            }
+            Self::Mesh(mesh) => mesh.ask_requests(prefix, period),
+        }
+    }
+
+    fn requests(&self, prefix: &str, answers: &Answers) -> RequestCounts {
+        match self {
+            Self::Alb(alb) => alb.requests(prefix, answers),
+            Self::Mesh(mesh) => mesh.requests(prefix, answers),
+        }
+    }
+
+    /// The latency of each of the request's limits, in milliseconds.
+    fn latency(&self, prefix: &str, checks: &Checks, answers: &Answers) -> Vec<Measured> {
+        match self {
+            Self::Alb(alb) => alb.latency(prefix, checks, answers),
+            Self::Mesh(mesh) => checks
+                .latency_ms
+                .iter()
+                .map(|_| mesh.no_latency())
+                .collect(),
+        }
+    }
+
+    fn unhealthy_targets(&self, prefix: &str, answers: &Answers) -> Option<Measured> {
+        match self {
+            Self::Alb(alb) => Some(alb.unhealthy_targets(prefix, answers)),
+            Self::Mesh(_) => None,
+        }
+    }
+}
+
+/// A metric by its name and all its dimensions: CloudWatch finds nothing with one too many or too few.
+#[derive(Debug, Clone)]
+struct Series {
+    namespace: &'static str,
+    name: &'static str,
+    dimensions: Vec<(&'static str, String)>,
+}
+
+impl Series {
+    /// The query that asks for this statistic of it.
+    fn query(&self, id: String, stat: &str, period: u32) -> MetricDataQuery {
+        let dimensions = self
+            .dimensions
+            .iter()
+            .map(|(name, value)| Dimension::builder().name(*name).value(value).build());
+        let metric = Metric::builder()
+            .namespace(self.namespace)
+            .metric_name(self.name)
+            .set_dimensions(Some(dimensions.collect()))
+            .build();
+        let stat = MetricStat::builder()
+            .metric(metric)
+            .period(seconds(period))
+            .stat(stat)
+            .build();
+        MetricDataQuery::builder()
+            .id(id)
+            .metric_stat(stat)
+            .return_data(true)
+            .build()
+    }
+
+    /// The same in words that can be pasted into the console.
+    fn text(&self, stat: &str) -> String {
+        let dimensions: Vec<_> = self
+            .dimensions
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let (name, namespace) = (self.name, self.namespace);
+        format!(
+            "{stat} of {name} {{{}}} in {namespace}",
+            dimensions.join(", ")
+        )
+    }
+}
+
+fn alarm_state(state: Option<&StateValue>) -> AlarmState {
+    match state {
+        Some(StateValue::Ok) => AlarmState::Ok,
+        Some(StateValue::Alarm) => AlarmState::Alarm,
+        _ => AlarmState::InsufficientData,
+    }
+}
+
+/// A period is at most an hour in a request, and CloudWatch takes signed numbers.
+fn seconds(period: u32) -> i32 {
+    i32::try_from(period).unwrap_or(i32::MAX)
+}
