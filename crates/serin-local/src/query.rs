@@ -171,7 +171,11 @@ fn write_element(
         Value::Null => element.write_empty().map(drop),
         Value::Object(members) => element
             .write_inner_content(|writer| {
-                for (name, value) in members {
+                // The SDK takes the result only where it stands first.
+                let (first, rest): (Vec<_>, Vec<_>) = members
+                    .iter()
+                    .partition(|(name, _)| is_root && name.ends_with("Result"));
+                for (name, value) in first.into_iter().chain(rest) {
                     write_element(writer, name, value, false)?;
                 }
                 Ok(())
@@ -235,6 +239,13 @@ mod tests {
             read_xml(&written),
             Some(("DescribeRulesResponse".to_owned(), answer))
         );
+    }
+
+    #[test]
+    fn the_result_stands_before_everything_else() {
+        let answer = json!({"ResponseMetadata": {"RequestId": "1"}, "SetSubnetsResult": {}});
+        let written = write_xml("SetSubnetsResponse", &answer);
+        assert!(written.find("<SetSubnetsResult") < written.find("<ResponseMetadata"));
     }
 
     #[test]
