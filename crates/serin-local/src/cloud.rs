@@ -311,6 +311,15 @@ impl LocalCloud {
         WorldSnapshot::take(&self.api, self.options.router).await
     }
 
+    /// Takes the scaling of the user's service away, if it has any.
+    ///
+    /// # Errors
+    ///
+    /// When moto does not answer.
+    pub async fn remove_scaling(&self) -> Result<(), MotoError> {
+        world::remove_scaling(&self.moto).await
+    }
+
     /// The share of the traffic that each virtual node or target group gets, in the router's own weights.
     ///
     /// # Errors

@@ -157,6 +157,10 @@ pub async fn run(
     mut show: impl FnMut(&View<'_>),
 ) -> Result<Happened, ScenarioError> {
     let request = scenario.request()?;
+    if scenario == Scenario::Replace {
+        // A service that scales by itself is not replaced: its scaling would go with it.
+        cloud.remove_scaling().await?;
+    }
     let before = Before {
         world: cloud.world_snapshot().await?,
         load: cloud.load(),

@@ -37,6 +37,9 @@ const FIRST_TAG: &str = "good-1";
 const TASKS: u32 = 2;
 const MOST_TASKS: u32 = 10;
 
+/// The policy by which the service scales.
+const SCALING_POLICY: &str = "processor-load";
+
 /// The image with a tag.
 pub fn image(tag: &str) -> String {
     format!("{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{REPOSITORY}:{tag}")
@@ -235,7 +238,7 @@ async fn create_scaling(moto: &Moto) -> Result<(), MotoError> {
     moto.call(Service::AutoScaling, "RegisterScalableTarget", &target)
         .await?;
     let policy = json!({
-        "PolicyName": "processor-load",
+        "PolicyName": SCALING_POLICY,
         "ServiceNamespace": target["ServiceNamespace"],
         "ResourceId": target["ResourceId"],
         "ScalableDimension": target["ScalableDimension"],
@@ -249,6 +252,28 @@ async fn create_scaling(moto: &Moto) -> Result<(), MotoError> {
     });
     moto.call(Service::AutoScaling, "PutScalingPolicy", &policy)
         .await?;
+    Ok(())
+}
+
+/// Takes the service's scaling away, if it has any.
+pub(crate) async fn remove_scaling(moto: &Moto) -> Result<(), MotoError> {
+    let target = json!({
+        "ServiceNamespace": "ecs",
+        "ResourceId": format!("service/{CLUSTER}/{SERVICE}"),
+        "ScalableDimension": "ecs:service:DesiredCount",
+    });
+    let mut policy = target.clone();
+    policy["PolicyName"] = json!(SCALING_POLICY);
+    for (operation, request) in [
+        ("DeleteScalingPolicy", policy),
+        ("DeregisterScalableTarget", target),
+    ] {
+        match moto.call(Service::AutoScaling, operation, &request).await {
+            // Moto calls what is not there invalid.
+            Err(MotoError::Refused { code, .. }) if code == "ValidationException" => {}
+            result => drop(result?),
+        }
+    }
     Ok(())
 }
 
