@@ -14,16 +14,16 @@ use crate::scenario::{Happened, Scenario};
 
 /// The operations by which a deployment changes who answers.
 const CHANGES: [&str; 10] = [
-    "CreateService",
-    "DeleteRule",
-    "DeleteService",
-    "DeleteTargetGroup",
-    "DeleteVirtualNode",
-    "ModifyListener",
-    "ModifyRule",
-    "UpdateRoute",
-    "UpdateService",
-    "UpdateVirtualNode",
+    "appmesh:DeleteVirtualNode",
+    "appmesh:UpdateRoute",
+    "appmesh:UpdateVirtualNode",
+    "ecs:CreateService",
+    "ecs:DeleteService",
+    "ecs:UpdateService",
+    "elasticloadbalancing:DeleteRule",
+    "elasticloadbalancing:DeleteTargetGroup",
+    "elasticloadbalancing:ModifyListener",
+    "elasticloadbalancing:ModifyRule",
 ];
 
 /// What `--json` writes.
@@ -215,12 +215,12 @@ fn slow_under_way(record: &Record, at: impl Fn(Timestamp) -> usize) -> Vec<SlowU
         .calls
         .iter()
         .filter(|call| call.function.is_some() && call.succeeded())
-        .filter(|call| CHANGES.contains(&call.operation.as_str()))
         .map(|call| SlowUnderWay {
             change: format!("{}:{}", call.service, call.operation),
             at: call.at,
             requests: at(call.at),
         })
+        .filter(|change| CHANGES.contains(&change.change.as_str()))
         .collect();
     changes.sort_by_key(|change| change.at);
     changes
