@@ -28,12 +28,19 @@ enum Task {
         /// Run this scenario: good, bad, replace, crash-loop, no-data or second; may be given several times
         #[arg(long)]
         scenario: Vec<String>,
+        /// What sends the requests to the versions: alb (the default) or appMesh
+        #[arg(long)]
+        router: Option<String>,
         /// Write what came of it into a file
         #[arg(long)]
         json: Option<PathBuf>,
     },
     /// Keep a local cloud up, or deploy in the one that is up
+    #[command(args_conflicts_with_subcommands = true)]
     Local {
+        /// What sends the requests to the versions: alb (the default) or appMesh
+        #[arg(long)]
+        router: Option<String>,
         #[command(subcommand)]
         command: Option<Local>,
     },
@@ -86,10 +93,17 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<(), Failure> {
     match task {
-        Task::Demo { scenario, json } => {
+        Task::Demo {
+            scenario,
+            router,
+            json,
+        } => {
             let mut arguments = vec![OsString::from("demo")];
             for scenario in scenario {
                 arguments.extend(["--scenario".into(), scenario.into()]);
+            }
+            if let Some(router) = router {
+                arguments.extend(["--router".into(), router.into()]);
             }
             if let Some(json) = json {
                 arguments.extend(["--json".into(), json.into()]);
@@ -97,12 +111,20 @@ fn run(task: Task) -> Result<(), Failure> {
             prepare("--bins")?;
             hand_over(&arguments)
         }
-        Task::Local { command: None } => {
+        Task::Local {
+            router,
+            command: None,
+        } => {
+            let mut arguments = vec![OsString::from("local")];
+            if let Some(router) = router {
+                arguments.extend(["--router".into(), router.into()]);
+            }
             prepare("--bins")?;
-            hand_over(&["local".into()])
+            hand_over(&arguments)
         }
         Task::Local {
             command: Some(Local::Deploy { file }),
+            ..
         } => {
             prepare("--bins")?;
             hand_over(&["deploy".into(), file.into()])

@@ -12,11 +12,13 @@ use serde_json::{Value, json};
 
 use crate::checkout::Checkout;
 use crate::data_plane::{
-    DataPlane, DataPlaneConfig, DataPlaneError, LoadGenerator, LoadStats, VersionStats,
+    DataPlane, DataPlaneConfig, DataPlaneError, LoadGenerator, LoadOptions, LoadStats, LocalRouter,
+    VersionStats,
 };
 use crate::executions::{self, Execution, Look, Outcome, Progress};
 use crate::functions::{FunctionProcesses, FunctionsConfig, FunctionsError};
 use crate::gateway::{Fault, Gateway, Record};
+use crate::load_balancing::{group_name, list};
 use crate::moto::{Moto, MotoError, Service};
 use crate::ports::free_port;
 use crate::process::{Process, Undertaker};
@@ -36,8 +38,12 @@ const GRACE: Duration = Duration::from_secs(2);
 /// What a local cloud is like.
 #[derive(Debug, Clone)]
 pub struct CloudOptions {
-    /// How many requests a second are sent to the user's service; 0 for none.
+    /// What sends the callers' requests to the versions.
+    pub router: LocalRouter,
+    /// How many requests a second are sent to the user's service, by all kinds of clients together; 0 for none.
     pub requests_per_second: u32,
+    /// How many of them are slow ones, which take three seconds each.
+    pub slow_requests_per_second: u32,
     /// How often metrics are published.
     pub metric_period: Duration,
     /// Whether [`LocalCloud::start`] waits until the user's service has metrics, as one that has run for long would.
@@ -47,10 +53,12 @@ pub struct CloudOptions {
 }
 
 impl Default for CloudOptions {
-    /// A hundred and twenty requests a second, metrics every ten seconds, logs kept.
+    /// A load balancer, two hundred requests a second, metrics every ten seconds, logs kept.
     fn default() -> Self {
         Self {
-            requests_per_second: 120,
+            router: LocalRouter::Alb,
+            requests_per_second: 200,
+            slow_requests_per_second: 4,
             metric_period: Duration::from_secs(10),
             wait_for_metrics: true,
             keep_logs: true,
@@ -99,6 +107,8 @@ pub enum CloudError {
 #[derive(Debug)]
 pub struct LocalCloud {
     moto: Moto,
+    /// The same APIs as a user sees them.
+    api: Moto,
     gateway: Gateway,
     functions: Arc<FunctionProcesses>,
     data_plane: DataPlane,
@@ -139,10 +149,14 @@ impl LocalCloud {
         let moto_process = undertaker
             .spawn(command, &moto_log)
             .map_err(starting("moto"))?;
-        let moto = Moto::new(&moto_url, REGION).map_err(|source| CloudError::Start {
-            what: "an HTTP client",
-            source: std::io::Error::other(source),
-        })?;
+        let client = |url: &str| {
+            Moto::new(url, REGION).map_err(|source| CloudError::Start {
+                what: "an HTTP client",
+                source: std::io::Error::other(source),
+            })
+        };
+        let moto = client(&moto_url)?;
+        let api = client(&gateway.endpoint())?;
         // The functions' processes start while moto does.
         let (up, functions) = tokio::join!(
             wait_for_moto(&moto, &moto_log),
@@ -162,22 +176,31 @@ impl LocalCloud {
         gateway.invoke_with(Arc::clone(&functions));
 
         let state_machine = stack::create(&moto, &checkout.state_machine()).await?;
-        world::create(&moto).await?;
-        let data_plane = DataPlane::start(DataPlaneConfig {
+        world::create(&moto, options.router).await?;
+        let data_plane = DataPlane::start(&DataPlaneConfig {
             moto: moto_url,
             work_dir: logs.join("data-plane"),
             envoy: programs.envoy,
             sample_service: checkout.binaries().join("sample-service"),
+            router: options.router,
             metric_period: options.metric_period,
             region: REGION.to_owned(),
             account: ACCOUNT.to_owned(),
         })?;
         gateway.complete_ecs_with(data_plane.runtime());
+        gateway.complete_targets_with(data_plane.targets());
+        gateway.complete_metrics_with(data_plane.response_times());
         data_plane.wait_until_serving(SERVING_WITHIN).await?;
-        let load = (options.requests_per_second > 0)
-            .then(|| LoadGenerator::start(&data_plane.entry_url(), options.requests_per_second));
+        let load = (options.requests_per_second > 0).then(|| {
+            let rates = LoadOptions {
+                requests_per_second: options.requests_per_second,
+                slow_requests_per_second: options.slow_requests_per_second,
+            };
+            LoadGenerator::start(&data_plane.entry_urls(), rates)
+        });
         let cloud = Self {
             moto,
+            api,
             gateway,
             functions,
             data_plane,
@@ -198,9 +221,15 @@ impl LocalCloud {
         self.gateway.endpoint()
     }
 
-    /// Where a caller reaches the user's service.
+    /// Where a caller reaches the user's service; with a load balancer, its first listener.
     pub fn entry_url(&self) -> String {
-        self.data_plane.entry_url()
+        let urls = self.data_plane.entry_urls();
+        urls.into_iter().next().unwrap_or_default()
+    }
+
+    /// What sends the callers' requests to the versions.
+    pub fn router(&self) -> LocalRouter {
+        self.options.router
     }
 
     /// The state machine's ARN.
@@ -279,16 +308,25 @@ impl LocalCloud {
     ///
     /// When moto does not answer.
     pub async fn world_snapshot(&self) -> Result<WorldSnapshot, MotoError> {
-        WorldSnapshot::take(&self.moto).await
+        WorldSnapshot::take(&self.api, self.options.router).await
     }
 
-    /// The share of the traffic that each virtual node gets, in the route's own weights.
+    /// Takes the scaling of the user's service away, if it has any.
+    ///
+    /// # Errors
+    ///
+    /// When moto does not answer.
+    pub async fn remove_scaling(&self) -> Result<(), MotoError> {
+        world::remove_scaling(&self.moto).await
+    }
+
+    /// The share of the traffic that each virtual node or target group gets, in the router's own weights.
     ///
     /// # Errors
     ///
     /// When moto does not answer.
     pub async fn split(&self) -> Result<Vec<(String, u32)>, MotoError> {
-        world::split(&self.moto).await
+        world::split(&self.moto, self.options.router).await
     }
 
     /// Every item of the ledger, as DynamoDB writes it.
@@ -308,6 +346,18 @@ impl LocalCloud {
             .unwrap_or_default()
     }
 
+    /// What the load has got when every request that is under way now is over.
+    pub async fn load_so_far(&self) -> LoadStats {
+        let now = Timestamp::now();
+        loop {
+            let load = self.load();
+            if !load.is_waiting_since(now) {
+                return load;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// The versions that run or ran, with their requests and errors.
     pub fn versions(&self) -> Vec<VersionStats> {
         self.data_plane.versions()
@@ -318,7 +368,8 @@ impl LocalCloud {
         self.data_plane.pause_metrics(paused);
     }
 
-    /// The moment of the first metric datapoint since `since` in which a task-definition family has 5xx answers.
+    /// The moment of the first metric datapoint since `since` in which a version has 5xx answers. On a mesh `family` is
+    /// its task-definition family, on a load balancer how the name of its target group begins.
     ///
     /// # Errors
     ///
@@ -366,33 +417,92 @@ impl LocalCloud {
         Err(CloudError::NoMetrics(limit))
     }
 
-    /// The datapoints of a family's answers of one class of codes.
+    /// The datapoints of a version's answers of one class of codes. On a mesh a version is a task-definition family, on
+    /// a load balancer the target groups whose names begin with it.
     async fn answers(
         &self,
-        family: &str,
+        version: &str,
         class: &str,
         since: Timestamp,
     ) -> Result<Vec<(Timestamp, f64)>, MotoError> {
-        let dimension = |name: &str, value: &str| json!({"Name": name, "Value": value});
+        match self.options.router {
+            LocalRouter::AppMesh => {
+                let dimensions = [
+                    ("ClusterName", world::CLUSTER),
+                    ("TaskDefinitionFamily", version),
+                    ("envoy_http_conn_manager_prefix", "ingress"),
+                    ("envoy_response_code_class", class),
+                ];
+                let metric = (
+                    "ECS/ContainerInsights/Prometheus",
+                    "envoy_http_downstream_rq_xx",
+                );
+                self.sums(metric, &dimensions, since).await
+            }
+            LocalRouter::Alb => {
+                let name = format!("HTTPCode_Target_{class}XX_Count");
+                let metric = ("AWS/ApplicationELB", name.as_str());
+                let mut all = Vec::new();
+                for (group, balancer) in self.series_of(version, &name).await? {
+                    let dimensions = [("TargetGroup", &*group), ("LoadBalancer", &*balancer)];
+                    all.extend(self.sums(metric, &dimensions, since).await?);
+                }
+                Ok(all)
+            }
+        }
+    }
+
+    /// The series of a metric of target groups whose names begin with a version's; those that are gone have left theirs.
+    async fn series_of(
+        &self,
+        version: &str,
+        metric: &str,
+    ) -> Result<Vec<(String, String)>, MotoError> {
+        let request = json!({"Namespace": "AWS/ApplicationELB", "MetricName": metric});
+        let listed = self
+            .moto
+            .call(Service::CloudWatch, "ListMetrics", &request)
+            .await?;
+        let dimension = |metric: &Value, name: &str| {
+            list(&metric["Dimensions"])
+                .find(|each| each["Name"] == name)
+                .and_then(|each| each["Value"].as_str().map(ToOwned::to_owned))
+        };
+        let mut series: Vec<(String, String)> = list(&listed["Metrics"])
+            .filter_map(|metric| {
+                Some((
+                    dimension(metric, "TargetGroup")?,
+                    dimension(metric, "LoadBalancer")?,
+                ))
+            })
+            .filter(|(group, _)| group_name(group).starts_with(version))
+            .collect();
+        series.sort();
+        series.dedup();
+        Ok(series)
+    }
+
+    /// The sums of one series, each with its moment.
+    async fn sums(
+        &self,
+        (namespace, metric): (&str, &str),
+        dimensions: &[(&str, &str)],
+        since: Timestamp,
+    ) -> Result<Vec<(Timestamp, f64)>, MotoError> {
         let period = i64::try_from(self.options.metric_period.as_secs().max(1)).unwrap_or(60);
         // Datapoints are stamped with the beginning of their period, which moto counts from the beginning of the window.
         let begin = since.as_second() / period * period - period;
+        let dimensions: Vec<Value> = dimensions
+            .iter()
+            .map(|(name, value)| json!({"Name": name, "Value": value}))
+            .collect();
         let request = json!({
             "StartTime": begin,
             "EndTime": Timestamp::now().as_second() + 60,
             "MetricDataQueries": [{"Id": "answers", "ReturnData": true, "MetricStat": {
                 "Stat": "Sum",
                 "Period": period,
-                "Metric": {
-                    "Namespace": "ECS/ContainerInsights/Prometheus",
-                    "MetricName": "envoy_http_downstream_rq_xx",
-                    "Dimensions": [
-                        dimension("ClusterName", world::CLUSTER),
-                        dimension("TaskDefinitionFamily", family),
-                        dimension("envoy_http_conn_manager_prefix", "ingress"),
-                        dimension("envoy_response_code_class", class),
-                    ],
-                },
+                "Metric": {"Namespace": namespace, "MetricName": metric, "Dimensions": dimensions},
             }}],
         });
         let answer = self

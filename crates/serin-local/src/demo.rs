@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::cloud::{CloudError, CloudOptions, LocalCloud};
+use crate::data_plane::LocalRouter;
 use crate::report::{Report, ScenarioReport};
 use crate::scenario::{self, Scenario, ScenarioError};
 use crate::screen::Screen;
@@ -48,6 +49,7 @@ pub enum DemoError {
 /// A [`DemoError`] when something did not run, or did not end as it has to.
 pub async fn run(
     scenarios: &[Scenario],
+    router: LocalRouter,
     json: Option<&Path>,
     ended: impl Future<Output = ()>,
 ) -> Result<(), DemoError> {
@@ -55,7 +57,7 @@ pub async fn run(
     let mut screen = Screen::of_this_output();
     screen.say("Starting a local cloud: moto, the functions, a service behind Envoy, and its load (less than a minute)");
     let cloud = tokio::select! {
-        started = LocalCloud::start(CloudOptions::default()) => started?,
+        started = LocalCloud::start(CloudOptions { router, ..CloudOptions::default() }) => started?,
         () = &mut ended => return Err(DemoError::Stopped),
     };
     let logs = cloud.logs().to_owned();

@@ -21,11 +21,16 @@ pub mod screen;
 pub mod stack;
 pub mod world;
 
+#[cfg(test)]
+mod by_hand;
+mod load_balancing;
 mod moto;
 mod ports;
 mod process;
+mod query;
 
 pub use cloud::{CloudError, CloudOptions, LocalCloud};
+pub use data_plane::LocalRouter;
 pub use executions::{Ending, Execution, Look, Outcome, Progress};
 pub use gateway::{Effect, Fault};
 pub use moto::MotoError;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use serin_local::demo::{self, DemoError};
-use serin_local::{Scenario, running};
+use serin_local::{LocalRouter, Scenario, running};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The local cloud of Serin.
@@ -23,12 +23,19 @@ enum Command {
         /// Run this scenario, or several, one after the other in one cloud, when given several times
         #[arg(long)]
         scenario: Vec<Scenario>,
+        /// What sends the requests to the versions
+        #[arg(long, value_enum, default_value_t)]
+        router: LocalRouter,
         /// Write what came of it into a file
         #[arg(long)]
         json: Option<PathBuf>,
     },
     /// Keep a local cloud up
-    Local,
+    Local {
+        /// What sends the requests to the versions
+        #[arg(long, value_enum, default_value_t)]
+        router: LocalRouter,
+    },
     /// Start a deployment in the running local cloud and follow it
     Deploy {
         /// The request, as JSON
@@ -45,18 +52,24 @@ const STOPPED: u8 = 130;
 #[tokio::main]
 async fn main() -> ExitCode {
     let result: Result<(), Box<dyn Error>> = match Arguments::parse().command {
-        Command::Demo { scenario, json } => {
+        Command::Demo {
+            scenario,
+            router,
+            json,
+        } => {
             let scenarios = if scenario.is_empty() {
                 DEMO.to_vec()
             } else {
                 scenario
             };
-            match demo::run(&scenarios, json.as_deref(), told_to_end()).await {
+            match demo::run(&scenarios, router, json.as_deref(), told_to_end()).await {
                 Err(DemoError::Stopped) => return ExitCode::from(STOPPED),
                 result => result.map_err(Into::into),
             }
         }
-        Command::Local => running::keep_up(told_to_end()).await.map_err(Into::into),
+        Command::Local { router } => running::keep_up(router, told_to_end())
+            .await
+            .map_err(Into::into),
         Command::Deploy { file } => running::deploy(&file).await.map_err(Into::into),
     };
     match result {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::query;
+
 /// How long moto may take to answer.
 const TIME_OUT: Duration = Duration::from_secs(30);
 
@@ -14,6 +16,7 @@ const TIME_OUT: Duration = Duration::from_secs(30);
 /// services apart), its target prefix and its content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {
+    AutoScaling,
     CloudMap,
     CloudWatch,
     DynamoDb,
@@ -25,6 +28,7 @@ pub(crate) enum Service {
 impl Service {
     fn scope(self) -> &'static str {
         match self {
+            Self::AutoScaling => "application-autoscaling",
             Self::CloudMap => "servicediscovery",
             Self::CloudWatch => "monitoring",
             Self::DynamoDb => "dynamodb",
@@ -36,6 +40,7 @@ impl Service {
 
     fn target_prefix(self) -> &'static str {
         match self {
+            Self::AutoScaling => "AnyScaleFrontendService",
             Self::CloudMap => "Route53AutoNaming_v20170314",
             Self::CloudWatch => "GraniteServiceVersion20100801",
             Self::DynamoDb => "DynamoDB_20120810",
@@ -48,7 +53,9 @@ impl Service {
     fn content_type(self) -> &'static str {
         match self {
             Self::CloudWatch | Self::DynamoDb | Self::StepFunctions => "application/x-amz-json-1.0",
-            Self::CloudMap | Self::Ecr | Self::Ecs => "application/x-amz-json-1.1",
+            Self::AutoScaling | Self::CloudMap | Self::Ecr | Self::Ecs => {
+                "application/x-amz-json-1.1"
+            }
         }
     }
 }
@@ -170,6 +177,26 @@ impl Moto {
             .collect())
     }
 
+    /// Calls an operation of Elastic Load Balancing; returns what is in the element `...Result` of its answer.
+    pub(crate) async fn load_balancing(
+        &self,
+        action: &str,
+        request: &Value,
+    ) -> Result<Value, MotoError> {
+        let built = self
+            .http
+            .post(format!("{}/", self.base))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("authorization", self.authorization("elasticloadbalancing"))
+            .body(query::form(action, request));
+        let text = Self::exchange(action, built).await?;
+        let (_, mut answer) = query::read_xml(&text).unwrap_or_default();
+        Ok(answer
+            .get_mut(format!("{action}Result"))
+            .map(Value::take)
+            .unwrap_or_default())
+    }
+
     /// Talks to moto's own interface, which is no AWS API; `path` begins with `/moto-api`.
     pub(crate) async fn configure(&self, path: &str, request: &Value) -> Result<Value, MotoError> {
         let built = self.http.post(format!("{}{path}", self.base)).json(request);
@@ -205,6 +232,16 @@ impl Moto {
         let text = response.text().await.map_err(unreachable)?;
         if status.is_success() {
             return Ok(text);
+        }
+        if let Some((root, error)) = query::read_xml(&text)
+            && root == "ErrorResponse"
+        {
+            let member = |name: &str| error["Error"][name].as_str().unwrap_or_default().to_owned();
+            return Err(MotoError::Refused {
+                operation: operation.to_owned(),
+                code: member("Code"),
+                message: member("Message"),
+            });
         }
         let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         Err(MotoError::Refused {

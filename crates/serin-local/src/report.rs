@@ -3,11 +3,28 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::data_plane::{ClientKind, KindStats};
 use crate::executions::Ending;
+use crate::gateway::Record;
 use crate::scenario::{Happened, Scenario};
+
+/// The operations by which a deployment changes who answers.
+const CHANGES: [&str; 10] = [
+    "appmesh:DeleteVirtualNode",
+    "appmesh:UpdateRoute",
+    "appmesh:UpdateVirtualNode",
+    "ecs:CreateService",
+    "ecs:DeleteService",
+    "ecs:UpdateService",
+    "elasticloadbalancing:DeleteRule",
+    "elasticloadbalancing:DeleteTargetGroup",
+    "elasticloadbalancing:ModifyListener",
+    "elasticloadbalancing:ModifyRule",
+];
 
 /// What `--json` writes.
 #[derive(Debug, Clone, Serialize)]
@@ -32,6 +49,10 @@ pub struct ScenarioReport {
     pub requests: u64,
     /// How many of them failed.
     pub failed_requests: FailedRequests,
+    /// What each kind of client got.
+    pub load: BTreeMap<ClientKind, KindStats>,
+    /// How many slow requests were under way at each change of who answers.
+    pub slow_under_way: Vec<SlowUnderWay>,
     /// How often the functions called each operation of AWS, such as `ecs:UpdateService`.
     pub aws_calls: BTreeMap<String, u64>,
     /// How many states were entered.
@@ -66,6 +87,18 @@ pub struct FailedRequests {
     pub by_deployment: u64,
 }
 
+/// The slow requests that a change met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlowUnderWay {
+    /// The operation, such as `elasticloadbalancing:ModifyRule`.
+    pub change: String,
+    /// When it was called.
+    pub at: Timestamp,
+    /// How many slow requests were under way.
+    pub requests: usize,
+}
+
 /// The longest invocation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LongestLambda {
@@ -81,7 +114,7 @@ impl ScenarioReport {
         let outcome = &happened.outcome;
         Self {
             name: happened.scenario.name(),
-            router: "appMesh",
+            router: happened.router.name(),
             ending: outcome.ending(),
             why: outcome.why(),
             requests: happened.load.requests,
@@ -89,6 +122,8 @@ impl ScenarioReport {
                 by_canary: happened.load.failed_by_canary,
                 by_deployment: happened.load.failed_by_deployment,
             },
+            load: happened.load.by_kind.clone(),
+            slow_under_way: slow_under_way(&happened.record, |at| happened.load.slow_under_way(at)),
             aws_calls: happened.record.calls_by_operation(),
             state_transitions: outcome.transitions(),
             lambda_invocations: happened.record.invocations.len(),
@@ -130,6 +165,12 @@ impl ScenarioReport {
                 self.failed_requests.by_canary, self.failed_requests.by_deployment, self.requests
             ),
         );
+        for (kind, stats) in &self.load {
+            line(&format!("  {}", kind.in_words()), &of_kind(stats));
+        }
+        if let Some(changes) = least_and_most(&self.slow_under_way) {
+            line("  at each change", &changes);
+        }
         if let Some(seconds) = self.seconds_from_first_bad_datapoint_to_stable {
             line(
                 "back on stable",
@@ -166,6 +207,60 @@ impl ScenarioReport {
         }
         text
     }
+}
+
+/// The slow requests at each change that a function made and that worked.
+fn slow_under_way(record: &Record, at: impl Fn(Timestamp) -> usize) -> Vec<SlowUnderWay> {
+    let mut changes: Vec<SlowUnderWay> = record
+        .calls
+        .iter()
+        .filter(|call| call.function.is_some() && call.succeeded())
+        .map(|call| SlowUnderWay {
+            change: format!("{}:{}", call.service, call.operation),
+            at: call.at,
+            requests: at(call.at),
+        })
+        .filter(|change| CHANGES.contains(&change.change.as_str()))
+        .collect();
+    changes.sort_by_key(|change| change.at);
+    changes
+}
+
+/// What one kind of client got, in a line.
+fn of_kind(stats: &KindStats) -> String {
+    let lost: u64 = stats.failed_by_deployment.values().sum();
+    let how = stats
+        .failed_by_deployment
+        .iter()
+        .map(|(cause, count)| format!("{count} {cause:?}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let versions = stats
+        .by_version
+        .iter()
+        .map(|(version, count)| format!("{version} {count}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    format!(
+        "{} requests ({versions}), {} failed by the canary, {lost} by the deployment{}",
+        stats.requests,
+        stats.failed_by_canary,
+        if how.is_empty() {
+            String::new()
+        } else {
+            format!(" ({how})")
+        },
+    )
+}
+
+/// How many slow requests the changes met, in a line.
+fn least_and_most(changes: &[SlowUnderWay]) -> Option<String> {
+    let least = changes.iter().map(|change| change.requests).min()?;
+    let most = changes.iter().map(|change| change.requests).max()?;
+    Some(format!(
+        "{least} to {most} slow requests under way at each of {} changes",
+        changes.len()
+    ))
 }
 
 /// What is not as it has to be.

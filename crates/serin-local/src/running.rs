@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::checkout::Checkout;
 use crate::cloud::{CloudError, CloudOptions, LocalCloud};
+use crate::data_plane::LocalRouter;
 use crate::executions::{self, Ending};
 use crate::moto::{Moto, MotoError};
 use crate::stack::REGION;
@@ -72,13 +73,16 @@ impl Drop for Announcement {
 /// # Errors
 ///
 /// A [`RunningError`] when it does not start.
-pub async fn keep_up(ended: impl Future<Output = ()>) -> Result<(), RunningError> {
+pub async fn keep_up(
+    router: LocalRouter,
+    ended: impl Future<Output = ()>,
+) -> Result<(), RunningError> {
     tokio::pin!(ended);
     say(
         "Starting a local cloud: moto, the functions, a service behind Envoy, and its load (less than a minute)",
     );
     let cloud = tokio::select! {
-        started = LocalCloud::start(CloudOptions::default()) => started?,
+        started = LocalCloud::start(CloudOptions { router, ..CloudOptions::default() }) => started?,
         () = &mut ended => return Ok(()),
     };
     let checkout = Checkout::of_this_build();

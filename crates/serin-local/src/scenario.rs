@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::checkout::Checkout;
 use crate::cloud::LocalCloud;
-use crate::data_plane::{LoadStats, VersionStats};
+use crate::data_plane::{LoadStats, LocalRouter, VersionStats};
 use crate::executions::{Ending, Execution, LOOK_EVERY, Outcome, Progress};
 use crate::gateway::Record;
 use crate::moto::MotoError;
@@ -18,6 +18,9 @@ const CREATE: &str = "Create the canary";
 
 /// The state whose first entry shows that the canary is ready.
 const SHIFT: &str = "Shift traffic to the next weight";
+
+/// The operations that change weights.
+const WEIGHT_CHANGES: [&str; 3] = ["UpdateRoute", "ModifyRule", "ModifyListener"];
 
 /// A deployment to be watched. Its request is the committed file of its name in `scenarios/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +130,8 @@ pub enum ScenarioError {
 pub struct Happened {
     /// The scenario.
     pub scenario: Scenario,
+    /// The router through which the traffic went.
+    pub router: LocalRouter,
     /// What came of the deployment.
     pub outcome: Outcome,
     /// What came of the second deployment, in the scenario that has one.
@@ -152,6 +157,10 @@ pub async fn run(
     mut show: impl FnMut(&View<'_>),
 ) -> Result<Happened, ScenarioError> {
     let request = scenario.request()?;
+    if scenario == Scenario::Replace {
+        // A service that scales by itself is not replaced: its scaling would go with it.
+        cloud.remove_scaling().await?;
+    }
     let before = Before {
         world: cloud.world_snapshot().await?,
         load: cloud.load(),
@@ -206,23 +215,29 @@ async fn conclude(
     let bad = cloud
         .first_bad_datapoint("checkout-canary", outcome.started)
         .await?;
-    let stable = record
-        .calls
+    // Where several rules are changed, the first change of the last of them gave stable all the traffic.
+    let stable = WEIGHT_CHANGES
         .iter()
-        .find(|call| {
-            call.function.as_deref() == Some("rollback")
-                && call.operation == "UpdateRoute"
-                && call.succeeded()
+        .filter_map(|operation| {
+            let mut calls = record.calls.iter();
+            calls
+                .find(|call| {
+                    call.function.as_deref() == Some("rollback")
+                        && call.operation == *operation
+                        && call.succeeded()
+                })
+                .map(|call| call.at)
         })
-        .map(|call| call.at);
+        .max();
     let seconds_to_stable = bad
         .zip(stable)
         .map(|(bad, stable)| stable.duration_since(bad).as_secs_f64());
     Ok(Happened {
         scenario,
+        router: cloud.router(),
         outcome,
         second,
-        load: load_since(cloud.load(), &before.load),
+        load: cloud.load_so_far().await.since(&before.load),
         record,
         trace_left,
         seconds_to_stable,
@@ -295,9 +310,9 @@ impl Meanwhile {
 fn since(now: Vec<VersionStats>, before: &[VersionStats]) -> Vec<VersionStats> {
     let mut now = now;
     for version in &mut now {
-        let earlier = before.iter().find(|earlier| {
-            earlier.mesh == version.mesh && earlier.virtual_node == version.virtual_node
-        });
+        let earlier = before
+            .iter()
+            .find(|earlier| earlier.target == version.target);
         if let Some(earlier) = earlier {
             version.requests = version.requests.saturating_sub(earlier.requests);
             version.errors = version.errors.saturating_sub(earlier.errors);
@@ -306,22 +321,6 @@ fn since(now: Vec<VersionStats>, before: &[VersionStats]) -> Vec<VersionStats> {
     // What an earlier deployment left in the counters is not looked at.
     now.retain(|version| version.tasks_running > 0 || version.requests > 0);
     now
-}
-
-/// What the caller got since an earlier look.
-fn load_since(now: LoadStats, before: &LoadStats) -> LoadStats {
-    let mut load = now;
-    load.requests -= before.requests;
-    load.failed_by_canary -= before.failed_by_canary;
-    load.failed_by_deployment -= before.failed_by_deployment;
-    for (version, count) in &mut load.by_version {
-        if let Some(earlier) = before.by_version.get(version) {
-            count.requests -= earlier.requests;
-            count.failed -= earlier.failed;
-        }
-    }
-    load.by_version.retain(|_, count| count.requests > 0);
-    load
 }
 
 #[cfg(test)]

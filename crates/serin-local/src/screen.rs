@@ -22,7 +22,7 @@ pub struct View<'a> {
     pub scenario: Scenario,
     /// How far the execution has come.
     pub progress: &'a Progress,
-    /// The live weights of the route.
+    /// The live weights, of the route or of the rule.
     pub split: Vec<(String, u32)>,
     /// The versions, with what they got since the deployment began.
     pub versions: Vec<VersionStats>,
@@ -168,7 +168,7 @@ fn frame(view: &View<'_>) -> String {
     text
 }
 
-/// The split as a bar: the first target of the route dark, the second light.
+/// The split as a bar: the first target dark, the second light.
 fn bar(split: &[(String, u32)]) -> String {
     const SHADES: [char; 3] = ['█', '░', '▒'];
     let whole: u32 = split.iter().map(|(_, weight)| weight).sum();
@@ -204,8 +204,8 @@ fn version_line(version: &VersionStats) -> String {
         version.errors as f64 * 100.0 / version.requests as f64
     };
     format!(
-        "{:<24} {:<12} {} tasks  {:>7} requests  {:>5} errors  {rate:>5.1} %",
-        version.virtual_node,
+        "{:<32} {:<12} {} tasks  {:>7} requests  {:>5} errors  {rate:>5.1} %",
+        version.target,
         version.versions.join(", "),
         version.tasks_running,
         version.requests,
@@ -248,8 +248,7 @@ mod tests {
                 ("checkout-canary".to_owned(), 10),
             ],
             versions: vec![VersionStats {
-                mesh: "demo".to_owned(),
-                virtual_node: "checkout-canary".to_owned(),
+                target: "checkout-canary".to_owned(),
                 versions: vec!["bad".to_owned()],
                 tasks_running: 2,
                 requests: 200,

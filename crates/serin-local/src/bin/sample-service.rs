@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +25,9 @@ const BAD_ONE_IN: u64 = 10;
 
 /// How long a slow version thinks about each request.
 const SLOW_THINKS: Duration = Duration::from_millis(300);
+
+/// The path that every version takes long to answer, and how long.
+const LONG: (&str, Duration) = ("/slow", Duration::from_secs(3));
 
 /// How long a crashing version lives.
 const CRASH_AFTER: Duration = Duration::from_millis(200);
@@ -109,8 +112,11 @@ async fn run() -> Result<(), String> {
 }
 
 /// Answers any request but the health check. Health checks are not counted: a version is as bad as its real traffic.
-async fn answer(State(service): State<Arc<Service>>) -> Response {
+async fn answer(State(service): State<Arc<Service>>, uri: Uri) -> Response {
     let number = service.requests.fetch_add(1, Ordering::Relaxed) + 1;
+    if uri.path() == LONG.0 {
+        tokio::time::sleep(LONG.1).await;
+    }
     if service.behaviour == Behaviour::Slow {
         tokio::time::sleep(SLOW_THINKS).await;
     }

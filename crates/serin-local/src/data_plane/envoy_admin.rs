@@ -1,8 +1,9 @@
 //! What a running Envoy says about itself, asked at its administration port.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::envoy_config::{EGRESS, INGRESS};
+use super::envoy_config::INGRESS;
 
 /// A client of one Envoy's administration.
 #[derive(Debug, Clone)]
@@ -68,12 +69,32 @@ impl EnvoyAdmin {
         Ok(text.lines().filter_map(cluster_count).collect())
     }
 
-    /// Whether the table of routes with this version is in use.
-    pub(crate) async fn has_routes(&self, version: u64) -> Result<bool, reqwest::Error> {
+    /// How many requests are under way in each cluster.
+    pub(crate) async fn active_requests(&self) -> Result<BTreeMap<String, u64>, reqwest::Error> {
+        let text = self
+            .get("/stats?filter=%5Ecluster%5C..%2B%5C.upstream_rq_active%24")
+            .await?;
+        Ok(text
+            .lines()
+            .filter_map(|line| {
+                let (name, count) = line.strip_prefix("cluster.")?.split_once(": ")?;
+                let cluster = name.strip_suffix(".upstream_rq_active")?;
+                Some((cluster.to_owned(), count.trim().parse().ok()?))
+            })
+            .collect())
+    }
+
+    /// Whether the table of routes of this name and version is in use in a listener that counts under `prefix`.
+    pub(crate) async fn has_routes(
+        &self,
+        prefix: &str,
+        table: &str,
+        version: u64,
+    ) -> Result<bool, reqwest::Error> {
         let text = self
             .get("/stats?type=TextReadouts&filter=version_text")
             .await?;
-        let wanted = format!("http.{EGRESS}.rds.{EGRESS}.version_text: \"{version}\"");
+        let wanted = format!("http.{prefix}.rds.{table}.version_text: \"{version}\"");
         Ok(text.lines().any(|line| line.trim() == wanted))
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
@@ -14,6 +15,21 @@ pub(crate) const INGRESS: &str = "ingress";
 
 /// The prefix under which an App Mesh sidecar counts what goes out; also the name of the caller's only route table.
 pub(crate) const EGRESS: &str = "egress";
+
+/// The command that starts an Envoy. What it writes about requests is in its file soon after.
+pub(crate) fn envoy(program: &Path, configuration: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("--config-path").arg(configuration).args([
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "--file-flush-interval-msec",
+        "200",
+        "--log-level",
+        "warning",
+    ]);
+    command
+}
 
 /// The four ports of a task.
 #[derive(Debug, Clone, Copy)]
@@ -355,7 +371,7 @@ fn listener(name: &str, port: u16, routes_from: &str, routes: &Value) -> Value {
 }
 
 /// App Mesh sets no limits of its own, so Envoy's (1,024 of each) must not become some.
-fn generous_circuit_breakers() -> Value {
+pub(super) fn generous_circuit_breakers() -> Value {
     json!({"thresholds": [{
         "max_connections": 100_000,
         "max_pending_requests": 100_000,
@@ -364,15 +380,15 @@ fn generous_circuit_breakers() -> Value {
     }]})
 }
 
-fn file_source(path: &Path) -> Value {
+pub(super) fn file_source(path: &Path) -> Value {
     json!({"path_config_source": {"path": path}, "resource_api_version": "V3"})
 }
 
-fn local_address(port: u16) -> Value {
+pub(super) fn local_address(port: u16) -> Value {
     json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
 }
 
-fn discovery_response(version: u64, resources: &Value) -> Value {
+pub(super) fn discovery_response(version: u64, resources: &Value) -> Value {
     json!({"version_info": version.to_string(), "resources": resources})
 }
 

@@ -132,6 +132,7 @@ impl FleetAgent {
                     definition,
                     key,
                     registry_arn,
+                    target_groups,
                 } => {
                     let (order, told) = watch::channel(TaskOrder::Run);
                     let life = TaskLife {
@@ -140,6 +141,8 @@ impl FleetAgent {
                         key,
                         definition: *definition,
                         registry_arn,
+                        target_groups,
+                        target: None,
                         order: told,
                     };
                     let life = tokio::spawn(life.run());

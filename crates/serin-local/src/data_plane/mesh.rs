@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::envoy_admin::EnvoyAdmin;
-use super::envoy_config;
+use super::envoy_config::{self, EGRESS};
 use super::journal::Journal;
 use crate::moto::{Moto, MotoError, Service};
 
@@ -114,10 +114,12 @@ pub(crate) struct MeshStatus {
 #[derive(Debug, Default)]
 struct StatusInner {
     serving: bool,
+    /// Where the caller's sidecar may send requests.
+    endpoints: BTreeSet<Endpoint>,
     counts: BTreeMap<String, NodeCount>,
 }
 
-/// What a virtual node answered since the data plane started.
+/// What a virtual node or a target group answered since the data plane started.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct NodeCount {
     pub(crate) requests: u64,
@@ -130,7 +132,13 @@ impl MeshStatus {
         self.lock().serving
     }
 
-    /// What each virtual node (`mesh/node`) answered.
+    /// Whether the caller's sidecar may send requests to a port of this machine.
+    pub(crate) fn sends_to(&self, port: u16) -> bool {
+        let status = self.lock();
+        status.endpoints.iter().any(|known| known.port == port)
+    }
+
+    /// What each virtual node answered.
     pub(crate) fn counts(&self) -> BTreeMap<String, NodeCount> {
         self.lock().counts.clone()
     }
@@ -536,6 +544,10 @@ impl MeshAgent {
             self.journal
                 .note(format!("mesh: {} is gone", gone.as_str()));
         }
+        self.status.lock().endpoints = nodes
+            .values()
+            .flat_map(|node| node.endpoints.iter().cloned())
+            .collect();
         self.nodes = nodes;
         Ok(())
     }
@@ -593,7 +605,12 @@ impl MeshAgent {
         self.table = table;
         let until = Instant::now() + ENVOY_FOLLOWS_WITHIN;
         while Instant::now() < until {
-            if self.admin.has_routes(self.version).await.unwrap_or(false) {
+            if self
+                .admin
+                .has_routes(EGRESS, EGRESS, self.version)
+                .await
+                .unwrap_or(false)
+            {
                 return Ok(());
             }
             tokio::time::sleep(ASK_ENVOY_EVERY).await;
@@ -622,7 +639,8 @@ impl MeshAgent {
                 .insert((read.cluster.clone(), read.class), read.count)
                 .filter(|before| *before <= read.count)
                 .unwrap_or(0);
-            let count = status.counts.entry(read.cluster).or_default();
+            let node = read.cluster.rsplit('/').next().unwrap_or_default();
+            let count = status.counts.entry(node.to_owned()).or_default();
             count.requests += read.count - before;
             if read.class == 5 {
                 count.errors += read.count - before;

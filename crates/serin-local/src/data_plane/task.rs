@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use super::ecs_runtime::{ContainerExit, EcsRuntime, ServiceKey, StopCode};
 use super::envoy_admin::EnvoyAdmin;
 use super::envoy_config::{self, TaskPorts};
 use super::journal::Journal;
+use super::mesh::MeshStatus;
+use super::targets::{Target, TargetRuntime};
 use super::task_definition::{Container, TaskDefinition};
 use crate::moto::{Moto, MotoError, Service};
 use crate::ports::free_port;
@@ -43,6 +45,9 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct TaskWorld {
     pub(crate) moto: Moto,
     pub(crate) runtime: Arc<EcsRuntime>,
+    pub(crate) targets: Arc<TargetRuntime>,
+    /// What the mesh knows, if there is one.
+    pub(crate) mesh: Option<Arc<MeshStatus>>,
     pub(crate) undertaker: Arc<Undertaker>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) http: reqwest::Client,
@@ -70,14 +75,48 @@ pub(crate) struct TaskLife {
     pub(crate) key: ServiceKey,
     pub(crate) definition: TaskDefinition,
     pub(crate) registry_arn: Option<String>,
+    /// The target groups in which it is to be registered.
+    pub(crate) target_groups: Vec<String>,
+    /// What it is in them, as soon as it is registered.
+    pub(crate) target: Option<Target>,
     pub(crate) order: watch::Receiver<TaskOrder>,
 }
 
-/// The two processes of a task.
+/// The processes of a task: an application and, if its definition has one, a sidecar.
 struct Pair {
     application: Process,
-    sidecar: Process,
+    sidecar: Option<Process>,
     ports: TaskPorts,
+}
+
+impl Pair {
+    /// Where requests are taken.
+    fn entrance(&self) -> u16 {
+        match self.sidecar {
+            Some(_) => self.ports.ingress,
+            None => self.ports.application,
+        }
+    }
+
+    /// Where probes are taken.
+    fn probe(&self) -> u16 {
+        match self.sidecar {
+            Some(_) => self.ports.health,
+            None => self.ports.application,
+        }
+    }
+}
+
+/// Completes when a sidecar ends by itself; never if there is none.
+async fn sidecar_ended(sidecar: &mut Option<Process>) -> Option<ExitStatus> {
+    match sidecar {
+        Some(sidecar) => sidecar.ended().await.ok(),
+        None => std::future::pending().await,
+    }
+}
+
+async fn stop_sidecar(sidecar: &mut Option<Process>, grace: Duration) -> Option<ExitStatus> {
+    sidecar.as_mut()?.stop(grace).await
 }
 
 /// What ended a phase of a task's life.
@@ -90,6 +129,8 @@ enum Turn {
     Died(Death),
     /// The task did not become healthy in time.
     Unhealthy,
+    /// A load balancer found the task unhealthy in this target group.
+    FailedChecks(String),
 }
 
 /// A process that ended by itself.
@@ -119,37 +160,52 @@ impl TaskLife {
                 return;
             }
         };
-        self.world
-            .runtime
-            .task_placed(&self.id, &version, pair.ports.admin);
-        self.note(&format!(
-            "{version} starts, ingress on {}",
-            pair.ports.ingress
-        ));
+        self.world.runtime.task_placed(
+            &self.id,
+            &version,
+            pair.sidecar.as_ref().map(|_| pair.ports.admin),
+        );
+        let entrance = pair.entrance();
+        self.note(&format!("{version} starts, takes requests on {entrance}"));
 
-        let ingress = pair.ports.ingress;
         let mut registered = false;
         let turn = match self.until_healthy(&mut pair).await {
             Turn::Next => match self
-                .until_registered(&mut pair, ingress, &mut registered)
+                .until_registered(&mut pair, entrance, &mut registered)
                 .await
             {
                 Turn::Next => {
                     self.world.runtime.task_running(&self.id);
                     self.note("runs");
-                    self.until_told(&mut pair).await
+                    match self.until_balanced(&mut pair, entrance).await {
+                        Turn::Next => self.until_told(&mut pair).await,
+                        other => other,
+                    }
                 }
                 other => other,
             },
             other => other,
         };
+        if let Some(target) = &self.target {
+            for group in &self.target_groups {
+                self.world.targets.deregister(group, target);
+            }
+        }
         if registered {
             self.deregister().await;
         }
         match turn {
+            Turn::FailedChecks(group) => {
+                let why = format!("Task failed ELB health checks in (target-group {group})");
+                self.note(&why);
+                self.end_told(pair, registered, &why).await;
+            }
             Turn::Died(death) => self.end_dead(pair, death).await,
             Turn::Unhealthy => self.end_unhealthy(pair).await,
-            Turn::Next | Turn::Told => self.end_told(pair, registered).await,
+            Turn::Next | Turn::Told => {
+                let why = "Scaling activity initiated by the service scheduler";
+                self.end_told(pair, registered, why).await;
+            }
         }
     }
 
@@ -199,11 +255,6 @@ impl TaskLife {
             self.id.get(..8).unwrap_or(&self.id)
         ));
         std::fs::create_dir_all(&directory)?;
-        let configuration = directory.join("envoy.json");
-        std::fs::write(
-            &configuration,
-            envoy_config::task_sidecar(ports).to_string(),
-        )?;
 
         let mut application = Command::new(&self.world.sample_service);
         application
@@ -216,31 +267,35 @@ impl TaskLife {
             .env("VERSION", version)
             .env("PORT", ports.application.to_string())
             .env("BEHAVIOUR", behaviour(version));
-        let mut sidecar = Command::new(&self.world.envoy);
-        sidecar.arg("--config-path").arg(&configuration).args([
-            "--concurrency",
-            "1",
-            "--disable-hot-restart",
-            "--log-level",
-            "warning",
-        ]);
         Ok(Pair {
             application: self
                 .world
                 .undertaker
                 .spawn(application, &directory.join("application.log"))?,
-            sidecar: self
-                .world
-                .undertaker
-                .spawn(sidecar, &directory.join("envoy.log"))?,
+            sidecar: match self.definition.sidecar {
+                Some(_) => Some(self.start_sidecar(&directory, ports)?),
+                None => None,
+            },
             ports,
         })
+    }
+
+    fn start_sidecar(&self, directory: &Path, ports: TaskPorts) -> std::io::Result<Process> {
+        let configuration = directory.join("envoy.json");
+        std::fs::write(
+            &configuration,
+            envoy_config::task_sidecar(ports).to_string(),
+        )?;
+        let command = envoy_config::envoy(&self.world.envoy, &configuration);
+        self.world
+            .undertaker
+            .spawn(command, &directory.join("envoy.log"))
     }
 
     async fn until_healthy(&mut self, pair: &mut Pair) -> Turn {
         let probe = {
             let http = self.world.http.clone();
-            let url = format!("http://127.0.0.1:{}/health", pair.ports.health);
+            let url = format!("http://127.0.0.1:{}/health", pair.probe());
             async move {
                 let until = Instant::now() + HEALTHY_WITHIN;
                 while Instant::now() < until {
@@ -310,15 +365,61 @@ impl TaskLife {
         self.unless_over(pair, register).await
     }
 
+    /// Registers the task in its target groups and waits until it is healthy in all of them.
+    async fn until_balanced(&mut self, pair: &mut Pair, entrance: u16) -> Turn {
+        if self.target_groups.is_empty() {
+            return Turn::Next;
+        }
+        let target = Target {
+            address: "127.0.0.1".to_owned(),
+            port: entrance,
+        };
+        for group in &self.target_groups {
+            self.world.targets.register(group, &target);
+        }
+        self.target = Some(target.clone());
+        let (world, groups) = (Arc::clone(&self.world), self.target_groups.clone());
+        let healthy = async move {
+            world.targets.healthy(&groups, &target).await;
+            true
+        };
+        let unhealthy = self.found_unhealthy();
+        let turn = tokio::select! {
+            turn = self.unless_over(pair, healthy) => turn,
+            group = unhealthy => Turn::FailedChecks(group),
+        };
+        if matches!(turn, Turn::Next) {
+            self.world.runtime.task_serving(&self.id);
+            self.note("serves");
+        }
+        turn
+    }
+
     async fn until_told(&mut self, pair: &mut Pair) -> Turn {
-        self.unless_over(pair, std::future::pending()).await
+        let unhealthy = self.found_unhealthy();
+        tokio::select! {
+            turn = self.unless_over(pair, std::future::pending()) => turn,
+            group = unhealthy => Turn::FailedChecks(group),
+        }
+    }
+
+    /// Completes with the target group in which the task is found unhealthy; never if it is in none.
+    fn found_unhealthy(&self) -> impl Future<Output = String> + use<> {
+        let (world, groups) = (Arc::clone(&self.world), self.target_groups.clone());
+        let target = self.target.clone();
+        async move {
+            match target {
+                Some(target) => world.targets.unhealthy(&groups, &target).await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Does something that comes out well or not, unless the task ends or is told to end before.
     async fn unless_over(&mut self, pair: &mut Pair, work: impl Future<Output = bool>) -> Turn {
         tokio::select! {
             status = pair.application.ended() => Turn::Died(Death { of_application: true, status: status.ok() }),
-            status = pair.sidecar.ended() => Turn::Died(Death { of_application: false, status: status.ok() }),
+            status = sidecar_ended(&mut pair.sidecar) => Turn::Died(Death { of_application: false, status }),
             // If nobody is left to give orders, the world is gone.
             _ = self.order.wait_for(|order| *order != TaskOrder::Run) => Turn::Told,
             well = work => if well { Turn::Next } else { Turn::Unhealthy },
@@ -330,7 +431,7 @@ impl TaskLife {
             .status
             .map_or("unknown".to_owned(), |status| status.to_string());
         let (name, application, sidecar) = if death.of_application {
-            let sidecar = pair.sidecar.stop(STOP_GRACE).await;
+            let sidecar = stop_sidecar(&mut pair.sidecar, STOP_GRACE).await;
             (&self.definition.application, death.status, sidecar)
         } else {
             let application = pair.application.stop(STOP_GRACE).await;
@@ -350,17 +451,27 @@ impl TaskLife {
 
     async fn end_unhealthy(&self, mut pair: Pair) {
         pair.application.stop(STOP_GRACE).await;
-        pair.sidecar.stop(STOP_GRACE).await;
+        stop_sidecar(&mut pair.sidecar, STOP_GRACE).await;
         self.failed_to_start("Task failed container health checks");
     }
 
-    async fn end_told(&mut self, mut pair: Pair, served: bool) {
+    async fn end_told(&mut self, mut pair: Pair, served: bool, why: &str) {
         self.world.runtime.task_stopping(&self.id);
         let halted = |order: &TaskOrder| *order == TaskOrder::Halt;
-        if served {
-            let admin = EnvoyAdmin::new(&self.world.http, pair.ports.admin);
+        if let Some(target) = self.target.clone() {
+            let targets = Arc::clone(&self.world.targets);
+            let groups = self.target_groups.clone();
             tokio::select! {
-                () = quiet(&admin) => {}
+                () = targets.drained(&groups, &target) => {}
+                _ = self.order.wait_for(halted) => {}
+            }
+        } else if served && pair.sidecar.is_some() {
+            let admin = EnvoyAdmin::new(&self.world.http, pair.ports.admin);
+            let mesh = self.world.mesh.clone();
+            let ingress = pair.ports.ingress;
+            let sends = move || mesh.as_ref().is_some_and(|mesh| mesh.sends_to(ingress));
+            tokio::select! {
+                () = quiet(&admin, &sends) => {}
                 _ = self.order.wait_for(halted) => {}
             }
         }
@@ -370,12 +481,12 @@ impl TaskLife {
             STOP_GRACE
         };
         let application = pair.application.stop(grace).await;
-        let sidecar = pair.sidecar.stop(grace).await;
+        let sidecar = stop_sidecar(&mut pair.sidecar, grace).await;
         self.note("stopped");
         self.world.runtime.task_stopped(
             &self.id,
             StopCode::ServiceSchedulerInitiated,
-            "Scaling activity initiated by the service scheduler",
+            why,
             self.exits(application, sidecar),
         );
     }
@@ -463,8 +574,9 @@ async fn deregister(moto: &Moto, registry: &str, id: &str) -> Result<(), MotoErr
     }
 }
 
-/// Completes when the mesh has certainly followed and nobody has called for a while.
-async fn quiet(admin: &EnvoyAdmin) {
+/// Completes when the mesh has certainly followed and nobody has called for a while. `sends` tells whether a caller may
+/// still call.
+async fn quiet(admin: &EnvoyAdmin, sends: &impl Fn() -> bool) {
     let began = Instant::now();
     let mut last = None;
     let mut quiet_since = began;
@@ -473,7 +585,7 @@ async fn quiet(admin: &EnvoyAdmin) {
         let Ok((total, active)) = admin.ingress_requests().await else {
             continue;
         };
-        if last != Some(total) || active > 0 {
+        if last != Some(total) || active > 0 || sends() {
             last = Some(total);
             quiet_since = Instant::now();
         }

@@ -5,6 +5,8 @@
 //! made to fail. It deliberately holds no state of AWS.
 
 mod cbor;
+mod cloud_watch;
+mod elb;
 mod fault;
 mod invocation;
 mod operation;
@@ -27,8 +29,11 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::data_plane::EcsRuntime;
+use crate::data_plane::{EcsRuntime, ResponseTimes, TargetRuntime};
 use crate::functions::FunctionProcesses;
+use crate::moto::Moto;
+use crate::query;
+use crate::stack::REGION;
 
 pub use self::fault::{Effect, Fault};
 pub use self::record::{Call, Invocation, Mark, Record};
@@ -76,10 +81,13 @@ impl Gateway {
             .map_err(std::io::Error::other)?;
         let shared = Arc::new(Shared {
             moto: moto.trim_end_matches('/').to_owned(),
+            client: Moto::new(moto, REGION).map_err(std::io::Error::other)?,
             http,
             recorder: Recorder::default(),
             faults: Faults::default(),
             ecs: OnceLock::new(),
+            targets: OnceLock::new(),
+            response_times: OnceLock::new(),
             functions: OnceLock::new(),
         });
         let app = Router::new()
@@ -121,6 +129,16 @@ impl Gateway {
         let _ = self.shared.ecs.set(runtime);
     }
 
+    /// From now on Elastic Load Balancing's answers tell how it really stands with the targets.
+    pub(crate) fn complete_targets_with(&self, targets: Arc<TargetRuntime>) {
+        let _ = self.shared.targets.set(targets);
+    }
+
+    /// From now on CloudWatch answers percentiles.
+    pub(crate) fn complete_metrics_with(&self, response_times: Arc<ResponseTimes>) {
+        let _ = self.shared.response_times.set(response_times);
+    }
+
     /// From now on the functions can be invoked.
     pub(crate) fn invoke_with(&self, functions: Arc<FunctionProcesses>) {
         let _ = self.shared.functions.set(functions);
@@ -139,10 +157,14 @@ impl Drop for Gateway {
 #[derive(Debug)]
 struct Shared {
     moto: String,
+    /// For questions of the gateway's own.
+    client: Moto,
     http: reqwest::Client,
     recorder: Recorder,
     faults: Faults,
     ecs: OnceLock<Arc<EcsRuntime>>,
+    targets: OnceLock<Arc<TargetRuntime>>,
+    response_times: OnceLock<Arc<ResponseTimes>>,
     functions: OnceLock<Arc<FunctionProcesses>>,
 }
 
@@ -193,6 +215,41 @@ impl ApiResponse {
         }
     }
 
+    /// An error as the query protocol tells it.
+    fn query_error(status: u16, code: &str, message: &str) -> Self {
+        Self {
+            body: query::error_xml(code, message).into(),
+            ..Self::xml(status)
+        }
+    }
+
+    /// An answer of the query protocol, still empty.
+    fn xml(status: u16) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
+        Self {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            headers,
+            body: Bytes::new(),
+            injected: false,
+        }
+    }
+
+    /// An answer of a JSON protocol.
+    fn json(answer: &Value) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/x-amz-json-1.1"),
+        );
+        Self {
+            status: StatusCode::OK,
+            headers,
+            body: answer.to_string().into(),
+            injected: false,
+        }
+    }
+
     fn injected(mut self) -> Self {
         self.injected = true;
         self
@@ -228,10 +285,19 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let response = if let Some(target) = cbor::target(&path) {
         shared.call_in_cbor(&target, request).await
     } else {
-        let operation = Operation::of(&request.method, &path, &request.headers);
+        let operation = Operation::of(&request.method, &path, &request.headers, &request.body);
         shared.call(&operation, request).await
     };
     response.into_response()
+}
+
+/// An error in the protocol of the operation.
+fn error_of(operation: &Operation, status: u16, name: &str, message: &str) -> ApiResponse {
+    if operation.service == elb::SERVICE {
+        ApiResponse::query_error(status, name, message)
+    } else {
+        ApiResponse::error(status, name, message)
+    }
 }
 
 impl Shared {
@@ -275,10 +341,10 @@ impl Shared {
                 status,
                 error,
                 message,
-            }) => ApiResponse::error(status, &error, &message).injected(),
+            }) => error_of(operation, status, &error, &message).injected(),
             Some(Effect::LoseAnswer) => {
                 self.perform(operation, request).await;
-                ApiResponse::error(503, "ServiceUnavailable", "the answer was lost").injected()
+                error_of(operation, 503, "ServiceUnavailable", "the answer was lost").injected()
             }
             Some(Effect::Delay(duration)) => {
                 tokio::time::sleep(duration).await;
@@ -303,6 +369,11 @@ impl Shared {
         match (operation.service.as_str(), self.ecs.get()) {
             ("ecs", Some(ecs)) => self.ask_ecs(ecs, operation, request).await,
             ("appmesh", _) => self.ask_app_mesh(request).await,
+            (elb::SERVICE, _) => self.ask_load_balancing(operation, request).await,
+            ("application-autoscaling", _) => self.ask_auto_scaling(request).await,
+            ("cloudwatch", _) if operation.name == "GetMetricData" => {
+                self.ask_cloud_watch(request).await
+            }
             ("states", _) if operation.name == "StartExecution" => {
                 let request = request.repaired_by(repair::start_execution_request);
                 self.pass_on(request).await
@@ -327,6 +398,15 @@ impl Shared {
         response
     }
 
+    async fn ask_auto_scaling(&self, request: ApiRequest) -> ApiResponse {
+        let mut response = self.pass_on(request).await;
+        if let Ok(mut answer) = serde_json::from_slice::<Value>(&response.body) {
+            repair::auto_scaling_answer(&mut answer);
+            response.body = answer.to_string().into();
+        }
+        response
+    }
+
     async fn ask_ecs(
         &self,
         ecs: &EcsRuntime,
@@ -335,17 +415,12 @@ impl Shared {
     ) -> ApiResponse {
         let question: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
         if let Some(answer) = ecs.answer(&operation.name, &question) {
-            let mut headers = HeaderMap::new();
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/x-amz-json-1.1"),
-            );
-            return ApiResponse {
-                status: StatusCode::OK,
-                headers,
-                body: answer.to_string().into(),
-                injected: false,
-            };
+            return ApiResponse::json(&answer);
+        }
+        if matches!(operation.name.as_str(), "CreateService" | "UpdateService")
+            && let Err(refused) = self.check_load_balancers(&question["loadBalancers"]).await
+        {
+            return refused;
         }
         let mut response = self.pass_on(request).await;
         if response.status.is_success()

@@ -2,6 +2,8 @@
 
 use axum::http::{HeaderMap, Method};
 
+use crate::query;
+
 /// The path under which App Mesh's operations are found.
 const APP_MESH: &str = "/v20190125/";
 
@@ -27,7 +29,7 @@ impl Operation {
     }
 
     /// Finds out what a request asks for. What is not recognised is named after its method and path.
-    pub(crate) fn of(method: &Method, path: &str, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Self {
         if let Some(target) = text(headers, "x-amz-target") {
             return Self::from_target(target);
         }
@@ -35,6 +37,12 @@ impl Operation {
             return Self::new("appmesh", app_mesh_operation(method, rest));
         }
         let service = credential_scope(headers).unwrap_or("unknown");
+        // The query protocol: a form that names its action.
+        if text(headers, "content-type").is_some_and(|kind| kind.contains("x-www-form-urlencoded"))
+            && let Some(action) = query::read_form(body)["Action"].as_str()
+        {
+            return Self::new(service, action);
+        }
         Self::new(service, &format!("{method} {path}"))
     }
 }
@@ -50,7 +58,8 @@ pub(crate) fn caller(headers: &HeaderMap) -> Option<String> {
 }
 
 fn service_of_shape(shape: &str) -> &str {
-    const SHAPES: [(&str, &str); 6] = [
+    const SHAPES: [(&str, &str); 7] = [
+        ("AnyScaleFrontendService", "application-autoscaling"),
         ("AmazonEC2ContainerServiceV20141113", "ecs"),
         ("AmazonEC2ContainerRegistry_V20150921", "ecr"),
         ("AWSStepFunctions", "states"),
@@ -162,8 +171,12 @@ mod tests {
             (Method::GET, "tags", "ListTagsForResource"),
         ];
         for (method, path, expected) in cases {
-            let operation =
-                Operation::of(&method, &format!("/v20190125/{path}"), &HeaderMap::new());
+            let operation = Operation::of(
+                &method,
+                &format!("/v20190125/{path}"),
+                &HeaderMap::new(),
+                b"",
+            );
             assert_eq!(
                 operation,
                 Operation::new("appmesh", expected),
@@ -179,8 +192,28 @@ mod tests {
             "x-amz-target",
             HeaderValue::from_static("AmazonEC2ContainerServiceV20141113.UpdateService"),
         );
-        let operation = Operation::of(&Method::POST, "/", &headers);
+        let operation = Operation::of(&Method::POST, "/", &headers, b"");
         assert_eq!(operation, Operation::new("ecs", "UpdateService"));
+    }
+
+    #[test]
+    fn a_form_names_its_action() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("content-type", "application/x-www-form-urlencoded"),
+            (
+                "authorization",
+                "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/elasticloadbalancing/aws4_request, Signature=b",
+            ),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let body = b"Action=ModifyRule&Version=2015-12-01&RuleArn=arn";
+        let operation = Operation::of(&Method::POST, "/", &headers, body);
+        assert_eq!(
+            operation,
+            Operation::new("elasticloadbalancing", "ModifyRule")
+        );
     }
 
     #[test]

@@ -52,6 +52,28 @@ pub(super) fn app_mesh_answer(status: StatusCode, answer: &mut Value) -> StatusC
     status
 }
 
+/// Repairs an answer of Application Auto Scaling in place: AWS shows all three switches of every scalable target, moto
+/// only those that somebody has set.
+pub(super) fn auto_scaling_answer(answer: &mut Value) {
+    let targets = answer
+        .get_mut("ScalableTargets")
+        .and_then(Value::as_array_mut);
+    for target in targets.into_iter().flatten() {
+        if !target["SuspendedState"].is_object() {
+            target["SuspendedState"] = json!({});
+        }
+        for switch in [
+            "DynamicScalingInSuspended",
+            "DynamicScalingOutSuspended",
+            "ScheduledScalingSuspended",
+        ] {
+            if !target["SuspendedState"][switch].is_boolean() {
+                target["SuspendedState"][switch] = json!(false);
+            }
+        }
+    }
+}
+
 fn moments(answer: &mut Value) {
     match answer {
         Value::Object(members) => {
@@ -80,7 +102,7 @@ mod tests {
     use axum::http::StatusCode;
     use serde_json::json;
 
-    use super::{app_mesh_answer, app_mesh_request, start_execution_request};
+    use super::{app_mesh_answer, app_mesh_request, auto_scaling_answer, start_execution_request};
 
     #[test]
     fn moments_become_seconds() {
@@ -110,6 +132,22 @@ mod tests {
         }
         assert_ne!(first["name"], second["name"]);
         assert_eq!(named["name"], "mine");
+    }
+
+    #[test]
+    fn a_scalable_target_shows_all_its_switches() {
+        let mut answer = json!({"ScalableTargets": [{"SuspendedState": {"DynamicScalingInSuspended": true}}, {}]});
+        auto_scaling_answer(&mut answer);
+        let switches = |in_suspended| {
+            json!({
+                "DynamicScalingInSuspended": in_suspended,
+                "DynamicScalingOutSuspended": false,
+                "ScheduledScalingSuspended": false,
+            })
+        };
+        let targets = &answer["ScalableTargets"];
+        assert_eq!(targets[0]["SuspendedState"], switches(true));
+        assert_eq!(targets[1]["SuspendedState"], switches(false));
     }
 
     #[test]

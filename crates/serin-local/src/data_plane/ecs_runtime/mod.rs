@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use self::state::{Rollout, ServiceStatus, State, TaskStatus};
 use super::task_definition::TaskDefinition;
+use crate::load_balancing::group_name;
 
 /// What runs, for the gateway to tell and the fleet agent to bring about.
 #[derive(Debug)]
@@ -79,6 +80,8 @@ pub(crate) enum Order {
         key: ServiceKey,
         /// Where it is to be found, if the service has a registry.
         registry_arn: Option<String>,
+        /// The target groups in which it is to be registered.
+        target_groups: Vec<String>,
     },
     /// Take a task out of the traffic and stop it.
     Stop {
@@ -96,9 +99,9 @@ pub(crate) struct ScrapeTarget {
     pub(crate) admin_port: u16,
 }
 
-/// The tasks that run for a virtual node.
+/// The tasks that run behind a virtual node or a target group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct NodeTasks {
+pub(crate) struct TargetTasks {
     pub(crate) running: usize,
     pub(crate) versions: BTreeSet<String>,
 }
@@ -202,19 +205,29 @@ impl EcsRuntime {
     }
 
     /// A task was placed: its processes start.
-    pub(crate) fn task_placed(&self, task: &str, version: &str, admin_port: u16) {
+    pub(crate) fn task_placed(&self, task: &str, version: &str, admin_port: Option<u16>) {
         if let Some(task) = self.state().tasks.get_mut(task) {
             task.version = Some(version.to_owned());
-            task.admin_port = Some(admin_port);
+            task.admin_port = admin_port;
         }
     }
 
-    /// A task answers its health checks and can be discovered.
+    /// A task answers its health checks and can be discovered. One that no load balancer has to find healthy serves.
     pub(crate) fn task_running(&self, task: &str) {
         let mut state = self.state();
         if let Some(task) = state.tasks.get_mut(task) {
             task.status = TaskStatus::Running;
+            task.serving = task.target_groups.is_empty();
             task.started = Some(Timestamp::now());
+        }
+        state.settle();
+    }
+
+    /// A running task is healthy in every target group in which it is registered.
+    pub(crate) fn task_serving(&self, task: &str) {
+        let mut state = self.state();
+        if let Some(task) = state.tasks.get_mut(task) {
+            task.serving = true;
         }
         state.settle();
     }
@@ -223,6 +236,7 @@ impl EcsRuntime {
     pub(crate) fn task_stopping(&self, task: &str) {
         if let Some(task) = self.state().tasks.get_mut(task) {
             task.unwanted = true;
+            task.serving = false;
             task.status = TaskStatus::Stopping;
             task.stopping.get_or_insert_with(Timestamp::now);
         }
@@ -242,6 +256,7 @@ impl EcsRuntime {
             return;
         };
         task.status = TaskStatus::Stopped;
+        task.serving = false;
         task.admin_port = None;
         task.stopping.get_or_insert(now);
         task.stopped = Some(now);
@@ -286,20 +301,22 @@ impl EcsRuntime {
             .collect()
     }
 
-    /// The running tasks of each virtual node (`mesh/node`). A node of which only stopped tasks are known has none.
-    pub(crate) fn tasks_by_node(&self) -> BTreeMap<String, NodeTasks> {
-        let mut nodes: BTreeMap<String, NodeTasks> = BTreeMap::new();
+    /// The running tasks behind each virtual node or target group, by its name. One of which only stopped tasks are
+    /// known has none.
+    pub(crate) fn tasks_by_target(&self) -> BTreeMap<String, TargetTasks> {
+        let mut targets: BTreeMap<String, TargetTasks> = BTreeMap::new();
         for task in self.state().tasks.values() {
-            let Some(node) = &task.definition.virtual_node else {
-                continue;
-            };
-            let tasks = nodes.entry(node.clone()).or_default();
-            if matches!(task.status, TaskStatus::Pending | TaskStatus::Running) {
-                tasks.running += usize::from(task.status == TaskStatus::Running);
-                tasks.versions.extend(task.version.clone());
+            let node = task.definition.virtual_node.as_deref().map(last_segment);
+            let groups = task.target_groups.iter().map(|arn| group_name(arn));
+            for name in node.into_iter().chain(groups) {
+                let tasks = targets.entry(name.to_owned()).or_default();
+                if matches!(task.status, TaskStatus::Pending | TaskStatus::Running) {
+                    tasks.running += usize::from(task.status == TaskStatus::Running);
+                    tasks.versions.extend(task.version.clone());
+                }
             }
         }
-        nodes
+        targets
     }
 
     /// Whether every service that moto knows is steady: its deployment completed, and nothing on its way in or out.

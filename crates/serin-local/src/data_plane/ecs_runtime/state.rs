@@ -54,6 +54,8 @@ pub(super) struct Service {
     /// The first is the primary one; the others are on their way out.
     pub(super) deployments: Vec<Deployment>,
     pub(super) registry_arn: Option<String>,
+    /// The target groups in which its tasks are registered.
+    pub(super) target_groups: Vec<String>,
     /// The id that moto gave to the service's deployment. It changes when the service is created anew or a new
     /// deployment is forced.
     pub(super) moto_deployment: String,
@@ -125,6 +127,9 @@ pub(super) struct Task {
     pub(super) deployment: String,
     pub(super) definition: TaskDefinition,
     pub(super) status: TaskStatus,
+    /// Whether it gets requests: it runs, and every load balancer that should know it finds it healthy.
+    pub(super) serving: bool,
+    pub(super) target_groups: Vec<String>,
     /// Set as soon as somebody wants the task gone, or it has gone by itself.
     pub(super) unwanted: bool,
     pub(super) version: Option<String>,
@@ -156,11 +161,19 @@ impl State {
             .as_str()
             .map(ToOwned::to_owned);
 
+        let target_groups = moto["loadBalancers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|each| each["targetGroupArn"].as_str().map(ToOwned::to_owned))
+            .collect();
+
         let service = self.services.entry(key.clone()).or_insert_with(|| Service {
             status: ServiceStatus::Inactive,
             desired: 0,
             deployments: Vec::new(),
             registry_arn: None,
+            target_groups: Vec::new(),
             moto_deployment: String::new(),
             members: Map::new(),
             events: Vec::new(),
@@ -175,6 +188,7 @@ impl State {
         let anew = service.status != ServiceStatus::Active;
         service.status = ServiceStatus::Active;
         service.registry_arn = registry_arn;
+        service.target_groups = target_groups;
         let new_deployment = anew
             || service.moto_deployment != moto_deployment
             || service
@@ -310,13 +324,16 @@ impl State {
                 };
                 for _ in 0..missing {
                     let task = format!("{:016x}{:016x}", random(), random());
-                    let record = Task::new(key.clone(), deployment.id.clone(), definition.clone());
+                    let mut record =
+                        Task::new(key.clone(), deployment.id.clone(), definition.clone());
+                    record.target_groups.clone_from(&service.target_groups);
                     self.tasks.insert(task.clone(), record);
                     orders.push(Order::Start {
                         task,
                         definition: Box::new(definition.clone()),
                         key: key.clone(),
                         registry_arn: service.registry_arn.clone(),
+                        target_groups: service.target_groups.clone(),
                     });
                 }
             }
@@ -353,9 +370,7 @@ impl State {
                     _ => "the deletion of the service".to_owned(),
                 };
                 // Those that do not serve yet go first, then the youngest.
-                tasks.sort_by_key(|(_, task)| {
-                    (task.status == TaskStatus::Running, Reverse(task.created))
-                });
+                tasks.sort_by_key(|(_, task)| (task.serving, Reverse(task.created)));
                 for (id, _) in tasks.into_iter().take(number) {
                     surplus.push((id.clone(), format!("Scaling activity initiated by {why}")));
                 }
@@ -445,6 +460,8 @@ impl Task {
             deployment,
             definition,
             status: TaskStatus::Pending,
+            serving: false,
+            target_groups: Vec::new(),
             unwanted: false,
             version: None,
             admin_port: None,
@@ -467,7 +484,7 @@ fn count(tasks: &BTreeMap<String, Task>, deployment: &str) -> (usize, usize) {
     live.fold((0, 0), |(live, running), task| {
         (
             live + 1,
-            running + usize::from(task.status == TaskStatus::Running),
+            running + usize::from(task.status == TaskStatus::Running && task.serving),
         )
     })
 }
