@@ -205,6 +205,7 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "elasticloadbalancing:ModifyListener",
             "elasticloadbalancing:DescribeTargetGroups",
             "elasticloadbalancing:DescribeTags",
+            "elasticloadbalancing:DescribeTargetHealth",
             "elasticloadbalancing:DeleteTargetGroup",
         ],
     ),

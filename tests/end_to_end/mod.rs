@@ -5,7 +5,9 @@
 //! `serin-local`'s scenario reports; here it is asked of every scenario, and its path through the states is held against the
 //! simulation's.
 
+use rstest::rstest;
 use serde_json::Value;
+use serin_local::LocalRouter;
 use serin_local::cloud::{CloudOptions, LocalCloud};
 use serin_local::executions::Ending;
 use serin_local::report::ScenarioReport;
@@ -18,9 +20,13 @@ use crate::simulation::{On, path_of, shortened};
 static CLOUDS: Semaphore = Semaphore::const_new(2);
 
 /// Runs a scenario in a cloud of its own and asks for what every scenario has to fulfil.
-async fn run(scenario: Scenario) -> (Happened, ScenarioReport) {
+async fn run(on: On, scenario: Scenario) -> (Happened, ScenarioReport) {
     let _room = CLOUDS.acquire().await.unwrap();
     let options = CloudOptions {
+        router: match on {
+            On::AppMesh => LocalRouter::AppMesh,
+            On::Alb => LocalRouter::Alb,
+        },
         keep_logs: false,
         ..CloudOptions::default()
     };
@@ -44,11 +50,29 @@ async fn run(scenario: Scenario) -> (Happened, ScenarioReport) {
         "{:?}",
         happened.load
     );
+    assert_every_kind_of_client_was_there(&report);
     (happened, report)
 }
 
+/// A keep-alive client, an HTTP/2 client and slow requests, some of which were under way at every change of who answers.
+#[track_caller]
+fn assert_every_kind_of_client_was_there(report: &ScenarioReport) {
+    assert_eq!(report.load.len(), 3, "{:?}", report.load);
+    for (kind, load) in &report.load {
+        assert!(load.requests > 0, "{kind:?}");
+        assert!(
+            load.failed_by_deployment.is_empty(),
+            "{kind:?}: {:?}",
+            load.failed_by_deployment
+        );
+    }
+    for change in &report.slow_under_way {
+        assert!(change.requests > 0, "none at {change:?}");
+    }
+}
+
 /// The states of the deployment, and those that the same request takes with this image in the simulation.
-async fn paths(happened: &Happened, tag: &str) -> (Vec<String>, Vec<String>) {
+async fn paths(on: On, happened: &Happened, tag: &str) -> (Vec<String>, Vec<String>) {
     let mut more = happened.scenario.request().unwrap();
     let request = more.as_object_mut().unwrap();
     request.retain(|field, _| !matches!(field.as_str(), "cluster" | "service" | "image"));
@@ -58,7 +82,7 @@ async fn paths(happened: &Happened, tag: &str) -> (Vec<String>, Vec<String>) {
         .into_iter()
         .map(str::to_owned)
         .collect();
-    (shortened(&local), path_of(On::AppMesh, tag, more).await)
+    (shortened(&local), path_of(on, tag, more).await)
 }
 
 /// The verdicts of a report, as sentences.
@@ -69,10 +93,13 @@ fn sentences(verdicts: &[Value]) -> Vec<&str> {
         .collect()
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_good_version_is_promoted_without_a_failed_request_on_the_path_of_the_simulation() {
-    let (happened, report) = run(Scenario::Good).await;
-    let (local, simulated) = paths(&happened, "2.0.0").await;
+async fn a_good_version_is_promoted_without_a_failed_request_on_the_path_of_the_simulation(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let (happened, report) = run(on, Scenario::Good).await;
+    let (local, simulated) = paths(on, &happened, "2.0.0").await;
     assert_eq!(local, simulated);
     assert_eq!(happened.outcome.status, "SUCCEEDED");
     assert_eq!(report.failed_requests.by_canary, 0);
@@ -95,10 +122,13 @@ async fn a_good_version_is_promoted_without_a_failed_request_on_the_path_of_the_
     }
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_version_is_rolled_back_without_a_trace_on_the_path_of_the_simulation() {
-    let (happened, report) = run(Scenario::Bad).await;
-    let (local, simulated) = paths(&happened, "2.0.0-bad").await;
+async fn a_bad_version_is_rolled_back_without_a_trace_on_the_path_of_the_simulation(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let (happened, report) = run(on, Scenario::Bad).await;
+    let (local, simulated) = paths(on, &happened, "2.0.0-bad").await;
     assert_eq!(local, simulated);
     assert_eq!(happened.outcome.error.as_deref(), Some("CanaryRolledBack"));
     assert!(
@@ -115,18 +145,22 @@ async fn a_bad_version_is_rolled_back_without_a_trace_on_the_path_of_the_simulat
     );
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_canary_that_crash_loops_is_rolled_back_with_its_exit_code_before_it_gets_traffic() {
-    let (happened, report) = run(Scenario::CrashLoop).await;
-    let (local, simulated) = paths(&happened, "2.0.0-crash").await;
+async fn a_canary_that_crash_loops_is_rolled_back_with_its_exit_code_before_it_gets_traffic(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let (happened, report) = run(on, Scenario::CrashLoop).await;
+    let (local, simulated) = paths(on, &happened, "2.0.0-crash").await;
     assert_eq!(local, simulated);
     assert!(report.why.contains("exited with code 1"), "{}", report.why);
     assert_eq!(report.failed_requests.by_canary, 0);
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_that_fall_silent_are_never_health() {
-    let (happened, report) = run(Scenario::NoData).await;
+async fn metrics_that_fall_silent_are_never_health(#[values(On::AppMesh, On::Alb)] on: On) {
+    let (happened, report) = run(on, Scenario::NoData).await;
     assert_eq!(happened.outcome.error.as_deref(), Some("CanaryRolledBack"));
     assert_eq!(
         report.verdicts.last().unwrap()["outcome"],
@@ -136,9 +170,12 @@ async fn metrics_that_fall_silent_are_never_health() {
     );
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_deployment_is_refused_and_told_which_one_runs() {
-    let (happened, _) = run(Scenario::Second).await;
+async fn a_second_deployment_is_refused_and_told_which_one_runs(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let (happened, _) = run(on, Scenario::Second).await;
     let second = happened.second.unwrap();
     assert_eq!(
         (second.ending(), second.error.as_deref()),
@@ -151,10 +188,11 @@ async fn a_second_deployment_is_refused_and_told_which_one_runs() {
     );
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_replaces_the_old_one() {
-    let (happened, report) = run(Scenario::Replace).await;
-    let (local, simulated) = paths(&happened, "2.0.0").await;
+async fn a_version_replaces_the_old_one(#[values(On::AppMesh, On::Alb)] on: On) {
+    let (happened, report) = run(on, Scenario::Replace).await;
+    let (local, simulated) = paths(on, &happened, "2.0.0").await;
     assert_eq!(local, simulated);
     assert_eq!(report.failed_requests.by_canary, 0);
 }

@@ -1,8 +1,7 @@
 //! Finds the load balancer's objects behind a service. Changes nothing.
 
 use aws_sdk_elasticloadbalancingv2::types::{
-    Listener, ProtocolEnum, TargetGroup, TargetGroupAttribute, TargetHealthStateEnum,
-    TargetTypeEnum,
+    Listener, ProtocolEnum, TargetGroup, TargetGroupAttribute, TargetTypeEnum,
 };
 use serin::PortError;
 use serin::name::{DeploymentId, canary_name, is_canary_name};
@@ -11,7 +10,7 @@ use serin::progress::TargetGroupUse;
 use serin::request::RouterWish;
 use serin::routing::{AlbRecord, Group, GroupPair, LoadBalancerKind, RuleRecord};
 
-use super::{AlbRouter, rules};
+use super::{AlbRouter, groups, rules};
 use crate::error::{failed, is_not_found};
 
 /// Elastic Load Balancing's limit on a target group's name.
@@ -138,7 +137,7 @@ impl AlbRouter {
         let states = self.target_states(arn).await?;
         let registered = states
             .iter()
-            .filter(|state| **state != TargetHealthStateEnum::Draining)
+            .filter(|state| !groups::is_draining(state))
             .count();
         // A task that has just started may not be registered yet; a target more than tasks is somebody else's.
         if registered > service.running_count as usize {

@@ -4,7 +4,7 @@ use aws_sdk_elasticloadbalancingv2::operation::create_target_group::builders::Cr
 use aws_sdk_elasticloadbalancingv2::types::{
     Tag, TargetGroup, TargetGroupAttribute, TargetHealthStateEnum,
 };
-use serin::ports::Removal;
+use serin::ports::{Removal, Side};
 use serin::routing::GroupPair;
 use serin::{Deployment, Leftover, PortError};
 
@@ -171,6 +171,27 @@ impl AlbRouter {
             .collect())
     }
 
+    /// What still drains in the groups of one side, in words; `None` when nothing does.
+    pub(super) async fn draining(
+        &self,
+        deployment: &Deployment,
+        side: Side,
+    ) -> Result<Option<String>, PortError> {
+        for pair in &super::record(deployment).groups {
+            let arn = match side {
+                Side::Canary => self.find_group(&pair.canary_name).await?,
+                Side::Stable => Some(pair.stable.target_group_arn.clone()),
+            };
+            let Some(arn) = arn else { continue };
+            let states = self.target_states(&arn).await?;
+            let draining = states.iter().filter(|state| is_draining(state)).count();
+            if draining > 0 {
+                return Ok(Some(format!("{draining} targets of {arn} to drain")));
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) async fn delete_canary_group(
         &self,
         deployment: &Deployment,
@@ -200,6 +221,13 @@ impl AlbRouter {
             Err(error) => Err(failed("Elastic Load Balancing DeleteTargetGroup")(error)),
         }
     }
+}
+
+pub(super) fn is_draining(state: &TargetHealthStateEnum) -> bool {
+    matches!(
+        state,
+        TargetHealthStateEnum::Draining | TargetHealthStateEnum::UnhealthyDraining
+    )
 }
 
 /// The request that creates a copy of a target group.

@@ -123,6 +123,10 @@ impl TrafficRouter for AlbRouter {
 
     async fn tear_down(&self, deployment: &Deployment, side: Side) -> Result<Removal, PortError> {
         let record = record(deployment);
+        // ECS no longer counts tasks as running while their targets still drain, and out of the rules nothing drains.
+        if let Some(draining) = self.draining(deployment, side).await? {
+            return Ok(Removal::Going(draining));
+        }
         // Out of the rules first: a target group that a rule names cannot be deleted.
         self.take_out(record, side).await?;
         let mut removal = Removal::Gone;
