@@ -166,7 +166,7 @@ async fn look(
         return Ok(findings);
     };
     let canary = state.progress.canary.as_ref();
-    if let (true, Some(canary)) = (checks.measure_something(), canary) {
+    if let (true, Some(canary)) = (deployment.is_measured(), canary) {
         let measured = signals
             .measure(deployment, Some(&canary.attachment), window)
             .await?;
@@ -281,6 +281,7 @@ fn frozen(router: &impl TrafficRouter, state: State) -> State {
         command: deployment.roll_back_command(),
     });
     report.left.extend(router.commands_to_stable(deployment));
+    report.left.extend(deployment.held_scale_in());
     state.ended(report)
 }
 
