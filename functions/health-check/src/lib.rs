@@ -281,6 +281,7 @@ fn frozen(router: &impl TrafficRouter, state: State) -> State {
         command: deployment.roll_back_command(),
     });
     report.left.extend(router.commands_to_stable(deployment));
+    report.left.extend(deployment.held_scale_in());
     state.ended(report)
 }
 
