@@ -79,7 +79,7 @@ async fn a_deployment_that_nobody_knows_cannot_be_rolled_back(
 
 #[rstest]
 #[tokio::test]
-async fn a_deployment_that_is_over_is_left_as_it_is(#[values(On::AppMesh, On::Alb)] on: On) {
+async fn a_deployment_that_is_over_is_left_begun_anew(#[values(On::AppMesh, On::Alb)] on: On) {
     let simulation = Simulation::new(on);
     simulation
         .deploy(request("2.0.0", json!({})))

@@ -1,9 +1,12 @@
 //! The steps behind the names that the state machine calls, as Lambdas are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,13 +15,14 @@ use serin::State;
 use serin_aws::{Adapters, Diagnostic, Failed};
 use serin_sim::safety::Watch;
 use serin_sim::state_machine::{Functions, TaskError};
-use serin_sim::{Account, world};
+use serin_sim::{Account, Killed, world};
 
 use crate::contracts::{STEPS, permissions};
 
 /// The functions of an installation.
 pub(crate) struct Lambdas {
-    aws: Adapters,
+    account: Account,
+    aws: Mutex<Adapters>,
     watch: Watch,
     /// The calls that the function made that runs, as the actions that they are.
     made: Arc<Mutex<BTreeSet<String>>>,
@@ -43,7 +47,8 @@ impl Lambdas {
             ));
         });
         Self {
-            aws: Adapters::new(account.clients(), world::LEDGER_TABLE),
+            account: account.clone(),
+            aws: Mutex::new(Adapters::new(account.clients(), world::LEDGER_TABLE)),
             watch,
             made,
             allowed: STEPS
@@ -99,13 +104,37 @@ impl Lambdas {
         self.forbidden.lock().unwrap().extend(forbidden);
     }
 
+    /// A function that is killed answers nothing, and the next one begins with clients of its own.
+    async fn invoke_until_killed(
+        &self,
+        function: &str,
+        payload: Value,
+    ) -> Result<Value, TaskError> {
+        let mut running = pin!(self.invoke(function, payload));
+        let ended = std::future::poll_fn(|context| {
+            match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
+                Ok(polled) => polled.map(Some),
+                Err(panic) if panic.is::<Killed>() => Poll::Ready(None),
+                Err(panic) => resume_unwind(panic),
+            }
+        });
+        if let Some(answer) = ended.await {
+            return answer;
+        }
+        *self.aws.lock().unwrap() = Adapters::new(self.account.clients(), world::LEDGER_TABLE);
+        Err(TaskError {
+            error: "Lambda.Unknown".to_owned(),
+            cause: "the function was killed".to_owned(),
+        })
+    }
+
     async fn invoke(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
         let Adapters {
             fleet,
             router,
             signals,
             ledger,
-        } = &self.aws;
+        } = &self.aws.lock().unwrap().clone();
         match function {
             "plan-deployment" => {
                 answer(payload, async |input| {
@@ -151,7 +180,7 @@ impl Lambdas {
 impl Functions for Lambdas {
     async fn call(&self, resource: &str, payload: Value) -> Result<Value, TaskError> {
         self.tell_the_watch(resource, &payload["state"]);
-        let answer = self.invoke(resource, payload).await;
+        let answer = self.invoke_until_killed(resource, payload).await;
         self.note_forbidden(resource);
         let is_first = self.calls.fetch_add(1, Relaxed).is_multiple_of(2);
         if is_first && self.loses_answers.load(Relaxed) {

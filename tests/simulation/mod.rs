@@ -3,12 +3,16 @@
 //!
 //! After every single call of AWS's API the safety rules are checked, and that the function's role allows the call.
 
+mod alb;
 mod by_hand;
+mod capacity;
 mod endings;
 mod errors;
+mod every_call;
 mod hands;
 mod lambdas;
 mod limits;
+mod no_trace;
 mod others;
 mod path;
 mod promotion;
@@ -159,6 +163,11 @@ impl Simulation {
     /// Runs a deployment from start to end.
     pub(crate) async fn deploy(&self, input: Value) -> Deployed<'_> {
         self.finish(self.start("first", input)).await
+    }
+
+    /// The same account, after somebody has changed something before the first deployment.
+    pub(crate) fn begun_anew(self) -> Self {
+        self.before_the_next(world::SERVICE, world::NODE)
     }
 
     /// The same account, as the world before the next deployment: `service` and `node` are stable now.

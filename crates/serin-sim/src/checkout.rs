@@ -113,6 +113,8 @@ pub enum Routers {
     LoadBalancer,
     /// Both at once.
     Both,
+    /// Nothing that divides requests.
+    Neither,
 }
 
 /// What is different in a user's world.
@@ -198,11 +200,11 @@ impl Options {
     }
 
     fn has_mesh(&self) -> bool {
-        self.routers != Routers::LoadBalancer
+        matches!(self.routers, Routers::Mesh | Routers::Both)
     }
 
     fn has_balancer(&self) -> bool {
-        self.routers != Routers::Mesh
+        matches!(self.routers, Routers::LoadBalancer | Routers::Both)
     }
 
     fn ports(&self) -> &'static [i32] {

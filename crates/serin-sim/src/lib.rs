@@ -32,6 +32,7 @@ mod traffic;
 mod wire;
 pub mod world;
 
+pub use aws_sdk_applicationautoscaling::types::SuspendedState;
 pub use aws_sdk_appmesh::types::RouteSpec;
 pub use aws_sdk_cloudwatch::types::StateValue as AlarmStateValue;
 /// The actions of a load balancer's rule.

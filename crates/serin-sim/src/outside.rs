@@ -80,6 +80,17 @@ impl Account {
         });
     }
 
+    /// Somebody takes the scaling of a service away.
+    pub fn remove_scaling_by_hand(&self, resource: &str) {
+        self.change(|world| {
+            let scaling = &mut world.auto_scaling;
+            scaling.targets.remove(resource);
+            scaling
+                .policies
+                .retain(|policy| policy.resource_id != resource);
+        });
+    }
+
     /// Somebody, or auto scaling, changes a service's number of tasks.
     pub fn scale_by_hand(&self, cluster: &str, service: &str, desired: i32) {
         let input = UpdateServiceInput::builder()

@@ -115,7 +115,9 @@ impl World {
             }
             let mut targets = mem::take(&mut self.load_balancing.groups[index].targets);
             let group = &self.load_balancing.groups[index];
-            let used = self.load_balancing.balancer_of(group.arn()).is_some();
+            // A load balancer that has not heard yet that a rule lost the target group goes on with its targets.
+            let used = self.load_balancing.balancer_of(group.arn()).is_some()
+                || self.balancer_traffic.follows(group.arn());
             let interval = i64::from(group.data.health_check_interval_seconds().unwrap_or(30));
             targets.retain(|target| match target.state {
                 TargetState::Draining { until } => used && now < until,

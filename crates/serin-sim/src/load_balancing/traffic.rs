@@ -55,6 +55,18 @@ struct Hosts {
 /// A part of a second's requests: the load balancer, the target group if one has weight, how many.
 type Share = (String, Option<String>, f64);
 
+impl BalancerTraffic {
+    /// Whether a load balancer may still send requests to the target group, as far as it has heard of its rules.
+    pub(crate) fn follows(&self, group: &str) -> bool {
+        let mut followed = self.followed.values().filter_map(|kept| kept.first());
+        followed.any(|(_, tuples)| {
+            tuples
+                .iter()
+                .any(|tuple| tuple.target_group_arn() == Some(group))
+        })
+    }
+}
+
 impl World {
     /// One second of the load balancers' traffic.
     pub(crate) fn run_balancers(&mut self) {
