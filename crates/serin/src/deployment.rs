@@ -144,7 +144,9 @@ impl Deployment {
     pub fn is_removal_stuck(&self, since: Timestamp, now: Timestamp) -> bool {
         // ECS stops a task within its stopTimeout (at most 120 seconds) after the router has drained it.
         const LONGEST: i64 = 1800;
-        let drains = i64::from(self.router.longest_drain_seconds());
+        // What has lost its traffic is left alone at first, and drains when it goes.
+        let drains =
+            i64::from(self.drain_seconds()) + i64::from(self.router.longest_drain_seconds());
         now.as_second() - since.as_second() > LONGEST + drains
     }
 
@@ -321,6 +323,18 @@ mod tests {
                 && command.ends_with("DynamicScalingInSuspended=false"),
             "{command}"
         );
+    }
+
+    #[test]
+    fn a_removal_is_not_stuck_while_what_goes_is_left_alone_and_drains() {
+        let mut deployment = deployment(Capacity::Full, 1);
+        deployment.checks.settle_seconds = 3600;
+        let stuck = |seconds| {
+            let later = deployment.started_at + jiff::SignedDuration::from_secs(seconds);
+            deployment.is_removal_stuck(deployment.started_at, later)
+        };
+        assert!(!stuck(5400));
+        assert!(stuck(5401));
     }
 
     #[test]
