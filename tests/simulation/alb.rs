@@ -649,3 +649,47 @@ async fn the_longest_deregistration_delay_is_waited_for(
     }
     deployed.assert_no_request_was_lost();
 }
+
+#[tokio::test]
+async fn two_services_that_share_a_rule_are_deployed_one_after_the_other() {
+    let options = Options {
+        other_weight: Some(1),
+        ..Options::alb()
+    };
+    let other = || request("2.0.0", json!({ "service": "other" }));
+    // Its rule already names a canary.
+    let simulation = Simulation::with(On::Alb, &options);
+    let mut first = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut first, "Check the canary's health")
+        .await;
+    let refused = simulation.finish(simulation.start("second", other())).await;
+    refused.assert_refused("ServiceNotSupported", "the canary of another deployment");
+    simulation
+        .finish(first)
+        .await
+        .assert_promoted()
+        .assert_no_request_was_lost();
+
+    // Both were planned before either had changed anything: the second one to come finds the rule changed.
+    let simulation = Simulation::with(On::Alb, &options);
+    let mut first = simulation.start("first", request("2.0.0", json!({})));
+    simulation.run_until(&mut first, "Create the canary").await;
+    let mut second = simulation.start("second", other());
+    simulation
+        .run_until(&mut second, "Check the canary's health")
+        .await;
+    let first = simulation.finish(first).await;
+    assert_eq!(
+        first.report().error.as_deref(),
+        Some("RouteChangedByOthers")
+    );
+    assert_eq!(first.report().ending, serin::Ending::RolledBack);
+    let second = simulation.finish(second).await;
+    assert_eq!(second.report().ending, serin::Ending::Promoted);
+    second.assert_no_request_was_lost();
+    for path in [world::RULE, world::DEFAULT_RULE] {
+        let now = simulation.account.look(|world| world.rule(path));
+        assert_eq!(Some(&now), simulation.before.rules.get(path));
+    }
+}

@@ -119,12 +119,15 @@ impl Deployment {
     }
 
     /// How many tasks stable needs before it may get all the traffic back: as many as it should have now. Where its number is
-    /// scaled by load, what serves now is the measure: stable had none of the load, and scaling goes on from here.
+    /// scaled by load, what serves now is the measure: stable had none of the load, and scaling goes on from here. So it is
+    /// where somebody has left stable without any: never zero.
     pub fn tasks_to_promote(&self, stable_tasks: u32, canary_tasks: u32) -> u32 {
-        match &self.stable.scaling {
+        let tasks = match &self.stable.scaling {
             Some(scaling) => stable_tasks.max(canary_tasks.min(scaling.max_tasks)),
+            None if stable_tasks == 0 => canary_tasks,
             None => stable_tasks,
-        }
+        };
+        tasks.max(1)
     }
 
     /// How long to wait before looking again at something that takes AWS time and began at `since`, in seconds.
@@ -287,6 +290,8 @@ mod tests {
      {
         let mut deployment = deployment(Capacity::MatchWeight, 4);
         assert_eq!(deployment.tasks_to_promote(4, 9), 4);
+        assert_eq!(deployment.tasks_to_promote(0, 9), 9);
+        assert_eq!(deployment.tasks_to_promote(0, 0), 1);
         deployment.stable.scaling = Some(Scaling {
             max_tasks: 8,
             scale_in_suspended: false,

@@ -185,7 +185,8 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
                 .can_be_reached(
                     &state,
                     &deployment.router.stable_attachment(),
-                    tasks.desired,
+                    // Whoever scales it to nothing now must not get it the traffic.
+                    tasks.desired.max(1),
                 )
                 .await?
         {
