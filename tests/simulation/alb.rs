@@ -596,3 +596,100 @@ async fn the_canarys_target_group_is_an_exact_copy_and_the_rule_keeps_its_authen
         .assert_rolled_back("percent")
         .assert_no_request_was_lost();
 }
+
+#[tokio::test]
+async fn a_replacement_is_refused_where_a_rule_that_stays_leads_to_stable() {
+    let simulation = Simulation::new(On::Alb);
+    let arn = simulation
+        .account
+        .look(|world| world.rule(world::RULE).rule_arn.unwrap());
+    let more =
+        json!({ "router": { "kind": "alb", "rules": [arn] }, "finish": { "mode": "replace" } });
+    simulation
+        .deploy(request("2.0.0", more))
+        .await
+        .assert_refused(
+            "ServiceNotSupported",
+            "finish.mode: replace would take away",
+        );
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_longest_deregistration_delay_is_waited_for(
+    #[values(None, Some(3600))] forward_stickiness: Option<i32>,
+    #[values("promote", "replace", "rollBack")] ending: &str,
+) {
+    let options = Options {
+        forward_stickiness,
+        group_attributes: vec![("deregistration_delay.timeout_seconds", "3600")],
+        ..Options::alb()
+    };
+    let simulation = Simulation::with(On::Alb, &options);
+    if forward_stickiness.is_some() {
+        // One rule binds its clients and the other does not.
+        simulation
+            .account
+            .edit_rule_by_hand(world::DEFAULT_RULE, |actions| {
+                let forward = actions.last_mut().unwrap().forward_config.as_mut().unwrap();
+                forward.target_group_stickiness_config = None;
+            });
+    }
+    let simulation = simulation.begun_anew();
+    let (tag, mode) = match ending {
+        "rollBack" => ("2.0.0-bad", "promote"),
+        mode => ("2.0.0", mode),
+    };
+    let finish = json!({ "finish": { "mode": mode } });
+    let deployed = simulation.deploy(request(tag, finish)).await;
+    if tag == "2.0.0" {
+        deployed.assert_promoted();
+    } else {
+        deployed.assert_rolled_back("percent");
+    }
+    deployed.assert_no_request_was_lost();
+}
+
+#[tokio::test]
+async fn two_services_that_share_a_rule_are_deployed_one_after_the_other() {
+    let options = Options {
+        other_weight: Some(1),
+        ..Options::alb()
+    };
+    let other = || request("2.0.0", json!({ "service": "other" }));
+    // Its rule already names a canary.
+    let simulation = Simulation::with(On::Alb, &options);
+    let mut first = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut first, "Check the canary's health")
+        .await;
+    let refused = simulation.finish(simulation.start("second", other())).await;
+    refused.assert_refused("ServiceNotSupported", "the canary of another deployment");
+    simulation
+        .finish(first)
+        .await
+        .assert_promoted()
+        .assert_no_request_was_lost();
+
+    // Both were planned before either had changed anything: the second one to come finds the rule changed.
+    let simulation = Simulation::with(On::Alb, &options);
+    let mut first = simulation.start("first", request("2.0.0", json!({})));
+    simulation.run_until(&mut first, "Create the canary").await;
+    let mut second = simulation.start("second", other());
+    simulation
+        .run_until(&mut second, "Check the canary's health")
+        .await;
+    let first = simulation.finish(first).await;
+    assert_eq!(
+        first.report().error.as_deref(),
+        Some("RouteChangedByOthers")
+    );
+    assert_eq!(first.report().ending, serin::Ending::RolledBack);
+    let second = simulation.finish(second).await;
+    assert_eq!(second.report().ending, serin::Ending::Promoted);
+    second.assert_no_request_was_lost();
+    for path in [world::RULE, world::DEFAULT_RULE] {
+        let now = simulation.account.look(|world| world.rule(path));
+        assert_eq!(Some(&now), simulation.before.rules.get(path));
+    }
+}

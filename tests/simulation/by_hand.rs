@@ -97,3 +97,32 @@ async fn a_deployment_that_is_over_is_left_begun_anew(#[values(On::AppMesh, On::
         Vec::<String>::new()
     );
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_deployment_that_was_stopped_anywhere_before_its_promotion_can_be_rolled_back(
+    #[values(On::AppMesh, On::Alb)] on: On,
+    #[values("2.0.0", "2.0.0-bad")] tag: &str,
+) {
+    let options = serin_sim::world::Options {
+        scaling: Some((2, 10)),
+        ..on.options()
+    };
+    for states in 3.. {
+        let simulation = Simulation::with(on, &options);
+        let mut execution = simulation.start("first", request(tag, json!({})));
+        for _ in 0..states {
+            simulation.step(&mut execution).await;
+        }
+        let last = execution.path.last().cloned().unwrap();
+        if !execution.is_running() || last == "Clean up behind the new version" {
+            break;
+        }
+        execution.abort();
+        let by_hand = roll_back(&simulation, "first").await;
+        by_hand
+            .assert_rolled_back("a person asked for it")
+            .assert_stable_has_all_traffic()
+            .assert_no_request_was_lost();
+    }
+}

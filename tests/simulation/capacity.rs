@@ -451,3 +451,42 @@ async fn a_scalable_target_that_somebody_removes_meanwhile_is_no_hindrance(
         .remove_scaling_by_hand(world::SCALABLE_TARGET);
     simulation.finish(execution).await.assert_promoted();
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_stable_that_somebody_scaled_to_nothing_gets_tasks_before_it_gets_the_traffic_back(
+    #[values(On::AppMesh, On::Alb)] on: On,
+    #[values("Check the canary's health", "Wait for the clean-up")] when: &str,
+) {
+    let simulation = Simulation::new(on);
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    while simulation.account.look(World::stable_percent) > 0.0 || execution.next_state() != when {
+        simulation.step(&mut execution).await;
+    }
+    simulation.account.clock().advance(10); // so that the router has followed
+    simulation
+        .account
+        .scale_by_hand(world::CLUSTER, world::SERVICE, 0);
+    simulation.watch.change(|subject| {
+        let stable = subject.before.services.get_mut("prod/checkout").unwrap();
+        stable.desired = 0;
+    });
+    if when == "Wait for the clean-up" {
+        // It was about to get the traffic back; it is waited for, until somebody gives it tasks again.
+        for _ in 0..20 {
+            simulation.step(&mut execution).await;
+        }
+        simulation
+            .account
+            .scale_by_hand(world::CLUSTER, world::SERVICE, 4);
+    }
+    let deployed = simulation.finish(execution).await;
+    deployed
+        .assert_promoted()
+        .assert_stable_has_all_traffic()
+        .assert_no_request_was_lost();
+    let tasks = simulation
+        .account
+        .look(|world| desired(world, world::SERVICE));
+    assert_eq!(tasks, 4, "as many as serve the traffic");
+}

@@ -535,6 +535,32 @@ async fn metrics_that_fall_silent_in_the_last_hold_never_promote(
 
 #[rstest]
 #[tokio::test]
+async fn a_router_that_is_given_an_hour_to_settle_is_waited_for(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    for (tag, mode) in [
+        ("2.0.0", "promote"),
+        ("2.0.0", "replace"),
+        ("2.0.0-bad", "promote"),
+    ] {
+        let simulation = Simulation::new(on);
+        let more = json!({
+            "checks": { "errorRatePercent": { "max": 1.0 }, "settleSeconds": 3600 },
+            "plan": { "steps": [{ "weightPercent": 100, "holdSeconds": 3720 }] },
+            "finish": { "mode": mode },
+        });
+        let deployed = simulation.deploy(request(tag, more)).await;
+        if tag == "2.0.0" {
+            deployed.assert_promoted();
+        } else {
+            deployed.assert_rolled_back("percent");
+        }
+        deployed.assert_no_request_was_lost();
+    }
+}
+
+#[rstest]
+#[tokio::test]
 async fn ecs_may_describe_a_new_service_late(#[values(On::AppMesh, On::Alb)] on: On) {
     for lag in [10, 40] {
         let late = |tag| async move {

@@ -126,12 +126,15 @@ impl Deployment {
     }
 
     /// How many tasks stable needs before it may get all the traffic back: as many as it should have now. Where its number is
-    /// scaled by load, what serves now is the measure: stable had none of the load, and scaling goes on from here.
+    /// scaled by load, what serves now is the measure: stable had none of the load, and scaling goes on from here. So it is
+    /// where somebody has left stable without any: never zero.
     pub fn tasks_to_promote(&self, stable_tasks: u32, canary_tasks: u32) -> u32 {
-        match &self.stable.scaling {
+        let tasks = match &self.stable.scaling {
             Some(scaling) => stable_tasks.max(canary_tasks.min(scaling.max_tasks)),
+            None if stable_tasks == 0 => canary_tasks,
             None => stable_tasks,
-        }
+        };
+        tasks.max(1)
     }
 
     /// How long to wait before looking again at something that takes AWS time and began at `since`, in seconds.
@@ -151,7 +154,9 @@ impl Deployment {
     pub fn is_removal_stuck(&self, since: Timestamp, now: Timestamp) -> bool {
         // ECS stops a task within its stopTimeout (at most 120 seconds) after the router has drained it.
         const LONGEST: i64 = 1800;
-        let drains = i64::from(self.router.longest_drain_seconds());
+        // What has lost its traffic is left alone at first, and drains when it goes.
+        let drains =
+            i64::from(self.drain_seconds()) + i64::from(self.router.longest_drain_seconds());
         now.as_second() - since.as_second() > LONGEST + drains
     }
 
@@ -292,6 +297,8 @@ mod tests {
      {
         let mut deployment = deployment(Capacity::MatchWeight, 4);
         assert_eq!(deployment.tasks_to_promote(4, 9), 4);
+        assert_eq!(deployment.tasks_to_promote(0, 9), 9);
+        assert_eq!(deployment.tasks_to_promote(0, 0), 1);
         deployment.stable.scaling = Some(Scaling {
             max_tasks: 8,
             scale_in_suspended: false,
@@ -328,6 +335,18 @@ mod tests {
                 && command.ends_with("DynamicScalingInSuspended=false"),
             "{command}"
         );
+    }
+
+    #[test]
+    fn a_removal_is_not_stuck_while_what_goes_is_left_alone_and_drains() {
+        let mut deployment = deployment(Capacity::Full, 1);
+        deployment.checks.settle_seconds = 3600;
+        let stuck = |seconds| {
+            let later = deployment.started_at + jiff::SignedDuration::from_secs(seconds);
+            deployment.is_removal_stuck(deployment.started_at, later)
+        };
+        assert!(!stuck(5400));
+        assert!(stuck(5401));
     }
 
     #[test]

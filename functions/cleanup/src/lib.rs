@@ -18,7 +18,8 @@ use serin::{
 
 /// How long ECS may take until its reads show what was written, in seconds.
 const READS_LAG_SECONDS: i64 = 60;
-/// How long the update of stable may take at least, in seconds; longer if the request gives the canary longer.
+/// How long the update of stable may take at least, in seconds; longer if the request gives the canary longer, and by what
+/// the router drains.
 const LONGEST_UPDATE_SECONDS: i64 = 3600;
 
 /// Why the clean-up did not succeed. The names are the state machine's.
@@ -184,12 +185,16 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
                 .can_be_reached(
                     &state,
                     &deployment.router.stable_attachment(),
-                    tasks.desired,
+                    // Whoever scales it to nothing now must not get it the traffic.
+                    tasks.desired.max(1),
                 )
                 .await?
         {
             // Not the deadline: a healthy new version just before it must not become a half-updated stable.
-            if updating >= LONGEST_UPDATE_SECONDS.max(i64::from(deployment.ready_within_seconds)) {
+            // ECS's update is over when the old tasks have gone, and these drain first.
+            let longest = LONGEST_UPDATE_SECONDS.max(i64::from(deployment.ready_within_seconds))
+                + i64::from(deployment.router.longest_drain_seconds());
+            if updating >= longest {
                 let so_far = format!(
                     "{} of {} tasks run the new version after {updating} seconds",
                     tasks.running_new, tasks.desired

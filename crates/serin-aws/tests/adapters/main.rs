@@ -4,9 +4,11 @@
     reason = "a test that cannot get what it asks for has failed"
 )]
 
+mod alb;
 mod fleet;
 mod ledger;
 mod router;
+mod scaling;
 mod signals;
 
 use serin::deployment::{CanaryVersion, StableVersion};
