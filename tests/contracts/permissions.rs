@@ -13,8 +13,10 @@ use serin::{DeploymentId, ExecutionArn};
 use super::template::{one_or_many, resources_of, statements};
 use super::{STEPS, Step, product_sources, read};
 
-/// To change whether a service is scaled in.
+/// To change whether a service is scaled in; Application Auto Scaling wants its caller to be allowed what it does by itself.
 const SCALING: &[&str] = &[
+    "ecs:DescribeServices",
+    "ecs:UpdateService",
     "application-autoscaling:DescribeScalableTargets",
     "application-autoscaling:RegisterScalableTarget",
 ];
@@ -144,6 +146,7 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "elasticloadbalancing:ModifyTargetGroupAttributes",
             "elasticloadbalancing:DescribeRules",
             "elasticloadbalancing:DescribeListeners",
+            "cognito-idp:DescribeUserPoolClient",
             "elasticloadbalancing:ModifyRule",
             "elasticloadbalancing:ModifyListener",
         ],
@@ -166,6 +169,7 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "appmesh:UpdateRoute",
             "elasticloadbalancing:DescribeRules",
             "elasticloadbalancing:DescribeListeners",
+            "cognito-idp:DescribeUserPoolClient",
             "elasticloadbalancing:ModifyRule",
             "elasticloadbalancing:ModifyListener",
         ],
@@ -187,6 +191,7 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "appmesh:UpdateRoute",
             "elasticloadbalancing:DescribeRules",
             "elasticloadbalancing:DescribeListeners",
+            "cognito-idp:DescribeUserPoolClient",
             "elasticloadbalancing:ModifyRule",
             "elasticloadbalancing:ModifyListener",
             "elasticloadbalancing:DescribeTargetGroups",
@@ -201,6 +206,7 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "servicediscovery:DeleteService",
             "elasticloadbalancing:DescribeRules",
             "elasticloadbalancing:DescribeListeners",
+            "cognito-idp:DescribeUserPoolClient",
             "elasticloadbalancing:ModifyRule",
             "elasticloadbalancing:ModifyListener",
             "elasticloadbalancing:DescribeTargetGroups",
@@ -242,8 +248,9 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     ("ledger", "execution_status", &["states:DescribeExecution"]),
 ];
 
-/// Needed beside the operation itself: tags on what is created, roles for the tasks.
-const NO_OPERATIONS: [&str; 5] = [
+/// Needed beside the operation itself: tags on what is created, roles for the tasks, the user pool of a rule that is written.
+const NO_OPERATIONS: [&str; 6] = [
+    "cognito-idp:DescribeUserPoolClient",
     "elasticloadbalancing:AddTags",
     "ecs:TagResource",
     "appmesh:TagResource",

@@ -66,6 +66,13 @@ fn assert_every_kind_of_client_was_there(report: &ScenarioReport) {
             load.failed_by_deployment
         );
     }
+    let requests: u64 = report.load.values().map(|load| load.requests).sum();
+    #[expect(clippy::cast_precision_loss, reason = "some thousands of requests")]
+    let rate = requests as f64 / report.seconds;
+    assert!(rate > 180.0, "{rate} requests per second");
+    if report.ending == Ending::Promoted || report.failed_requests.by_canary > 0 {
+        assert!(!report.slow_under_way.is_empty(), "nothing changed");
+    }
     for change in &report.slow_under_way {
         assert!(change.requests > 0, "none at {change:?}");
     }

@@ -557,6 +557,7 @@ async fn the_canarys_target_group_is_an_exact_copy_and_the_rule_keeps_its_authen
             ("stickiness.type", "lb_cookie"),
             ("slow_start.duration_seconds", "60"),
         ],
+        forward_stickiness: Some(60),
         ..Options::alb()
     };
     let simulation = Simulation::with(On::Alb, &options);
@@ -692,4 +693,66 @@ async fn two_services_that_share_a_rule_are_deployed_one_after_the_other() {
         let now = simulation.account.look(|world| world.rule(path));
         assert_eq!(Some(&now), simulation.before.rules.get(path));
     }
+}
+
+#[tokio::test]
+async fn sticky_sessions_in_a_rule_that_is_not_sticky_are_refused_before_the_load_balancer_would() {
+    let options = Options {
+        group_attributes: vec![("stickiness.enabled", "true")],
+        ..Options::alb()
+    };
+    let sentences = ["checkout-tg has sticky sessions", "rule 10 of listener"];
+    assert_refused(&options, json!({}), "ServiceNotSupported", &sentences).await;
+}
+
+#[tokio::test]
+async fn a_rule_that_comes_to_lead_to_stable_keeps_it_from_being_replaced() {
+    let simulation = Simulation::new(On::Alb);
+    let actions = |path: &str| {
+        simulation
+            .account
+            .look(|world| world.rule(path).actions.unwrap())
+    };
+    let (closed, to_stable) = (actions(world::CLOSED_RULE), actions(world::DEFAULT_RULE));
+    let more = json!({ "finish": { "mode": "replace" } });
+    let mut execution = simulation.start("first", request("2.0.0", more));
+    simulation
+        .run_until(&mut execution, "Clean up behind the new version")
+        .await;
+    simulation.watch.change(|subject| {
+        subject.before.rules.remove(world::CLOSED_RULE);
+    });
+    simulation
+        .account
+        .edit_rule_by_hand(world::CLOSED_RULE, |actions| *actions = to_stable);
+    while execution.is_running() && execution.next_state() != "Roll back to stable" {
+        simulation.step(&mut execution).await;
+    }
+    // Somebody takes it back, so that everything can be compared.
+    simulation
+        .account
+        .edit_rule_by_hand(world::CLOSED_RULE, |actions| *actions = closed);
+    let deployed = simulation.finish(execution).await;
+    deployed
+        .assert_rolled_back("the default action of listener HTTPS:443 of load balancer checkout-alb forwards to stable")
+        .assert_stable_has_all_traffic()
+        .assert_no_request_was_lost();
+}
+
+#[tokio::test]
+async fn rules_that_leave_a_target_group_in_none_are_refused() {
+    let options = Options {
+        target_groups: 2,
+        ..Options::alb()
+    };
+    let simulation = Simulation::with(On::Alb, &options);
+    let arn = simulation
+        .account
+        .look(|world| world.rule(world::RULE).rule_arn.unwrap());
+    let more = json!({ "router": { "kind": "alb", "rules": [arn] } });
+    simulation
+        .deploy(request("2.0.0", more))
+        .await
+        .assert_refused("ServiceNotSupported", "forwards to target group")
+        .assert_refused("ServiceNotSupported", "checkout-tg-2");
 }

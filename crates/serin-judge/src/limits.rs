@@ -165,10 +165,7 @@ pub fn judge_latency(
     }
 }
 
-/// How many of the canary's targets fail the router's own health check, as it last counted them.
-///
-/// One that fails is a reason to wait, not yet to roll back: ECS replaces its task, and a canary whose tasks go on failing is
-/// recognised by those that it stopped, or by the requests that they fail.
+/// How many of the canary's targets fail the router's own health check, and go on failing it.
 pub fn judge_targets(measured: &Measured) -> Finding {
     let (outcome, sentence, value) = match &measured.reading {
         Reading::Value { value, .. } if *value <= 0.0 => (
@@ -177,8 +174,8 @@ pub fn judge_targets(measured: &Measured) -> Finding {
             Some(*value),
         ),
         Reading::Value { value, .. } if value.is_finite() => (
-            Outcome::Inconclusive,
-            format!("{value} of the canary's targets fail the router's health check"),
+            Outcome::Unhealthy,
+            format!("{value} of the canary's targets go on failing the router's health check"),
             Some(*value),
         ),
         Reading::Value { value, .. } => (
@@ -625,10 +622,10 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_fails_the_routers_health_check_is_no_health_and_neither_is_silence_about_it() {
+    fn a_target_that_goes_on_failing_is_unhealthy_and_silence_about_it_is_not_health() {
         assert_eq!(judge_targets(&value(0.0)).outcome, Outcome::Healthy);
         let finding = judge_targets(&value(2.0));
-        assert_eq!(finding.outcome, Outcome::Inconclusive);
+        assert_eq!(finding.outcome, Outcome::Unhealthy);
         assert!(
             finding.sentence.starts_with("2 of the canary's targets"),
             "{}",

@@ -188,6 +188,16 @@ impl Deployment {
         })
     }
 
+    /// How long scaling in must stay suspended after stable got its traffic at `since`, in seconds; `None` when it may be allowed
+    /// again. The alarm of a policy that saw no load fires still, and clears when the load has been measured.
+    pub fn hold_scale_in_for(&self, since: Timestamp, now: Timestamp) -> Option<u32> {
+        const PERIODS: u32 = 4;
+        let seconds = PERIODS * self.checks.period_seconds;
+        let left = since.as_second() + i64::from(seconds) - now.as_second();
+        let held = self.held_scale_in().is_some();
+        u32::try_from(left).ok().filter(|left| held && *left > 0)
+    }
+
     /// How long the router's data plane needs to hear of a change and requests in flight to end, in seconds, before what has
     /// lost its traffic may be removed: what the request calls settling, but never nothing.
     pub fn drain_seconds(&self) -> u32 {

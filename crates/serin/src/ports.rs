@@ -558,7 +558,8 @@ pub struct Measurements {
     pub stable_requests: Option<RequestCounts>,
     /// The latencies of the request's limits, in its order, in milliseconds.
     pub latency: Vec<Measured>,
-    /// How many of the measured side's targets fail the router's own health check; `None` if the router says nothing of it.
+    /// How many of the measured side's targets fail the router's own health check and go on failing it; `None` if the router says
+    /// nothing of it.
     pub unhealthy_targets: Option<Measured>,
     /// The queries of the request, in its order.
     pub queries: Vec<Measured>,

@@ -303,6 +303,9 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             return Ok(state.again_in(seconds));
         }
         self.fleet.retire_definition(deployment, side).await?;
+        if let Some(seconds) = deployment.hold_scale_in_for(settled_at, self.now) {
+            return Ok(state.again_in(seconds));
+        }
         self.fleet.release_scale_in(deployment).await?;
         self.ledger
             .close(deployment, Ending::Promoted, bearer.as_ref(), self.now)

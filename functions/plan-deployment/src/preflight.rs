@@ -2,7 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serin::ports::{
-    AlarmState, Fleet, HealthSignals, Measured, Reading, ServiceDescription, TrafficRouter,
+    AlarmState, Fleet, HealthSignals, Measured, Reading, RequestCounts, ServiceDescription,
+    TrafficRouter,
 };
 use serin::request::FinishMode;
 use serin::verdict::Window;
@@ -185,10 +186,9 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             .iter()
             .flat_map(|counts| [&counts.requests, &counts.errors]);
         let counts: Vec<_> = counts.chain(&measured.latency).collect();
+        let no_requests = |counts: &RequestCounts| counts.requests.reading == Reading::NoData;
         let unused = deployment.router.is_silent_when_idle()
-            && counts
-                .iter()
-                .any(|measured| measured.reading == Reading::NoData);
+            && measured.requests.as_ref().is_some_and(no_requests);
         let spoken = counts.into_iter().filter(|_| !unused);
         let mut all = spoken
             .chain(&measured.unhealthy_targets)

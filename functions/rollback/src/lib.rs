@@ -245,6 +245,11 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         }
         let deployment = &state.deployment;
         self.fleet.retire_promoted_definition(deployment).await?;
+        if going.is_none()
+            && let Some(seconds) = deployment.hold_scale_in_for(since, self.now)
+        {
+            return Ok(state.again_in(seconds));
+        }
         self.fleet.release_scale_in(deployment).await?;
         let mut left = self.router.traces(deployment).await?;
         left.extend(self.fleet.traces(deployment).await?);
@@ -288,6 +293,9 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         }
         let deployment = &state.deployment;
         let bearer = (drop == Side::Stable).then(|| deployment.canary.service.clone());
+        if let Some(seconds) = deployment.hold_scale_in_for(traffic_returned_at, self.now) {
+            return Ok(state.again_in(seconds));
+        }
         self.fleet.release_scale_in(deployment).await?;
         self.ledger
             .close(deployment, Ending::Promoted, bearer.as_ref(), self.now)

@@ -4,7 +4,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
     Listener, ProtocolEnum, TargetGroup, TargetGroupAttribute, TargetTypeEnum,
 };
 use serin::PortError;
-use serin::name::{DeploymentId, canary_name, is_another_canary_of};
+use serin::name::{DeploymentId, canary_name, is_another_canary_of, is_canary_name};
 use serin::ports::{DiscoveryError, ServiceDescription};
 use serin::progress::TargetGroupUse;
 use serin::request::RouterWish;
@@ -69,7 +69,20 @@ impl AlbRouter {
         record.left_out = left_out.into_iter().map(|rule| rule.name).collect();
         record.rules = chosen;
         for rule in &record.rules {
-            check(rule, &record.groups)?;
+            check(rule, &record, id)?;
+        }
+        for (index, pair) in record.groups.iter().enumerate() {
+            let in_a_rule = |rule: &RuleRecord| {
+                let mut groups = rule.groups.iter();
+                groups.any(|entry| entry.group == Group::Stable(index))
+            };
+            if !record.rules.iter().any(in_a_rule) {
+                return Err(unsupported(format!(
+                    "no rule that is to be shifted forwards to target group {} of service {}; ECS would refuse the canary's copy of it, which nothing \
+                     would use",
+                    pair.stable.target_group_arn, service.service
+                )));
+            }
         }
         if !record.rules.iter().any(RuleRecord::gets_traffic) {
             return Err(unsupported(format!(
@@ -154,7 +167,7 @@ impl AlbRouter {
 
     /// Every rule of every listener of the load balancers that forwards to one of stable's target groups, default actions
     /// included.
-    async fn rules_to(&self, record: &AlbRecord) -> Result<Vec<RuleRecord>, DiscoveryError> {
+    pub(super) async fn rules_to(&self, record: &AlbRecord) -> Result<Vec<RuleRecord>, PortError> {
         let mut balancers: Vec<_> = record
             .groups
             .iter()
@@ -305,9 +318,14 @@ fn name_of_canary(stable: &str, index: usize, count: usize, id: &DeploymentId) -
         return canary_name(stable, id, LONGEST_NAME);
     }
     let number = format!("-{}", index + 1);
-    let name = canary_name(stable, id, LONGEST_NAME - number.len());
     let tail = format!("-canary-{id}");
+    let name = canary_name(stable, id, LONGEST_NAME - number.len());
     let base = name.strip_suffix(&tail).unwrap_or(&name);
+    // A stable that is a former canary has its number.
+    let base = match base.strip_suffix(&number) {
+        Some(base) if is_canary_name(stable) => base,
+        _ => base,
+    };
     format!("{base}{number}{tail}")
 }
 
@@ -349,34 +367,63 @@ fn choose(
 }
 
 /// Whether the canary's target groups can be put into the rule, and nothing else is in the way.
-fn check(rule: &RuleRecord, pairs: &[GroupPair]) -> Result<(), DiscoveryError> {
-    let name_in = |arn: &str| arn.rsplit('/').nth(1).unwrap_or_default().to_owned();
-    let stables = rule
+fn check(rule: &RuleRecord, record: &AlbRecord, id: &DeploymentId) -> Result<(), DiscoveryError> {
+    let names: Vec<_> = rule
         .groups
         .iter()
-        .filter(|entry| matches!(entry.group, Group::Stable(_)))
-        .count();
-    for entry in &rule.groups {
-        if let Group::Other(arn) = &entry.group
-            && pairs
-                .iter()
-                .any(|pair| is_another_canary_of(&name_in(arn), &pair.canary_name))
-        {
-            return Err(unsupported(format!(
-                "{} already names {}, the canary of another deployment; it must be taken out first",
-                rule.name,
-                name_in(arn)
-            )));
-        }
+        .map(|entry| name_in(record, &entry.group))
+        .collect();
+    // A service that was replaced has a former canary for its stable; one that is being deployed has both in the rule.
+    let of_a_deployment = |name: &str| {
+        let mut beside = names.iter().filter(|other| **other != name);
+        let mut ours = record.groups.iter();
+        beside.any(|other| is_another_canary_of(name, &canary_name(other, id, LONGEST_NAME)))
+            || ours.any(|pair| is_another_canary_of(name, &pair.canary_name))
+    };
+    let mut others = rule
+        .groups
+        .iter()
+        .zip(&names)
+        .filter_map(|(entry, name)| matches!(entry.group, Group::Other(_)).then_some(*name));
+    if let Some(other) = others.find(|name| of_a_deployment(name)) {
+        return Err(unsupported(format!(
+            "{} already names {other}, the canary of another deployment, which must be over, or taken out, first",
+            rule.name
+        )));
     }
-    if rule.groups.len() + stables > MOST_GROUPS {
+    let mut stables = rule.groups.iter().filter_map(|entry| match entry.group {
+        Group::Stable(index) => record.groups.get(index),
+        Group::Canary(_) | Group::Other(_) => None,
+    });
+    if rule.groups.len() + stables.clone().count() > MOST_GROUPS {
         return Err(unsupported(format!(
             "{} has {} target groups, and a load balancer allows {MOST_GROUPS}: there is no room for the canary's",
             rule.name,
             rule.groups.len()
         )));
     }
+    // "You must enable group stickiness" is how the load balancer refuses more than one group in such a rule.
+    let binds = stables.find(|pair| pair.sticky && rule.sticky_seconds.is_none());
+    if let (LoadBalancerKind::Application, Some(pair)) = (record.balancer, binds) {
+        return Err(unsupported(format!(
+            "target group {} has sticky sessions, and beside another target group the load balancer allows that only in a rule whose forward action is \
+             sticky too, which {} is not; turn that on, or the sessions off",
+            name_in(record, &Group::Other(pair.stable.target_group_arn.clone())),
+            rule.name
+        )));
+    }
     Ok(())
+}
+
+/// The name of a target group of a rule.
+fn name_in<'a>(record: &'a AlbRecord, group: &'a Group) -> &'a str {
+    let arn = match group {
+        Group::Stable(index) | Group::Canary(index) => {
+            &record.groups[*index].stable.target_group_arn
+        }
+        Group::Other(arn) => arn,
+    };
+    arn.rsplit('/').nth(1).unwrap_or_default()
 }
 
 fn value<'a>(attributes: &'a [TargetGroupAttribute], key: &str) -> Option<&'a str> {
@@ -393,7 +440,6 @@ fn unsupported(sentence: String) -> DiscoveryError {
 #[cfg(test)]
 mod tests {
     use serin::ExecutionArn;
-    use serin::name::is_canary_name;
 
     use super::*;
 
@@ -409,6 +455,8 @@ mod tests {
         for name in [&public, &private] {
             assert!(name.len() <= 32 && is_canary_name(name), "{name}");
         }
+        let short = name("shop", 1);
+        assert_eq!(name(&short, 1), short, "and it does not grow");
         assert_eq!(
             name_of_canary("shop", 0, 1, &id),
             format!("shop-canary-{id}")

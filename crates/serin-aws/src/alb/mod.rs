@@ -114,7 +114,8 @@ impl TrafficRouter for AlbRouter {
     }
 
     async fn verify(&self, deployment: &Deployment, weight: Weight) -> Result<(), ShiftError> {
-        self.verify_rules(record(deployment), weight).await
+        self.verify_rules(deployment, record(deployment), weight)
+            .await
     }
 
     async fn settle(&self, deployment: &Deployment, on: Side) -> Result<Settled, PortError> {

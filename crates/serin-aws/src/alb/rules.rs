@@ -10,6 +10,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
     Action, ActionTypeEnum, ForwardActionConfig, TargetGroupStickinessConfig, TargetGroupTuple,
 };
 use serin::ports::{Settled, ShiftError, Side};
+use serin::request::FinishMode;
 use serin::routing::{AlbRecord, Group, GroupWeight, RuleRecord};
 use serin::{Deployment, Leftover, PortError, Weight};
 use sha2::{Digest, Sha256};
@@ -234,12 +235,19 @@ impl AlbRouter {
         Ok(())
     }
 
-    /// Proves that every rule still is at `weight`.
+    /// Proves that every rule still is at `weight`, and that none has come that the deployment does not know, if stable is to
+    /// go.
     pub(super) async fn verify_rules(
         &self,
+        deployment: &Deployment,
         record: &AlbRecord,
         weight: Weight,
     ) -> Result<(), ShiftError> {
+        if deployment.finish.mode == FinishMode::Replace
+            && let Some(sentence) = self.new_rule(record).await?
+        {
+            return Err(ShiftError::ChangedByOthers(sentence));
+        }
         for rule in &record.rules {
             let expected = groups_at(rule, weight)?;
             match self.describe_rule(record, rule).await? {
@@ -256,6 +264,24 @@ impl AlbRouter {
         Ok(())
     }
 
+    /// What to tell of a rule that forwards to stable since the deployment was planned.
+    async fn new_rule(&self, record: &AlbRecord) -> Result<Option<String>, PortError> {
+        let known = |rule: &RuleRecord| {
+            let mut rules = record.rules.iter();
+            rules.any(|known| {
+                known.rule_arn == rule.rule_arn && known.listener_arn == rule.listener_arn
+            })
+        };
+        let rules = self.rules_to(record).await?;
+        let new = rules.into_iter().find(|rule| !known(rule));
+        Ok(new.map(|rule| {
+            format!(
+                "{} forwards to stable since the deployment was planned, and stable is to go",
+                rule.name
+            )
+        }))
+    }
+
     /// Gives all the traffic of both sides to one, in every rule.
     ///
     /// A rule that cannot be written keeps none of the others from it: each one less is traffic that is where it belongs.
@@ -265,6 +291,12 @@ impl AlbRouter {
         record: &AlbRecord,
         on: Side,
     ) -> Result<Settled, PortError> {
+        // What comes by such a rule would find nothing when stable has gone.
+        if on == Side::Canary
+            && let Some(sentence) = self.new_rule(record).await?
+        {
+            return Err(refused("Elastic Load Balancing DescribeRules", sentence));
+        }
         let mut settled = Settled::default();
         let mut first_error = None;
         for rule in &record.rules {

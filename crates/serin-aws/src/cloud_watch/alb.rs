@@ -222,17 +222,20 @@ impl<'a> AlbMetrics<'a> {
         measured.collect()
     }
 
-    /// How many targets failed the load balancer's health check when they were last counted.
+    /// How many targets have failed the load balancer's health check for two periods in a row. One group's silence is not
+    /// another's health.
     pub(super) fn unhealthy_targets(&self, prefix: &str, answers: &Answers) -> Measured {
-        let newest = |index| answers.newest(&id(prefix, index, "unhealthy"));
-        let readings = (0..self.groups.len()).map(newest);
+        let readings = (0..self.groups.len()).map(|index| health(prefix, index, answers));
         let texts: Vec<_> = self
             .groups
             .iter()
             .map(|names| self.of_group(names, "UnHealthyHostCount").text("Maximum"))
             .collect();
+        let silent = readings.clone().find(|reading| *reading == Reading::NoData);
         Measured {
-            reading: readings.reduce(added).unwrap_or(Reading::NoData),
+            reading: silent
+                .or_else(|| readings.reduce(added))
+                .unwrap_or(Reading::NoData),
             query: texts.join(" + "),
         }
     }
@@ -259,11 +262,24 @@ impl<'a> AlbMetrics<'a> {
     }
 }
 
+/// How many of one group's targets have been unhealthy for two periods.
+fn health(prefix: &str, index: usize, answers: &Answers) -> Reading {
+    answers.lasting(&id(prefix, index, "unhealthy"))
+}
+
 /// The requests of one group and how many of them failed.
 fn group_counts(prefix: &str, index: usize, answers: &Answers) -> (Reading, Reading) {
     let id = |what: &str| id(prefix, index, what);
     // While the health of the targets is published, so is everything else that there is.
-    if let silent @ (Reading::NoData | Reading::Incomplete(_)) = answers.newest(&id("unhealthy")) {
+    let silent = match health(prefix, index, answers) {
+        Reading::Value { .. } => None,
+        incomplete @ Reading::Incomplete(_) => Some(incomplete),
+        // Not the same as no requests: another group's are not the whole.
+        Reading::NoData => Some(Reading::Incomplete(
+            "nothing on the health of the targets either".to_owned(),
+        )),
+    };
+    if let Some(silent) = silent {
         return (silent.clone(), silent);
     }
     let requests = match answers.total(&[id("requests")]) {
@@ -439,14 +455,14 @@ mod tests {
             .requests("own", &answers(&silent))
             .requests
             .reading;
-        assert_eq!(reading, Reading::NoData);
+        assert!(matches!(reading, Reading::Incomplete(_)), "{reading:?}");
     }
 
     #[test]
     fn the_groups_of_a_service_are_counted_together_and_the_slowest_is_told() {
         let both = answers(&[
-            series(0, "unhealthy", &[0.0, 1.0]),
-            series(1, "unhealthy", &[0.0, 0.0]),
+            series(0, "unhealthy", &[1.0, 1.0]),
+            series(1, "unhealthy", &[0.0, 1.0]),
             series(0, "requests", &[10.0]),
             series(1, "requests", &[30.0]),
             series(1, "answers3", &[3.0]),
@@ -476,5 +492,19 @@ mod tests {
             "p99.9 of TargetResponseTime {TargetGroup=targetgroup/shop-1/73e2d6bc24d8a067, LoadBalancer=app/shop/50dc6c495c0c9188} \
              in AWS/ApplicationELB"
         );
+    }
+
+    #[test]
+    fn one_groups_silence_is_not_another_groups_health() {
+        let one = answers(&[
+            series(0, "unhealthy", &[0.0, 0.0]),
+            series(0, "requests", &[10.0]),
+            series(0, "answers0", &[10.0]),
+        ]);
+        let metrics = metrics(2);
+        let unhealthy = metrics.unhealthy_targets("own", &one).reading;
+        assert_eq!(unhealthy, Reading::NoData);
+        let requests = metrics.requests("own", &one).requests.reading;
+        assert!(matches!(requests, Reading::Incomplete(_)), "{requests:?}");
     }
 }

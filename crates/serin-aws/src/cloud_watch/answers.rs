@@ -78,18 +78,20 @@ impl Answers {
             .then(|| Reading::Incomplete(format!("nothing after {since}")))
     }
 
-    /// The newest value of a series that has one in every period.
-    pub(super) fn newest(&self, id: &str) -> Reading {
+    /// The smaller of the two newest values of a series that has one in every period: what lasts.
+    pub(super) fn lasting(&self, id: &str) -> Reading {
         if let Some(incomplete) = self.incomplete(id) {
             return incomplete;
         }
-        let values = self.values(id);
-        if let Some(silent) = self.silent(values) {
+        let mut values = self.values(id).to_vec();
+        if let Some(silent) = self.silent(&values) {
             return silent;
         }
-        let newest = values.iter().max_by_key(|(at, _)| *at);
-        newest.map_or(Reading::NoData, |(_, value)| Reading::Value {
-            value: *value,
+        values.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        let newest = values.iter().take(2).map(|(_, value)| *value);
+        let lasting = newest.min_by(f64::total_cmp);
+        lasting.map_or(Reading::NoData, |value| Reading::Value {
+            value,
             datapoints: values.len(),
         })
     }

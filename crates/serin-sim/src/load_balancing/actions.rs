@@ -140,10 +140,25 @@ impl LoadBalancing {
                 return Err(validation(format!("The target group {arn} is there twice")));
             }
         }
-        forward.target_group_stickiness_config = Some(checked_stickiness(
+        let sticky = checked_stickiness(
             forward.target_group_stickiness_config.take(),
             is_application(balancer),
-        )?);
+        )?;
+        let binds = |arn: &String| {
+            let group = self.group(arn);
+            group.is_some_and(|group| group.attributes["stickiness.enabled"] == "true")
+        };
+        if is_application(balancer)
+            && seen.len() > 1
+            && sticky.enabled != Some(true)
+            && seen.iter().any(binds)
+        {
+            return Err(Refusal::new(
+                "InvalidConfigurationRequest",
+                "You must enable group stickiness on a rule if you enabled target stickiness on one of its target groups",
+            ));
+        }
+        forward.target_group_stickiness_config = Some(sticky);
         Ok(forward)
     }
 

@@ -172,8 +172,12 @@ impl AlbRecord {
         }
         for rule in &self.rules {
             if let Some(seconds) = rule.sticky_seconds {
+                let how_long = match seconds {
+                    0 => String::new(),
+                    seconds => format!(" for {seconds} seconds"),
+                };
                 notes.push(format!(
-                    "In {} a client keeps to the target group that it met first for {seconds} seconds, whatever the weights say: the canary's share of the requests may be far from its weight, and every check tells the observed share. When a side loses its traffic, its target group is taken out of this rule at once, because at weight 0 it would keep its clients.",
+                    "In {} a client keeps to the target group that it met first{how_long}, whatever the weights say: the canary's share of the requests may be far from its weight, and every check tells the observed share. When a side loses its traffic, its target group is taken out of this rule at once, because at weight 0 it would keep its clients.",
                     rule.name
                 ));
             }
