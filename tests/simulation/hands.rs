@@ -9,7 +9,7 @@ use super::{On, Simulation};
 /// All that sends traffic to the service, as it was at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Route {
-    Mesh(RouteSpec),
+    Mesh(Box<RouteSpec>),
     /// The actions of every rule that forwards, by its path.
     Alb(BTreeMap<String, Actions>),
 }
@@ -22,13 +22,13 @@ impl Simulation {
     /// The route as it is now.
     pub(crate) fn route(&self) -> Route {
         self.account.look(|world| match self.on {
-            On::AppMesh => Route::Mesh(
+            On::AppMesh => Route::Mesh(Box::new(
                 world
                     .route(world::ROUTER, world::ROUTE)
                     .spec
                     .clone()
                     .unwrap(),
-            ),
+            )),
             On::Alb => Route::Alb(
                 [world::RULE, world::DEFAULT_RULE]
                     .map(|path| (path.to_owned(), world.rule(path).actions.unwrap()))
@@ -43,7 +43,7 @@ impl Simulation {
             Route::Mesh(before) => {
                 self.account
                     .edit_route_by_hand(world::ROUTER, world::ROUTE, |spec| {
-                        *spec = before.clone();
+                        *spec = (**before).clone();
                     });
             }
             Route::Alb(rules) => {

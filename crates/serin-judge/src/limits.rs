@@ -166,6 +166,9 @@ pub fn judge_latency(
 }
 
 /// How many of the canary's targets fail the router's own health check, as it last counted them.
+///
+/// One that fails is a reason to wait, not yet to roll back: ECS replaces its task, and a canary whose tasks go on failing is
+/// recognised by those that it stopped, or by the requests that they fail.
 pub fn judge_targets(measured: &Measured) -> Finding {
     let (outcome, sentence, value) = match &measured.reading {
         Reading::Value { value, .. } if *value <= 0.0 => (
@@ -174,7 +177,7 @@ pub fn judge_targets(measured: &Measured) -> Finding {
             Some(*value),
         ),
         Reading::Value { value, .. } if value.is_finite() => (
-            Outcome::Unhealthy,
+            Outcome::Inconclusive,
             format!("{value} of the canary's targets fail the router's health check"),
             Some(*value),
         ),
@@ -622,11 +625,10 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_fails_the_routers_health_check_is_unhealthy_and_silence_about_it_is_not_health()
-     {
+    fn a_target_that_fails_the_routers_health_check_is_no_health_and_neither_is_silence_about_it() {
         assert_eq!(judge_targets(&value(0.0)).outcome, Outcome::Healthy);
         let finding = judge_targets(&value(2.0));
-        assert_eq!(finding.outcome, Outcome::Unhealthy);
+        assert_eq!(finding.outcome, Outcome::Inconclusive);
         assert!(
             finding.sentence.starts_with("2 of the canary's targets"),
             "{}",

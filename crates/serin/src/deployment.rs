@@ -103,6 +103,13 @@ impl Deployment {
         &self.service.cluster
     }
 
+    /// Whether a check has anything to ask the metrics store.
+    pub fn is_measured(&self) -> bool {
+        self.checks.counts_requests()
+            || !self.checks.queries.is_empty()
+            || self.router.watches_targets()
+    }
+
     /// How many tasks the canary needs before it may get `weight`, beside a stable that should have `stable_tasks`: never
     /// zero, and never fewer at a higher weight.
     pub fn tasks_at(&self, weight: Weight, stable_tasks: u32) -> u32 {

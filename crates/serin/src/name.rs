@@ -111,6 +111,11 @@ pub fn canary_family(stable: &Family) -> Family {
     }
 }
 
+/// Whether something bears the name of a canary beside which `canary` would stand: of another deployment of the same stable.
+pub fn is_another_canary_of(name: &str, canary: &str) -> bool {
+    is_canary_name(name) && name != canary && base_name(name) == base_name(canary)
+}
+
 /// Whether something bears a name that [`canary_name`] gives.
 pub fn is_canary_name(name: &str) -> bool {
     base_name(name) != name
@@ -146,6 +151,15 @@ mod tests {
         let second = canary_name(&first, &id(), 255);
         assert_eq!(first, format!("checkout-canary-{}", id()));
         assert_eq!(second, first);
+    }
+
+    #[test]
+    fn a_neighbour_that_was_once_a_canary_is_not_taken_for_another_canary_of_ours() {
+        let ours = canary_name("checkout", &id(), 32);
+        assert!(is_another_canary_of("checkout-canary-0a1b2c3d", &ours));
+        assert!(!is_another_canary_of("payments-canary-0a1b2c3d", &ours));
+        assert!(!is_another_canary_of("checkout", &ours));
+        assert!(!is_another_canary_of(&ours, &ours));
     }
 
     #[test]

@@ -590,7 +590,7 @@ pub enum AlarmState {
 
 /// What can be measured.
 pub trait HealthSignals {
-    /// Measures the canary, which is attached in this way, over the window, with one call; or stable, before there is a canary
+    /// Measures the canary, which is attached in this way, over the window, with one call (two, if the queries are too many for one); or stable, before there is a canary
     /// (the pre-flight).
     async fn measure(
         &self,

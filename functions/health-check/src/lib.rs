@@ -166,7 +166,7 @@ async fn look(
         return Ok(findings);
     };
     let canary = state.progress.canary.as_ref();
-    if let (true, Some(canary)) = (checks.measure_something(), canary) {
+    if let (true, Some(canary)) = (deployment.is_measured(), canary) {
         let measured = signals
             .measure(deployment, Some(&canary.attachment), window)
             .await?;

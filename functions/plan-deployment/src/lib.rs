@@ -218,7 +218,7 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
 
         preflight::refuse_replacing(&service, &router, request.finish.mode)?;
         notes.extend(request.notes());
-        notes.extend(router.notes());
+        notes.extend(router.notes(&request.checks));
         notes.extend(router.other_ways_in(&service).iter().map(|way| {
             format!("What reaches stable through {way} is not shifted; it stays with stable.")
         }));

@@ -171,7 +171,7 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
     /// the canary, so stable must answer.
     async fn metrics(&self, deployment: &Deployment) -> Result<Vec<String>, PlanDeploymentError> {
         let checks = &deployment.checks;
-        if !checks.measure_something() {
+        if !deployment.is_measured() {
             return Ok(Vec::new());
         }
         let window = recent(
@@ -185,26 +185,26 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             .iter()
             .flat_map(|counts| [&counts.requests, &counts.errors]);
         let counts: Vec<_> = counts.chain(&measured.latency).collect();
-        let silent_when_idle = deployment.router.is_silent_when_idle();
-        if silent_when_idle
+        let unused = deployment.router.is_silent_when_idle()
             && counts
                 .iter()
-                .any(|measured| measured.reading == Reading::NoData)
-        {
-            return Ok(vec![IDLE.into()]);
-        }
-        let all = counts
-            .into_iter()
+                .any(|measured| measured.reading == Reading::NoData);
+        let spoken = counts.into_iter().filter(|_| !unused);
+        let mut all = spoken
             .chain(&measured.unhealthy_targets)
             .chain(&measured.queries);
-        if let Some(silent) = all.into_iter().find_map(silence) {
+        if let Some(silent) = all.find_map(silence) {
             return Err(PlanDeploymentError::MetricsNotFound(format!(
                 "stable's own metrics do not answer, so the canary's would not either: {silent} (from {} to {})",
                 window.start, window.end
             )));
         }
         let idle = measured.requests.is_some_and(|counts| matches!(counts.requests.reading, Reading::Value { value, .. } if value <= 0.0));
-        Ok(if idle { vec![IDLE.into()] } else { Vec::new() })
+        Ok(if idle || unused {
+            vec![IDLE.into()]
+        } else {
+            Vec::new()
+        })
     }
 }
 

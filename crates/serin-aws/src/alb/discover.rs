@@ -4,7 +4,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
     Listener, ProtocolEnum, TargetGroup, TargetGroupAttribute, TargetTypeEnum,
 };
 use serin::PortError;
-use serin::name::{DeploymentId, canary_name, is_canary_name};
+use serin::name::{DeploymentId, canary_name, is_another_canary_of};
 use serin::ports::{DiscoveryError, ServiceDescription};
 use serin::progress::TargetGroupUse;
 use serin::request::RouterWish;
@@ -69,7 +69,7 @@ impl AlbRouter {
         record.left_out = left_out.into_iter().map(|rule| rule.name).collect();
         record.rules = chosen;
         for rule in &record.rules {
-            check(rule)?;
+            check(rule, &record.groups)?;
         }
         if !record.rules.iter().any(RuleRecord::gets_traffic) {
             return Err(unsupported(format!(
@@ -349,7 +349,7 @@ fn choose(
 }
 
 /// Whether the canary's target groups can be put into the rule, and nothing else is in the way.
-fn check(rule: &RuleRecord) -> Result<(), DiscoveryError> {
+fn check(rule: &RuleRecord, pairs: &[GroupPair]) -> Result<(), DiscoveryError> {
     let name_in = |arn: &str| arn.rsplit('/').nth(1).unwrap_or_default().to_owned();
     let stables = rule
         .groups
@@ -358,7 +358,9 @@ fn check(rule: &RuleRecord) -> Result<(), DiscoveryError> {
         .count();
     for entry in &rule.groups {
         if let Group::Other(arn) = &entry.group
-            && is_canary_name(&name_in(arn))
+            && pairs
+                .iter()
+                .any(|pair| is_another_canary_of(&name_in(arn), &pair.canary_name))
         {
             return Err(unsupported(format!(
                 "{} already names {}, the canary of another deployment; it must be taken out first",
@@ -391,6 +393,7 @@ fn unsupported(sentence: String) -> DiscoveryError {
 #[cfg(test)]
 mod tests {
     use serin::ExecutionArn;
+    use serin::name::is_canary_name;
 
     use super::*;
 

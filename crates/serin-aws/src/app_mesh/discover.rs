@@ -1,7 +1,7 @@
 //! Finds the mesh's objects behind a service. Changes nothing.
 
 use aws_sdk_appmesh::types::{ServiceDiscovery, VirtualNodeData};
-use serin::name::{DeploymentId, canary_name, is_canary_name};
+use serin::name::{DeploymentId, canary_name, is_another_canary_of};
 use serin::ports::{DiscoveryError, ServiceDescription, TaskDefinitionDescription};
 use serin::request::{RouteName, RouterWish};
 use serin::routing::{AppMeshRecord, CloudMapService, RouteRecord};
@@ -233,11 +233,9 @@ fn choose(
 /// Whether the canary can be put into the route, and nothing else is in the way.
 fn check(route: &RouteRecord, record: &AppMeshRecord) -> Result<(), DiscoveryError> {
     let node = &record.stable_node;
-    let problem = if let Some(other) = route
-        .targets
-        .iter()
-        .find(|target| target.node != *node && is_canary_name(&target.node))
-    {
+    let problem = if let Some(other) = route.targets.iter().find(|target| {
+        target.node != *node && is_another_canary_of(&target.node, &record.canary_node)
+    }) {
         Some(format!(
             "already sends traffic to {}, the canary of another deployment; it must be taken out first",
             other.node
@@ -300,7 +298,7 @@ mod tests {
             mesh: "prod".into(),
             mesh_owner: None,
             stable_node: stable.into(),
-            canary_node: String::new(),
+            canary_node: "checkout-canary-00000000".into(),
             proxy: ProxyIdentity {
                 container: String::new(),
                 variable: String::new(),

@@ -29,6 +29,8 @@ use crate::error::failed;
 
 /// The most alarms that one `DescribeAlarms` takes.
 const ALARMS_PER_CALL: usize = 100;
+/// The most queries that one `GetMetricData` takes.
+const QUERIES_PER_CALL: usize = 500;
 
 /// What can be measured, in Amazon CloudWatch.
 #[derive(Debug, Clone)]
@@ -45,9 +47,9 @@ impl CloudWatchSignals {
     async fn get(
         &self,
         queries: Vec<MetricDataQuery>,
+        answers: &mut Answers,
         window: Window,
-        period: u32,
-    ) -> Result<Answers, PortError> {
+    ) -> Result<(), PortError> {
         let request = self
             .cloud_watch
             .get_metric_data()
@@ -55,7 +57,6 @@ impl CloudWatchSignals {
             .start_time(DateTime::from_secs(window.start.as_second()))
             .end_time(DateTime::from_secs(window.end.as_second()))
             .scan_by(ScanBy::TimestampAscending);
-        let mut answers = Answers::over(window, period);
         let mut pages = request.into_paginator().send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(failed("CloudWatch GetMetricData"))?;
@@ -63,7 +64,7 @@ impl CloudWatchSignals {
                 answers.add(result);
             }
         }
-        Ok(answers)
+        Ok(())
     }
 }
 
@@ -89,13 +90,14 @@ impl HealthSignals for CloudWatchSignals {
         if let Some(stable) = &stable {
             asked.extend(stable.ask_requests("stable", checks));
         }
-        asked.extend(queries.iter().flatten().map(queries::to_sdk));
-        // CloudWatch refuses a call without a query and one whose window is empty; neither has anything to say.
-        let answers = if asked.is_empty() || window.seconds() == 0 {
-            Answers::over(window, checks.period_seconds)
-        } else {
-            self.get(asked, window, checks.period_seconds).await?
-        };
+        let wished = queries.iter().flatten().map(queries::to_sdk).collect();
+        let mut answers = Answers::over(window, checks.period_seconds);
+        // CloudWatch refuses a call whose window is empty, and it would have nothing to say.
+        if window.seconds() > 0 {
+            for queries in calls(asked, wished) {
+                self.get(queries, &mut answers, window).await?;
+            }
+        }
 
         Ok(Measurements {
             requests: counted.then(|| own.requests("own", &answers)),
@@ -164,6 +166,24 @@ impl HealthSignals for CloudWatchSignals {
             })
             .collect())
     }
+}
+
+/// One call for all queries, or two where one cannot take them: the parts of a request's query refer to each other, and a call
+/// knows nothing of what another one asked.
+fn calls(
+    mut asked: Vec<MetricDataQuery>,
+    wished: Vec<MetricDataQuery>,
+) -> impl Iterator<Item = Vec<MetricDataQuery>> {
+    let second = if asked.len() + wished.len() > QUERIES_PER_CALL {
+        wished
+    } else {
+        asked.extend(wished);
+        Vec::new()
+    };
+    // CloudWatch refuses a call without a query.
+    [asked, second]
+        .into_iter()
+        .filter(|queries| !queries.is_empty())
 }
 
 /// One side's metrics, as its router has them.
@@ -314,4 +334,25 @@ fn alarm_state(state: Option<&StateValue>) -> AlarmState {
 /// A period is at most an hour in a request, and CloudWatch takes signed numbers.
 fn seconds(period: u32) -> i32 {
     i32::try_from(period).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queries(number: usize) -> Vec<MetricDataQuery> {
+        vec![MetricDataQuery::builder().id("q").build(); number]
+    }
+
+    #[test]
+    fn what_one_call_cannot_take_is_asked_in_two_and_nothing_is_asked_in_none() {
+        let sizes = |asked, wished| -> Vec<usize> {
+            calls(queries(asked), queries(wished))
+                .map(|queries| queries.len())
+                .collect()
+        };
+        assert_eq!(sizes(100, 400), [500]);
+        assert_eq!(sizes(101, 400), [101, 400]);
+        assert_eq!(sizes(0, 0), [0; 0]);
+    }
 }

@@ -257,7 +257,7 @@ pub struct Checks {
     pub on_too_little_data: OnTooLittleData,
     /// The limit on the share of requests that the canary answers with 5xx. `null` turns it off, which needs an alarm or a query in its place.
     pub error_rate_percent: Option<MaxPercent>,
-    /// Limits on latency percentiles. App Mesh's stock metrics have none: use `queries` there.
+    /// Limits on latency percentiles, from an Application Load Balancer's metrics. App Mesh's stock metrics and a Network Load Balancer's have none: use `queries` there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub latency_ms: Vec<LatencyLimit>,
     /// CloudWatch alarms that must not be in ALARM.
@@ -287,11 +287,6 @@ impl Default for Checks {
 }
 
 impl Checks {
-    /// Whether there is anything to ask the metrics store.
-    pub fn measure_something(&self) -> bool {
-        self.counts_requests() || !self.queries.is_empty()
-    }
-
     /// Whether a version's requests must be counted: for their error rate, or because a percentile rests on them.
     pub fn counts_requests(&self) -> bool {
         self.error_rate_percent.is_some() || !self.latency_ms.is_empty()

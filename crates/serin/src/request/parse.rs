@@ -677,7 +677,7 @@ fn checks(faults: &mut Faults, value: &Value) -> Option<Checks> {
     if limitless && !object.has("alarms") && !object.has("queries") && !object.has("latencyMs") {
         faults.add(
             "checks.errorRatePercent",
-            "null leaves nothing to judge the canary by; name an alarm or a query instead",
+            "null leaves nothing to judge the canary by; name an alarm, a query or a limit on latency instead",
         );
     }
     Some(checks)

@@ -5,10 +5,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::progress::TargetGroupUse;
+use crate::request::Checks;
 use crate::weight::Weight;
 
 /// The largest weight of a target group in a rule (Elastic Load Balancing API, `TargetGroupTuple$Weight`).
 const LARGEST_WEIGHT: u32 = 999;
+/// How often Elastic Load Balancing publishes metrics, in seconds (its user guide, "CloudWatch metrics").
+const PERIOD_SECONDS: u32 = 60;
 /// How far the share of any target group may be from what is asked for, in percentage points of the whole.
 const LARGEST_ERROR: f64 = 0.01;
 
@@ -159,8 +162,14 @@ impl AlbRecord {
         }
     }
 
-    pub(super) fn notes(&self) -> Vec<String> {
+    pub(super) fn notes(&self, checks: &Checks) -> Vec<String> {
         let mut notes = Vec::new();
+        if checks.period_seconds < PERIOD_SECONDS {
+            notes.push(format!(
+                "checks.periodSeconds is {}, but Elastic Load Balancing publishes its metrics every {PERIOD_SECONDS} seconds: what is not there yet is taken for silence, and checks stay inconclusive.",
+                checks.period_seconds
+            ));
+        }
         for rule in &self.rules {
             if let Some(seconds) = rule.sticky_seconds {
                 notes.push(format!(

@@ -10,6 +10,7 @@ pub use app_mesh::{AppMeshRecord, CloudMapService, ProxyIdentity, RouteRecord, W
 
 use crate::ports::ServiceDescription;
 use crate::progress::Attachment;
+use crate::request::Checks;
 use crate::weight::Weight;
 
 /// The router of a deployment and all that it needs to shift, restore and tear down. One variant per router.
@@ -56,6 +57,14 @@ impl RouterRecord {
         match self {
             Self::AppMesh(_) => None,
             Self::Alb(record) => record.no_requests_because(),
+        }
+    }
+
+    /// Whether the router's own health checks of a version's targets are measured, whatever a request limits.
+    pub const fn watches_targets(&self) -> bool {
+        match self {
+            Self::AppMesh(_) => false,
+            Self::Alb(_) => true,
         }
     }
 
@@ -112,10 +121,10 @@ impl RouterRecord {
     }
 
     /// What a person should know before the traffic is shifted by this router.
-    pub fn notes(&self) -> Vec<String> {
+    pub fn notes(&self, checks: &Checks) -> Vec<String> {
         match self {
             Self::AppMesh(_) => Vec::new(),
-            Self::Alb(record) => record.notes(),
+            Self::Alb(record) => record.notes(checks),
         }
     }
 
