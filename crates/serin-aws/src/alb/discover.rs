@@ -356,16 +356,24 @@ fn check(rule: &RuleRecord, pairs: &[GroupPair]) -> Result<(), DiscoveryError> {
         .iter()
         .filter(|entry| matches!(entry.group, Group::Stable(_)))
         .count();
-    for entry in &rule.groups {
-        if let Group::Other(arn) = &entry.group
-            && pairs
+    let others = || {
+        let groups = rule.groups.iter();
+        groups.filter_map(|entry| match &entry.group {
+            Group::Other(arn) => Some(name_in(arn)),
+            Group::Stable(_) | Group::Canary(_) => None,
+        })
+    };
+    for name in others() {
+        // A neighbour that once took its stable's place is alone; beside its stable it is being deployed right now.
+        let of_ours = || {
+            pairs
                 .iter()
-                .any(|pair| is_another_canary_of(&name_in(arn), &pair.canary_name))
-        {
+                .any(|pair| is_another_canary_of(&name, &pair.canary_name))
+        };
+        if of_ours() || others().any(|other| is_another_canary_of(&name, &other)) {
             return Err(unsupported(format!(
-                "{} already names {}, the canary of another deployment; it must be taken out first",
-                rule.name,
-                name_in(arn)
+                "{} already names {name}, the canary of another deployment; it must be taken out first",
+                rule.name
             )));
         }
     }
