@@ -658,7 +658,7 @@ async fn two_services_that_share_a_rule_are_deployed_one_after_the_other() {
         ..Options::alb()
     };
     let other = || request("2.0.0", json!({ "service": "other" }));
-    // Its rule already names a canary.
+    // The rule already names a canary, beside its stable.
     let simulation = Simulation::with(On::Alb, &options);
     let mut first = simulation.start("first", request("2.0.0", json!({})));
     simulation
@@ -668,6 +668,22 @@ async fn two_services_that_share_a_rule_are_deployed_one_after_the_other() {
     refused.assert_refused("ServiceNotSupported", "the canary of another deployment");
     simulation
         .finish(first)
+        .await
+        .assert_promoted()
+        .assert_no_request_was_lost();
+
+    // One that took its stable's place is a neighbour like any other.
+    let simulation = Simulation::with(On::Alb, &options);
+    let replace = request(
+        "2.0.0",
+        json!({ "service": "other", "finish": { "mode": "replace" } }),
+    );
+    let replaced = simulation.finish(simulation.start("second", replace)).await;
+    assert_eq!(replaced.report().ending, serin::Ending::Promoted);
+    simulation.account.clock().advance(3600);
+    let simulation = simulation.begun_anew();
+    simulation
+        .deploy(request("2.0.0", json!({})))
         .await
         .assert_promoted()
         .assert_no_request_was_lost();

@@ -125,8 +125,12 @@ async fn no_weight_rises_before_the_canary_has_the_tasks_for_it(
 #[tokio::test]
 async fn when_somebody_gives_stable_more_tasks_the_canary_follows_and_the_checks_go_on(
     #[values(On::AppMesh, On::Alb)] on: On,
+    #[values(false, true)] every_function_runs_twice: bool,
 ) {
     let simulation = Simulation::new(on);
+    if every_function_runs_twice {
+        simulation.lambdas.lose_every_first_answer();
+    }
     let mut execution = simulation.start("first", request("2.0.0", long_hold()));
     into_the_hold(&simulation, &mut execution).await;
     assert_eq!(

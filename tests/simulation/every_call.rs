@@ -45,13 +45,14 @@ const KINDS: [FaultKind; 4] = [
 /// Runs the deployment with a fault on the call of this number; says what is wrong afterwards.
 async fn run(
     on: On,
+    options: &world::Options,
     ending: Ending,
     fault: Option<(usize, FaultKind)>,
 ) -> (Simulation, Vec<String>) {
     let scaling = (ending != Ending::Replaced).then_some((2, 10));
     let options = world::Options {
         scaling,
-        ..on.options()
+        ..options.clone()
     };
     let simulation = Simulation::with(on, &options);
     if let Some((number, kind)) = fault {
@@ -119,15 +120,15 @@ fn inventory(simulation: &Simulation) -> BTreeMap<&'static str, Vec<String>> {
 }
 
 /// Strikes every call whose number is `first`, and then each so many later.
-async fn strike(on: On, ending: Ending, every: usize) {
-    let (simulation, wrong) = run(on, ending, None).await;
+async fn strike(on: On, options: &world::Options, ending: Ending, every: usize) {
+    let (simulation, wrong) = run(on, options, ending, None).await;
     assert_eq!(wrong, Vec::<String>::new(), "without a fault");
     let expected = inventory(&simulation);
     let calls = simulation.account.calls();
     let mut failed = Vec::new();
     for (place, kind) in KINDS.iter().enumerate() {
         for number in (1 + place..=calls.len()).step_by(every) {
-            let (struck, mut wrong) = run(on, ending, Some((number, kind.clone()))).await;
+            let (struck, mut wrong) = run(on, options, ending, Some((number, kind.clone()))).await;
             let found = inventory(&struck);
             wrong.extend(
                 expected
@@ -162,7 +163,35 @@ async fn a_fault_on_one_of_the_calls_changes_nothing(
     #[values(On::AppMesh, On::Alb)] on: On,
     #[values(Ending::Promoted, Ending::Replaced, Ending::RolledBack)] ending: Ending,
 ) {
-    strike(on, ending, 37).await;
+    strike(on, &on.options(), ending, 41).await;
+}
+
+/// A service with two target groups, whose rules bind their clients and lead to another service as well.
+fn wide() -> world::Options {
+    world::Options {
+        target_groups: 2,
+        forward_stickiness: Some(600),
+        stable_weight: 7,
+        other_weight: Some(13),
+        ..world::Options::alb()
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_fault_on_one_of_the_calls_for_two_sticky_target_groups_changes_nothing(
+    #[values(Ending::Promoted, Ending::Replaced, Ending::RolledBack)] ending: Ending,
+) {
+    strike(On::Alb, &wide(), ending, 97).await;
+}
+
+#[rstest]
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn a_fault_on_any_of_the_calls_for_two_sticky_target_groups_changes_nothing(
+    #[values(Ending::Promoted, Ending::Replaced, Ending::RolledBack)] ending: Ending,
+) {
+    strike(On::Alb, &wide(), ending, 1).await;
 }
 
 #[rstest]
@@ -172,5 +201,5 @@ async fn a_fault_on_any_of_the_calls_changes_nothing(
     #[values(On::AppMesh, On::Alb)] on: On,
     #[values(Ending::Promoted, Ending::Replaced, Ending::RolledBack)] ending: Ending,
 ) {
-    strike(on, ending, 1).await;
+    strike(on, &on.options(), ending, 1).await;
 }
