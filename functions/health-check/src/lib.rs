@@ -18,6 +18,9 @@ pub enum HealthCheckError {
     /// The check was called before the first shift.
     #[error("no step is in force")]
     NoStepInForce,
+    /// The state says nothing of a canary.
+    #[error("there is no canary to check")]
+    NoCanary,
     /// The deployment took too long; the sentence says what the last check lacked.
     #[error("the deployment's deadline has passed{0}")]
     DeadlineExceeded(String),
@@ -165,8 +168,10 @@ async fn look(
         findings.push(too_early());
         return Ok(findings);
     };
-    let canary = state.progress.canary.as_ref();
-    if let (true, Some(canary)) = (deployment.is_measured(), canary) {
+    if deployment.is_measured() {
+        // Without it nothing could be measured, and the tasks alone would pass for health.
+        let canary = state.progress.canary.as_ref();
+        let canary = canary.ok_or(HealthCheckError::NoCanary)?;
         let measured = signals
             .measure(deployment, Some(&canary.attachment), window)
             .await?;

@@ -347,3 +347,13 @@ async fn an_unhealthy_canary_is_rolled_back_and_not_made_larger() {
     let state = check(&stage, state).await.unwrap();
     assert_eq!(state.next, Some(Next::RollBack));
 }
+
+#[tokio::test]
+async fn a_state_that_lost_its_canary_is_no_health() {
+    let stage = Stage::default();
+    let mut state = shifted(&stage, json!({})).await;
+    stage.wait(u64::from(state.wait_seconds) + 180);
+    state.progress.canary = None;
+    let error = check(&stage, state).await.unwrap_err();
+    assert!(matches!(error, HealthCheckError::NoCanary), "{error:?}");
+}
