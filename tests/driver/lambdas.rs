@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::Poll;
 
 use serde::Serialize;
@@ -15,20 +15,28 @@ use serin::State;
 use serin_aws::{Adapters, Diagnostic, Failed};
 use serin_sim::safety::Watch;
 use serin_sim::state_machine::{Functions, TaskError};
-use serin_sim::{Account, Killed, world};
+use serin_sim::{Account, Killed, Kit, world};
 
 use crate::permissions;
 use crate::project::STEPS;
 
+/// What each function's role allows.
+static ALLOWED: LazyLock<BTreeMap<&str, BTreeSet<String>>> = LazyLock::new(|| {
+    let steps = STEPS.iter();
+    steps
+        .map(|step| (step.name, permissions::granted_actions(step)))
+        .collect()
+});
+
 /// The functions of an installation.
 pub struct Lambdas {
     account: Account,
-    aws: Mutex<Adapters>,
+    aws: Mutex<(Kit, Adapters)>,
     watch: Watch,
     /// The calls that the function made that runs, as the actions that they are.
     made: Arc<Mutex<BTreeSet<String>>>,
     /// What each function's role allows.
-    allowed: BTreeMap<&'static str, BTreeSet<String>>,
+    allowed: &'static BTreeMap<&'static str, BTreeSet<String>>,
     /// The calls that a function's role would not have allowed.
     forbidden: Mutex<BTreeSet<String>>,
     /// Whether Step Functions gets every second answer only.
@@ -49,13 +57,10 @@ impl Lambdas {
         });
         Self {
             account: account.clone(),
-            aws: Mutex::new(Adapters::new(account.clients(), world::LEDGER_TABLE)),
+            aws: Mutex::new(adapters(account)),
             watch,
             made,
-            allowed: STEPS
-                .iter()
-                .map(|step| (step.name, permissions::granted_actions(step)))
-                .collect(),
+            allowed: &ALLOWED,
             forbidden: Mutex::default(),
             loses_answers: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
@@ -122,7 +127,7 @@ impl Lambdas {
         if let Some(answer) = ended.await {
             return answer;
         }
-        *self.aws.lock().unwrap() = Adapters::new(self.account.clients(), world::LEDGER_TABLE);
+        *self.aws.lock().unwrap() = adapters(&self.account);
         Err(TaskError {
             error: "Lambda.Unknown".to_owned(),
             cause: "the function was killed".to_owned(),
@@ -135,7 +140,8 @@ impl Lambdas {
             router,
             signals,
             ledger,
-        } = &self.aws.lock().unwrap().clone();
+            ..
+        } = &self.aws.lock().unwrap().1.clone();
         match function {
             "plan-deployment" => {
                 answer(payload, async |input| {
@@ -176,6 +182,13 @@ impl Lambdas {
             unknown => panic!("the state machine calls {unknown}"),
         }
     }
+}
+
+/// The adapters of a function that has just started.
+fn adapters(account: &Account) -> (Kit, Adapters) {
+    let kit = Kit::of(account);
+    let adapters = Adapters::new(kit.clients(), world::LEDGER_TABLE);
+    (kit, adapters)
 }
 
 impl Functions for Lambdas {
