@@ -4,7 +4,7 @@ use create_canary::create_canary;
 use plan_deployment::{RawRequest, plan_deployment};
 use serde_json::{Value, json};
 use serin::State;
-use serin::report::Ending;
+use serin::request::Decision;
 use serin::state::Next;
 use serin::verdict::Outcome;
 use serin_sim::{AlarmStateValue, Fault, FaultKind, Stage, Which, world};
