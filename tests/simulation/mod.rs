@@ -11,6 +11,7 @@ mod limits;
 mod no_trace;
 mod others;
 mod promotion;
+mod recovery;
 mod seeds;
 
 pub(crate) use serin_driver::{Deployed, On, Simulation, arn, path_of, request, shortened};
