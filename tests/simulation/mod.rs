@@ -14,5 +14,6 @@ mod no_trace;
 mod others;
 mod promotion;
 mod recovery;
+mod seeds;
 
 pub(crate) use serin_driver::{Deployed, On, Simulation, arn, path_of, request, shortened};
