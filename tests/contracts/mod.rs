@@ -2,94 +2,15 @@
 
 mod boundaries;
 mod names;
-pub(crate) mod permissions;
+mod permissions;
 mod state_machine;
 mod template;
-mod yaml;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
-use strum::VariantNames;
-
-/// A step, as every file must know it.
-pub(crate) struct Step {
-    /// Folder, crate, binary, and the name in every log.
-    pub(crate) name: &'static str,
-    /// The word with which the step's state begins.
-    pub(crate) verb: &'static str,
-    /// The names of its errors.
-    pub(crate) errors: &'static [&'static str],
-}
-
-/// The steps, in the order of a deployment's life.
-pub(crate) const STEPS: [Step; 6] = [
-    Step {
-        name: "plan-deployment",
-        verb: "Plan",
-        errors: plan_deployment::PlanDeploymentError::VARIANTS,
-    },
-    Step {
-        name: "create-canary",
-        verb: "Create",
-        errors: create_canary::CreateCanaryError::VARIANTS,
-    },
-    Step {
-        name: "shift-weight",
-        verb: "Shift",
-        errors: shift_weight::ShiftWeightError::VARIANTS,
-    },
-    Step {
-        name: "health-check",
-        verb: "Check",
-        errors: health_check::HealthCheckError::VARIANTS,
-    },
-    Step {
-        name: "cleanup",
-        verb: "Clean up",
-        errors: cleanup::CleanupError::VARIANTS,
-    },
-    Step {
-        name: "rollback",
-        verb: "Roll back",
-        errors: rollback::RollbackError::VARIANTS,
-    },
-];
-
-impl Step {
-    /// `shift_weight`.
-    pub(crate) fn snake(&self) -> String {
-        self.name.replace('-', "_")
-    }
-
-    /// `ShiftWeight`.
-    pub(crate) fn pascal(&self) -> String {
-        self.name
-            .split('-')
-            .map(|word| word[..1].to_uppercase() + &word[1..])
-            .collect()
-    }
-
-    /// The name in the state machine of the function's ARN.
-    pub(crate) fn substitution(&self) -> String {
-        format!("{}FunctionArn", self.pascal())
-    }
-}
-
-/// The root of the repository.
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("tests/ is in the root")
-}
-
-/// A file, by its path from the root.
-#[track_caller]
-pub(crate) fn read(path: impl AsRef<Path>) -> String {
-    let path = root().join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
+use serin_driver::project::{STEPS, Step, definition_text, read, root};
 
 /// Every file below a folder whose name ends so, by its path from the root.
 pub(crate) fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
@@ -134,11 +55,6 @@ pub(crate) fn product_sources(folder: &str) -> Vec<(PathBuf, String)> {
             )
         })
         .collect()
-}
-
-/// The text of the state machine.
-pub(crate) fn definition_text() -> String {
-    read("statemachine/canary-deployment.asl.json")
 }
 
 /// The state machine.

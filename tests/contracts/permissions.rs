@@ -10,7 +10,9 @@ use serde_json::Value;
 use serin::name::canary_name;
 use serin::{DeploymentId, ExecutionArn};
 
-use super::template::{one_or_many, resources_of, statements};
+use serin_driver::permissions::{SERVICES, actions, granted, granted_actions};
+use serin_driver::template::one_or_many;
+
 use super::{STEPS, Step, product_sources, read};
 
 /// To change whether a service is scaled in; Application Auto Scaling wants its caller to be allowed what it does by itself.
@@ -279,19 +281,6 @@ const WITHOUT_RESOURCE: [&str; 16] = [
     "elasticloadbalancing:DescribeTargetHealth",
 ];
 
-/// The services as the adapters' messages name them, and as IAM does.
-const SERVICES: [(&str, &str); 9] = [
-    ("Elastic Load Balancing", "elasticloadbalancing"),
-    ("Application Auto Scaling", "application-autoscaling"),
-    ("ECS", "ecs"),
-    ("App Mesh", "appmesh"),
-    ("Cloud Map", "servicediscovery"),
-    ("CloudWatch", "cloudwatch"),
-    ("DynamoDB", "dynamodb"),
-    ("ECR", "ecr"),
-    ("Step Functions", "states"),
-];
-
 /// What a step's calls of the ports need.
 fn needed(step: &Step) -> BTreeSet<&'static str> {
     // Without white space, so that a call that is written over several lines is found.
@@ -305,35 +294,6 @@ fn needed(step: &Step) -> BTreeSet<&'static str> {
         .filter(|(port, method, _)| text.contains(&format!("{port}.{method}(")));
     called
         .flat_map(|(_, _, actions)| actions.iter().copied())
-        .collect()
-}
-
-/// The action that a call of an operation is, the service as the adapters name it.
-pub(crate) fn action(service: &str, operation: &str) -> String {
-    let (_, prefix) = SERVICES
-        .iter()
-        .find(|(name, _)| *name == service)
-        .expect("a service that the adapters know");
-    format!("{prefix}:{operation}")
-}
-
-/// The actions that a step's function is granted.
-pub(crate) fn granted_actions(step: &Step) -> BTreeSet<String> {
-    granted(step).iter().flat_map(actions).collect()
-}
-
-/// The statements of a step's function.
-fn granted(step: &Step) -> Vec<Value> {
-    statements(
-        &resources_of("AWS::Serverless::Function")[&format!("{}Function", step.pascal())]["Properties"],
-    )
-}
-
-/// The actions of a statement.
-fn actions(statement: &Value) -> Vec<String> {
-    one_or_many(&statement["Action"])
-        .into_iter()
-        .map(|action| action.as_str().unwrap().to_owned())
         .collect()
 }
 

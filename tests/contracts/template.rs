@@ -1,55 +1,18 @@
 //! The template, against the state machine and the rules that every function keeps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{STEPS, Step, definition_text, read, states_of, yaml};
+pub(crate) use serin_driver::template::{one_or_many, resources_of, statements, template};
 
-/// The template.
-pub(crate) fn template() -> Value {
-    yaml::parse(&read("template.yaml"))
-}
-
-/// The resources of one type, by logical name.
-pub(crate) fn resources_of(kind: &str) -> BTreeMap<String, Value> {
-    let resources = template()["Resources"].as_object().unwrap().clone();
-    resources
-        .into_iter()
-        .filter(|(_, resource)| resource["Type"] == kind)
-        .collect()
-}
+use super::{STEPS, Step, definition_text, read, states_of};
 
 /// The properties of the one state machine.
 pub(crate) fn state_machine() -> Value {
     let machines = resources_of("AWS::Serverless::StateMachine");
     assert_eq!(machines.len(), 1);
     machines.into_values().next().unwrap()["Properties"].clone()
-}
-
-/// The statements of a function's or the state machine's own policy.
-#[track_caller]
-pub(crate) fn statements(properties: &Value) -> Vec<Value> {
-    let policies = properties["Policies"]
-        .as_array()
-        .expect("a role of its own");
-    policies
-        .iter()
-        .flat_map(|policy| {
-            policy["Statement"]
-                .as_array()
-                .expect("statements in place")
-                .clone()
-        })
-        .collect()
-}
-
-/// One text or a list of them.
-pub(crate) fn one_or_many(value: &Value) -> Vec<Value> {
-    value
-        .as_array()
-        .cloned()
-        .unwrap_or_else(|| vec![value.clone()])
 }
 
 fn alias_of(step: &Step) -> Value {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use serin_aws::Failed;
 
-use super::lambdas::{answer, task_error};
+use serin_driver::{answer, task_error};
 
 /// Checks that an error arrives under the name of its variant, with its sentence.
 #[track_caller]

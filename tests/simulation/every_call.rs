@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use rstest::rstest;
 use serde_json::{Value, json};
 use serin_sim::state_machine::Status;
-use serin_sim::{Fault, FaultKind, Which, World, world};
+use serin_sim::{Fault, FaultKind, Which, world};
 
 use super::{On, Simulation, request};
 
@@ -74,7 +74,7 @@ async fn run(
         other => wrong.push(format!("it ended as {other:?}")),
     }
     wrong.extend(simulation.watch.broken());
-    let lost = simulation.account.look(World::lost_requests) - simulation.lost_before;
+    let lost = simulation.lost_requests();
     if lost > 0.0 {
         wrong.push(format!("{lost} requests were lost"));
     }

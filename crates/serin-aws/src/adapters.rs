@@ -11,9 +11,12 @@ use crate::cloud_watch::CloudWatchSignals;
 use crate::dynamo_db::DynamoDbLedger;
 use crate::ecs::EcsFleet;
 use crate::router::Router;
+use crate::step_functions::StepFunctionsRecoveries;
 
 /// The environment variable that names the ledger's table.
 const LEDGER_TABLE: &str = "SERIN_LEDGER_TABLE";
+/// The environment variable that names the state machine of the recovery; only the function that starts it has it.
+const RECOVERY: &str = "SERIN_RECOVERY";
 
 /// How long one attempt of a call may take. No call that Serin makes is slow; a hanging one is better tried again.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -31,6 +34,8 @@ pub struct Adapters {
     pub signals: CloudWatchSignals,
     /// The durable record of each deployment.
     pub ledger: DynamoDbLedger,
+    /// Who repairs what a dead execution has left.
+    pub recoveries: StepFunctionsRecoveries,
 }
 
 /// Why a Lambda could not start.
@@ -51,7 +56,21 @@ impl Adapters {
             fleet: EcsFleet::new(clients.ecs, clients.ecr, clients.auto_scaling),
             router: Router::new(clients.app_mesh, clients.cloud_map, clients.load_balancing),
             signals: CloudWatchSignals::new(clients.cloud_watch),
-            ledger: DynamoDbLedger::new(clients.dynamo_db, clients.step_functions, ledger_table),
+            ledger: DynamoDbLedger::new(
+                clients.dynamo_db,
+                clients.step_functions.clone(),
+                ledger_table,
+            ),
+            recoveries: StepFunctionsRecoveries::new(clients.step_functions),
+        }
+    }
+
+    /// The same, for a function that starts the recovery's state machine.
+    #[must_use]
+    pub fn with_recovery(self, state_machine: Option<String>) -> Self {
+        Self {
+            recoveries: self.recoveries.of(state_machine),
+            ..self
         }
     }
 
@@ -85,6 +104,6 @@ impl Adapters {
             ecr: aws_sdk_ecr::Client::new(&config),
             step_functions: aws_sdk_sfn::Client::new(&config),
         };
-        Ok(Self::new(clients, table))
+        Ok(Self::new(clients, table).with_recovery(std::env::var(RECOVERY).ok()))
     }
 }

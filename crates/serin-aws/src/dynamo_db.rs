@@ -1,8 +1,12 @@
 //! The ledger in one Amazon DynamoDB table.
 //!
 //! Two kinds of items: `service#<cluster>/<service>`, the lock (`execution`, `since` while it is held, `bearer` after a
-//! `replace`); and `deployment#<execution>`, the record (`document`, `phase`, `startedAt`, `expiresAt`, and once it has ended
-//! `ending`, `endedAt`). Every change is one conditional write, so that two Lambdas cannot both make it.
+//! `replace`); and `deployment#<execution>`, the record (`document`, `phase`, `startedAt`; `ending`, `endedAt` and `left` when a
+//! person must finish it; `ending`, `endedAt` and `expiresAt` once it is over). Every change is one conditional write, so that
+//! two Lambdas cannot both make it.
+//!
+//! The index `held` has the attribute `execution` as its key, which only a lock that is held has: it lists these and no other
+//! item.
 
 use std::collections::HashMap;
 
@@ -10,18 +14,24 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use jiff::{SignedDuration, Timestamp};
-use serin::ports::{Ledger, LedgerRecord, Lock, LockHolder, Phase};
-use serin::{Deployment, Ending, ExecutionArn, PortError, ServiceKey, ServiceName};
+use serin::ports::{HeldLock, Ledger, LedgerRecord, Lock, LockHolder, Phase};
+use serin::{
+    ClusterName, Deployment, Ending, ExecutionArn, Leftover, PortError, ServiceKey, ServiceName,
+};
 
 use crate::error::{failed, has_code, refused};
 
 /// As long as Step Functions keeps the history of an execution.
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 
+/// The index of the locks that are held.
+const HELD: &str = "held";
+
 /// Every phase, for the condition that lets through those from which another may be entered.
-const PHASES: [Phase; 5] = [
+const PHASES: [Phase; 6] = [
     Phase::Running,
     Phase::Promoting,
+    Phase::PromotionStopped,
     Phase::CleaningUp,
     Phase::RollingBack,
     Phase::Ended,
@@ -150,10 +160,6 @@ impl Ledger for DynamoDbLedger {
     }
 
     async fn record(&self, deployment: &Deployment) -> Result<(), PortError> {
-        let expires = deployment
-            .started_at
-            .saturating_add(KEPT)
-            .map_or(i64::MAX, Timestamp::as_second);
         let document = serde_json::to_string(deployment).map_err(|error| {
             refused(
                 "DynamoDB PutItem",
@@ -171,7 +177,6 @@ impl Ledger for DynamoDbLedger {
                 "startedAt",
                 AttributeValue::S(deployment.started_at.to_string()),
             )
-            .item("expiresAt", AttributeValue::N(expires.to_string()))
             .condition_expression("attribute_not_exists(#id)")
             .expression_attribute_names("#id", "id");
         match request.send().await {
@@ -198,10 +203,16 @@ impl Ledger for DynamoDbLedger {
             Some(ending) => Some(self::ending(ending).ok_or_else(|| unreadable("ending"))?),
             None => None,
         };
+        let left = match text(&item, "left") {
+            Some(left) => serde_json::from_str(left)
+                .map_err(|error| unreadable(&format!("list of what is left ({error})")))?,
+            None => Vec::new(),
+        };
         Ok(Some(LedgerRecord {
             deployment,
             phase,
             ending,
+            left,
         }))
     }
 
@@ -237,6 +248,33 @@ impl Ledger for DynamoDbLedger {
             .unwrap_or(Phase::Ended)))
     }
 
+    async fn call_a_person(
+        &self,
+        deployment: &Deployment,
+        left: &[Leftover],
+        now: Timestamp,
+    ) -> Result<(), PortError> {
+        let left = serde_json::to_string(left).expect("texts can be written as JSON");
+        // The phase stays: it says what a person, or another rollback, has to finish. And so does the lock: what needs a person
+        // must not be built upon.
+        let update = self
+            .update(
+                record_id(&deployment.execution),
+                &["phase", "ending", "endedAt", "left"],
+            )
+            .update_expression("SET #ending = :ending, #endedAt = :now, #left = :left")
+            .condition_expression("attribute_exists(#phase) AND #phase <> :ended")
+            .expression_attribute_values(
+                ":ending",
+                AttributeValue::S(Ending::NeedsAttention.to_string()),
+            )
+            .expression_attribute_values(":ended", AttributeValue::S(Phase::Ended.to_string()))
+            .expression_attribute_values(":left", AttributeValue::S(left))
+            .expression_attribute_values(":now", AttributeValue::S(now.to_string()));
+        // Without an open record there is nobody whom the list could help.
+        self.make(update).await.map(drop)
+    }
+
     async fn close(
         &self,
         deployment: &Deployment,
@@ -244,39 +282,33 @@ impl Ledger for DynamoDbLedger {
         bearer: Option<&ServiceName>,
         now: Timestamp,
     ) -> Result<(), PortError> {
-        let over = ending != Ending::NeedsAttention;
+        let expires = now
+            .saturating_add(KEPT)
+            .map_or(i64::MAX, Timestamp::as_second);
         // The record first: if the lock were given back before a crash, the next deployment could start while this one still
-        // looked open.
-        let mut update = self
+        // looked open. Only a record that is over expires: an open one is all that a recovery knows.
+        let update = self
             .update(
                 record_id(&deployment.execution),
-                &["id", "ending", "endedAt"],
+                &["id", "phase", "ending", "endedAt", "expiresAt", "left"],
+            )
+            .update_expression(
+                "SET #phase = :ended, #ending = :ending, #endedAt = :now, #expiresAt = :expires REMOVE #left",
             )
             .condition_expression("attribute_exists(#id)")
+            .expression_attribute_values(":ended", AttributeValue::S(Phase::Ended.to_string()))
             .expression_attribute_values(":ending", AttributeValue::S(ending.to_string()))
+            .expression_attribute_values(":expires", AttributeValue::N(expires.to_string()))
             .expression_attribute_values(":now", AttributeValue::S(now.to_string()));
-        update = if over {
-            update
-                .update_expression("SET #phase = :ended, #ending = :ending, #endedAt = :now")
-                .expression_attribute_names("#phase", "phase")
-                .expression_attribute_values(":ended", AttributeValue::S(Phase::Ended.to_string()))
-        } else {
-            // The phase stays: it says what a person, or another rollback, has to finish.
-            update.update_expression("SET #ending = :ending, #endedAt = :now")
-        };
         // Without a record there is nothing to end; the lock is given back all the same.
         drop(self.make(update).await?);
 
-        // What needs a person must not be built upon: the lock stays until somebody has looked.
-        let expression = match (bearer, over) {
-            (Some(_), true) => "SET #bearer = :bearer REMOVE #execution, #since",
-            (Some(_), false) => "SET #bearer = :bearer",
-            (None, true) => "REMOVE #execution, #since",
-            (None, false) => return Ok(()),
+        let expression = match bearer {
+            Some(_) => "SET #bearer = :bearer REMOVE #execution, #since",
+            None => "REMOVE #execution, #since",
         };
         // DynamoDB refuses names and values that the expressions do not use.
-        let mut names = vec!["execution"];
-        names.extend(over.then_some("since"));
+        let mut names = vec!["execution", "since"];
         names.extend(bearer.map(|_| "bearer"));
         let mut update = self
             .update(lock_id(&deployment.service), &names)
@@ -292,6 +324,27 @@ impl Ledger for DynamoDbLedger {
         }
         // If the condition fails, it was closed before, and the lock may be another deployment's by now.
         self.make(update).await.map(drop)
+    }
+
+    async fn held(&self) -> Result<Vec<HeldLock>, PortError> {
+        let mut pages = self
+            .dynamo_db
+            .scan()
+            .table_name(&self.table)
+            .index_name(HELD)
+            .into_paginator()
+            .send();
+        let mut held = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(failed("DynamoDB Scan"))?;
+            for item in page.items() {
+                held.push(held_lock(item).ok_or_else(|| {
+                    let id = text(item, "id").unwrap_or("?");
+                    refused("DynamoDB Scan", format!("the lock {id} cannot be read"))
+                })?);
+            }
+        }
+        Ok(held)
     }
 
     async fn execution_status(
@@ -314,8 +367,25 @@ impl Ledger for DynamoDbLedger {
     }
 }
 
+fn held_lock(item: &Item) -> Option<HeldLock> {
+    let (cluster, service) = text(item, "id")?.strip_prefix(LOCK)?.split_once('/')?;
+    Some(HeldLock {
+        service: ServiceKey {
+            cluster: ClusterName::new(cluster),
+            service: ServiceName::new(service),
+        },
+        holder: LockHolder {
+            execution: ExecutionArn::new(text(item, "execution")?),
+            since: text(item, "since")?.parse().ok()?,
+        },
+    })
+}
+
+/// How the ids of the locks begin.
+const LOCK: &str = "service#";
+
 fn lock_id(service: &ServiceKey) -> String {
-    format!("service#{service}")
+    format!("{LOCK}{service}")
 }
 
 fn record_id(execution: &ExecutionArn) -> String {
@@ -357,5 +427,21 @@ mod tests {
         };
         assert_eq!(lock_id(&service), "service#prod/checkout");
         assert_eq!(record_id(&ExecutionArn::new("arn:x")), "deployment#arn:x");
+    }
+
+    #[test]
+    fn a_lock_that_is_held_is_read_as_it_was_written() {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let item = |id: &str| {
+            Item::from([
+                ("id".to_owned(), text(id)),
+                ("execution".to_owned(), text("arn:x")),
+                ("since".to_owned(), text("2026-11-21T12:00:00Z")),
+            ])
+        };
+        let held = held_lock(&item("service#prod/checkout")).unwrap();
+        assert_eq!(held.service.to_string(), "prod/checkout");
+        assert_eq!(held.holder.execution, ExecutionArn::new("arn:x"));
+        assert_eq!(held_lock(&item("deployment#arn:x")), None);
     }
 }

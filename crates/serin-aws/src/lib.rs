@@ -17,6 +17,7 @@ mod fixture;
 mod ownership;
 mod router;
 mod run_step;
+mod step_functions;
 
 pub use adapters::{Adapters, EnvironmentError};
 pub use alb::AlbRouter;
@@ -28,3 +29,4 @@ pub use ecs::EcsFleet;
 pub use lambda_runtime::{Diagnostic, Error};
 pub use router::Router;
 pub use run_step::{Failed, run_step};
+pub use step_functions::StepFunctionsRecoveries;

@@ -34,6 +34,8 @@ pub const NAMESPACE: &str = "prod.local";
 pub const REGISTRY: &str = "checkout";
 /// The ledger.
 pub const LEDGER_TABLE: &str = "serin-ledger";
+/// The state machine of the recovery.
+pub const RECOVERY: &str = "arn:aws:states:eu-west-1:123456789012:stateMachine:serin-recovery";
 /// The image that the service runs.
 pub const APP_IMAGE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/checkout:1.0.0";
 

@@ -98,12 +98,14 @@ pub(crate) fn of(account: &Account) -> Clients {
             put_item "PutItem" => dynamo_db::put_item,
             update_item "UpdateItem" => dynamo_db::update_item,
             delete_item "DeleteItem" => dynamo_db::delete_item,
+            scan "Scan" => dynamo_db::scan,
         }),
         ecr: client!(account, aws_sdk_ecr, Service::Ecr, {
             describe_images "DescribeImages" => ecr::describe_images,
         }),
         step_functions: client!(account, aws_sdk_sfn, Service::StepFunctions, {
             describe_execution "DescribeExecution" => step_functions::describe_execution,
+            start_execution "StartExecution" => step_functions::start_execution,
         }),
     }
 }

@@ -47,5 +47,6 @@ pub use load_balancing::{tuples, tuples_mut};
 pub use settings::Settings;
 pub use snapshot::{ServiceShape, Snapshot, TargetGroupShape};
 pub use stage::Stage;
+pub use step_functions::Started;
 pub use wire::{Refusal, Service};
 pub use world::World;

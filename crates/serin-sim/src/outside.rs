@@ -12,6 +12,7 @@ use crate::cloud_watch::{Alarm, Datapoint, Series};
 use crate::dynamo_db::Item;
 use crate::ecs;
 use crate::load_balancing::Target;
+use crate::step_functions::Started;
 
 impl Account {
     /// Somebody edits a route in the console.
@@ -185,6 +186,11 @@ impl Account {
                 .executions
                 .insert(arn.to_owned(), (status, now))
         });
+    }
+
+    /// The executions that calls have started since this was last asked.
+    pub fn take_started(&self) -> Vec<Started> {
+        self.change(|world| std::mem::take(&mut world.step_functions.started))
     }
 
     /// An item of a table.

@@ -39,7 +39,8 @@ impl Stage {
         let account = Account::new(Clock::new(start));
         world::checkout_with(&account, options);
         account.clock().advance(BEFORE);
-        let aws = Adapters::new(account.clients(), world::LEDGER_TABLE);
+        let aws = Adapters::new(account.clients(), world::LEDGER_TABLE)
+            .with_recovery(Some(world::RECOVERY.to_owned()));
         Self {
             account,
             aws,

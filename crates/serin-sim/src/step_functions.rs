@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_sfn::operation::describe_execution::{DescribeExecutionInput, DescribeExecutionOutput};
+use aws_sdk_sfn::operation::start_execution::{StartExecutionInput, StartExecutionOutput};
 use aws_sdk_sfn::types::ExecutionStatus;
 use aws_smithy_types::DateTime;
 
@@ -13,6 +14,69 @@ use crate::world::World;
 #[derive(Debug, Default)]
 pub(crate) struct StepFunctions {
     pub(crate) executions: BTreeMap<String, (ExecutionStatus, i64)>,
+    /// Those that a call has started and that nobody runs yet.
+    pub(crate) started: Vec<Started>,
+    /// The inputs of all that calls have started, by ARN.
+    inputs: BTreeMap<String, String>,
+}
+
+/// An execution that a call has started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// Its ARN.
+    pub execution: String,
+    /// Its input.
+    pub input: String,
+}
+
+pub(crate) fn start_execution(
+    world: &mut World,
+    input: &StartExecutionInput,
+) -> Result<StartExecutionOutput, Refusal> {
+    let machine = input.state_machine_arn().unwrap_or_default();
+    let name = input
+        .name()
+        .expect("whoever starts an execution twice must give it a name");
+    let legal = |letter: char| letter.is_ascii_alphanumeric() || "-_+!@.()=,'".contains(letter);
+    if name.is_empty() || name.len() > 80 || !name.chars().all(legal) {
+        return Err(Refusal::new(
+            "InvalidName",
+            format!("Invalid Name: '{name}'"),
+        ));
+    }
+    let execution = format!(
+        "{}:{name}",
+        machine.replacen(":stateMachine:", ":execution:", 1)
+    );
+    let text = input.input().unwrap_or("{}").to_owned();
+    let now = world.now();
+    let functions = &mut world.step_functions;
+    match functions.executions.get(&execution) {
+        // The same name and input while it runs is the same execution.
+        Some((ExecutionStatus::Running, _)) if functions.inputs.get(&execution) == Some(&text) => {}
+        Some(_) => {
+            return Err(Refusal::new(
+                "ExecutionAlreadyExists",
+                format!("Execution Already Exists: '{execution}'"),
+            ));
+        }
+        None => {
+            functions
+                .executions
+                .insert(execution.clone(), (ExecutionStatus::Running, now));
+            functions.inputs.insert(execution.clone(), text.clone());
+            functions.started.push(Started {
+                execution: execution.clone(),
+                input: text,
+            });
+        }
+    }
+    let (_, started) = functions.executions[&execution];
+    Ok(StartExecutionOutput::builder()
+        .execution_arn(execution)
+        .start_date(DateTime::from_secs(started))
+        .build()
+        .expect("all members are set"))
 }
 
 pub(crate) fn describe_execution(

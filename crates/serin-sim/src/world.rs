@@ -23,9 +23,9 @@ use crate::traffic::Traffic;
 
 pub use crate::checkout::{
     APP_IMAGE, CLOSED_RULE, CLUSTER, DEFAULT_RULE, Discovery, FAMILY, LEDGER_TABLE, LOAD_BALANCER,
-    MESH, NAMESPACE, NETWORK_RULE, NODE, OTHER_TARGET_GROUP, Options, REGISTRY, ROUTE, ROUTER,
-    RULE, RULE_2, RouteKind, Routers, SCALABLE_TARGET, SERVICE, TARGET_GROUP, TARGET_GROUP_2, VPC,
-    app_image, checkout, checkout_with,
+    MESH, NAMESPACE, NETWORK_RULE, NODE, OTHER_TARGET_GROUP, Options, RECOVERY, REGISTRY, ROUTE,
+    ROUTER, RULE, RULE_2, RouteKind, Routers, SCALABLE_TARGET, SERVICE, TARGET_GROUP,
+    TARGET_GROUP_2, VPC, app_image, checkout, checkout_with,
 };
 
 /// Everything in the account.

@@ -10,8 +10,8 @@ use crate::name::{
     TaskDefinitionArn,
 };
 use crate::plan::Plan;
-use crate::report::Leftover;
-use crate::request::{Capacity, Checks, Finish, OnUnhealthy};
+use crate::report::{Ending, Leftover};
+use crate::request::{Capacity, Checks, Finish, FinishMode, OnUnhealthy};
 use crate::routing::RouterRecord;
 use crate::weight::Weight;
 
@@ -97,6 +97,10 @@ pub struct CanaryVersion {
     pub images: BTreeMap<ContainerName, String>,
 }
 
+/// How long a function that began before the ledger forbade it may still write, in seconds: Lambda ends every function after its
+/// `Timeout` of 30 seconds (the template's, a test compares), and what it had sent by then has arrived within another 15.
+pub const LATE_SECONDS: u32 = 45;
+
 impl Deployment {
     /// The cluster's name.
     pub fn cluster(&self) -> &ClusterName {
@@ -156,8 +160,14 @@ impl Deployment {
         const LONGEST: i64 = 1800;
         // What has lost its traffic is left alone at first, and drains when it goes.
         let drains =
-            i64::from(self.drain_seconds()) + i64::from(self.router.longest_drain_seconds());
+            i64::from(self.quiet_seconds()) + i64::from(self.router.longest_drain_seconds());
         now.as_second() - since.as_second() > LONGEST + drains
+    }
+
+    /// The ECS service that bears the service's name after this ending, if it is another one than before.
+    pub fn bearer_after(&self, ending: Ending) -> Option<&ServiceName> {
+        let replaced = ending == Ending::Promoted && self.finish.mode == FinishMode::Replace;
+        replaced.then_some(&self.canary.service)
     }
 
     /// The command that rolls this deployment back, whatever became of its execution.
@@ -181,7 +191,10 @@ impl Deployment {
         }
         let (cluster, service) = (self.cluster(), &self.stable.service);
         Some(Leftover {
-            what: format!("scaling in of {service} may still be suspended; this allows it again"),
+            arn: self.stable.service_arn.clone(),
+            what: format!(
+                "scaling in of {service} may still be suspended, so it keeps tasks that its load does not need; this allows it again"
+            ),
             command: format!(
                 "aws application-autoscaling register-scalable-target --service-namespace ecs --scalable-dimension ecs:service:DesiredCount --resource-id service/{cluster}/{service} --suspended-state DynamicScalingInSuspended=false"
             ),
@@ -206,6 +219,12 @@ impl Deployment {
             .settle_seconds
             .max(SHORTEST)
             .max(self.router.shortest_drain_seconds())
+    }
+
+    /// How long what has lost its traffic is left alone before it is removed, in seconds: it drains, and no function that began
+    /// before may still be making something.
+    pub fn quiet_seconds(&self) -> u32 {
+        self.drain_seconds().max(LATE_SECONDS)
     }
 
     /// Whether `now` is past the deadline.

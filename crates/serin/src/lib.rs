@@ -22,7 +22,7 @@ pub use name::{
     TaskDefinitionArn,
 };
 pub use plan::{Plan, Step};
-pub use ports::{Fleet, HealthSignals, Ledger, PortError, TrafficRouter};
+pub use ports::{Fleet, HealthSignals, Ledger, PortError, Recoveries, TrafficRouter};
 pub use progress::Progress;
 pub use report::{Ending, Leftover, Report};
 pub use request::Request;

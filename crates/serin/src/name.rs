@@ -46,6 +46,18 @@ names! {
     ExecutionArn;
 }
 
+impl ExecutionArn {
+    /// The ARN of something of another AWS service in the execution's partition and Region, and in its account unless another
+    /// owns it.
+    pub fn arn_beside(&self, service: &str, owner: Option<&str>, resource: &str) -> String {
+        let mut parts = self.as_str().split(':').skip(1);
+        let partition = parts.next().unwrap_or_default();
+        let region = parts.nth(1).unwrap_or_default();
+        let account = owner.or_else(|| parts.next()).unwrap_or_default();
+        format!("arn:{partition}:{service}:{region}:{account}:{resource}")
+    }
+}
+
 /// The deployment in eight hexadecimal digits, for the names of what it creates.
 ///
 /// Derived from the execution's ARN, so that every Lambda, however often it runs, arrives at the same names.
@@ -137,6 +149,19 @@ mod tests {
         DeploymentId::of(&ExecutionArn::new(
             "arn:aws:states:eu-west-1:1:execution:serin:one",
         ))
+    }
+
+    #[test]
+    fn what_stands_beside_an_execution_is_in_its_partition_region_and_account() {
+        let execution = ExecutionArn::new("arn:aws-cn:states:cn-north-1:1:execution:serin:one");
+        assert_eq!(
+            execution.arn_beside("appmesh", None, "mesh/m"),
+            "arn:aws-cn:appmesh:cn-north-1:1:mesh/m"
+        );
+        assert_eq!(
+            execution.arn_beside("appmesh", Some("2"), "mesh/m"),
+            "arn:aws-cn:appmesh:cn-north-1:2:mesh/m"
+        );
     }
 
     #[test]

@@ -617,6 +617,8 @@ pub enum Phase {
     Running,
     /// Stable is being updated: until that is done, the canary is the only copy known to be healthy.
     Promoting,
+    /// The update of stable broke off, and nobody goes on with it: it is put back, or a person decides.
+    PromotionStopped,
     /// The new version is the stable one: the traffic goes to where it stays, the rest is removed. There is no way back.
     CleaningUp,
     /// Everything is being put back.
@@ -628,12 +630,13 @@ pub enum Phase {
 impl Phase {
     /// The legal moves. Staying is always legal, since every Lambda may run twice.
     pub fn may_become(self, next: Self) -> bool {
-        use Phase::{CleaningUp, Ended, Promoting, RollingBack, Running};
+        use Phase::{CleaningUp, Ended, Promoting, PromotionStopped, RollingBack, Running};
         self == next
             || matches!(
                 (self, next),
                 (Running, Promoting | CleaningUp | RollingBack)
-                    | (Promoting, CleaningUp | RollingBack)
+                    | (Promoting, CleaningUp | PromotionStopped)
+                    | (PromotionStopped, RollingBack)
                     | (CleaningUp | RollingBack, Ended)
             )
     }
@@ -667,8 +670,19 @@ pub struct LedgerRecord {
     pub deployment: Deployment,
     /// What it is doing.
     pub phase: Phase,
-    /// How it ended, once it has.
+    /// How it ended, once it has. One that needs a person has this ending, and still its phase and its lock.
     pub ending: Option<Ending>,
+    /// What a person has to put in order.
+    pub left: Vec<Leftover>,
+}
+
+/// A lock that some execution holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldLock {
+    /// The service.
+    pub service: ServiceKey,
+    /// Who has it.
+    pub holder: LockHolder,
 }
 
 /// The durable record of each deployment, and the lock of its service.
@@ -703,9 +717,16 @@ pub trait Ledger {
         phase: Phase,
     ) -> Result<Result<(), Phase>, PortError>;
 
-    /// Ends a deployment and gives the lock back. `bearer` is the ECS service that bears the name from now on, after a
-    /// `replace`. A deployment that needs attention is not closed: it keeps its phase and its lock until a person has
-    /// finished it.
+    /// Records that a person must finish the deployment, and what is left. It keeps its phase and its lock until somebody has.
+    async fn call_a_person(
+        &self,
+        deployment: &Deployment,
+        left: &[Leftover],
+        now: Timestamp,
+    ) -> Result<(), PortError>;
+
+    /// Ends a deployment, as promoted or rolled back, and gives the lock back. `bearer` is the ECS service that bears the name
+    /// from now on, after a `replace`.
     async fn close(
         &self,
         deployment: &Deployment,
@@ -714,9 +735,20 @@ pub trait Ledger {
         now: Timestamp,
     ) -> Result<(), PortError>;
 
+    /// Every lock that is held now. One that was taken a moment ago may be missing.
+    async fn held(&self) -> Result<Vec<HeldLock>, PortError>;
+
     /// What Step Functions says of an execution: `RUNNING`, `ABORTED`, ...; `None` if it no longer knows.
     async fn execution_status(&self, execution: &ExecutionArn)
     -> Result<Option<String>, PortError>;
+}
+
+// ------------------------------------------------------------------------------------------------------------- recovery
+
+/// Who repairs what a dead execution has left.
+pub trait Recoveries {
+    /// Starts the recovery of a deployment under this name; does nothing if one of that name was started before.
+    async fn start(&self, deployment: &ExecutionArn, name: &str) -> Result<(), PortError>;
 }
 
 #[cfg(test)]
@@ -752,9 +784,17 @@ mod tests {
     #[test]
     fn once_the_traffic_is_where_it_stays_there_is_no_way_back() {
         assert!(Phase::Running.may_become(Phase::RollingBack));
-        assert!(Phase::Promoting.may_become(Phase::RollingBack));
+        assert!(Phase::PromotionStopped.may_become(Phase::RollingBack));
         assert!(!Phase::CleaningUp.may_become(Phase::RollingBack));
         assert!(!Phase::RollingBack.may_become(Phase::Promoting));
         assert!(!Phase::Ended.may_become(Phase::Running));
+    }
+
+    #[test]
+    fn a_promotion_is_stopped_before_it_is_taken_back_and_does_not_go_on_then() {
+        assert!(!Phase::Promoting.may_become(Phase::RollingBack));
+        assert!(Phase::Promoting.may_become(Phase::PromotionStopped));
+        assert!(!Phase::PromotionStopped.may_become(Phase::Promoting));
+        assert!(!Phase::PromotionStopped.may_become(Phase::CleaningUp));
     }
 }

@@ -38,6 +38,10 @@ pub struct Progress {
     /// How far the clean-up is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleanup: Option<CleanupProgress>,
+    /// Since when a promotion that broke off is waited out: a function that began before it was stopped may still be updating
+    /// stable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promotion_stopped_at: Option<Timestamp>,
     /// How far the rollback is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<RollbackProgress>,

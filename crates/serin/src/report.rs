@@ -22,7 +22,9 @@ pub enum Ending {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Leftover {
-    /// What is left, as a sentence without its full stop.
+    /// The ARN of the thing itself; of the service that it scales for a suspended scaling, which has none of its own.
+    pub arn: String,
+    /// What is left and what it still does, as a sentence without its full stop.
     pub what: String,
     /// The command that finishes the job, ready to paste.
     pub command: String,
@@ -117,6 +119,7 @@ mod tests {
         }
         let mut report = Report::of(&progress, Ending::NeedsAttention, "the why");
         report.left.push(Leftover {
+            arn: "arn:aws:ecs:eu-west-1:1:service/prod/canary".into(),
             what: "a service".into(),
             command: "aws ecs delete-service".into(),
         });

@@ -272,13 +272,19 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
         settled_at: Timestamp,
     ) -> Result<State, CleanupError> {
         let deployment = &state.deployment;
+        match self.ledger.phase(&deployment.execution).await? {
+            Some(Phase::CleaningUp) => {}
+            // A recovery has finished it, or this is the repetition of the last call: nothing of what comes now is ours to touch.
+            Some(Phase::Ended) => return Ok(self.promoted(state)),
+            _ => return Err(CleanupError::DeploymentFenced),
+        }
         let drained_at = settled_at.as_second() + i64::from(deployment.drain_seconds());
         if let Ok(seconds @ 1..) = u32::try_from(drained_at - self.now.as_second()) {
             return Ok(state.again_in(seconds));
         }
-        let (side, bearer): (Side, Option<ServiceName>) = match deployment.finish.mode {
-            FinishMode::Promote => (Side::Canary, None),
-            FinishMode::Replace => (Side::Stable, Some(deployment.canary.service.clone())),
+        let side = match deployment.finish.mode {
+            FinishMode::Promote => Side::Canary,
+            FinishMode::Replace => Side::Stable,
         };
         // A route that somebody else, or a late call, gave back to this side meanwhile would otherwise send its traffic to nothing.
         let keep = match side {
@@ -308,24 +314,32 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
         }
         self.fleet.release_scale_in(deployment).await?;
         self.ledger
-            .close(deployment, Ending::Promoted, bearer.as_ref(), self.now)
+            .close(
+                deployment,
+                Ending::Promoted,
+                deployment.bearer_after(Ending::Promoted),
+                self.now,
+            )
             .await?;
-
-        let why = match side {
-            Side::Canary => format!(
-                "every step was judged; {} runs the new version",
-                deployment.stable.service
-            ),
-            Side::Stable => format!(
-                "every step was judged; {} has replaced {}",
-                deployment.canary.service, deployment.stable.service
-            ),
-        };
         state
             .progress
             .note(self.now, format!("removed what the {side} had"));
+        Ok(self.promoted(state))
+    }
+
+    fn promoted(&self, state: State) -> State {
+        let deployment = &state.deployment;
+        let (stable, canary) = (&deployment.stable.service, &deployment.canary.service);
+        let why = match deployment.finish.mode {
+            FinishMode::Promote => {
+                format!("every step was judged; {stable} runs the new version")
+            }
+            FinishMode::Replace => {
+                format!("every step was judged; {canary} has replaced {stable}")
+            }
+        };
         let report = Report::of(&state.progress, Ending::Promoted, why);
-        Ok(state.ended(report))
+        state.ended(report)
     }
 
     /// The ledger first: a rollback that comes in between finishes this, and does not give the traffic back.

@@ -279,6 +279,7 @@ fn frozen(router: &impl TrafficRouter, state: State) -> State {
         format!("frozen on an unhealthy verdict: {sentence}"),
     );
     report.left.push(Leftover {
+        arn: deployment.execution.to_string(),
         what: format!(
             "the canary {} still has {} percent of the traffic, and the deployment its lock; this rolls it back",
             deployment.canary.service, state.progress.weight_percent

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use serin::deployment::{CanaryVersion, StableVersion};
 use serin::name::{canary_family, canary_name};
 use serin::ports::{
-    DiscoveryError, Fleet, HealthSignals, ImagePin, Ledger, Lock, PortError, ServiceDescription,
-    TaskDefinitionDescription, TrafficRouter,
+    DiscoveryError, Fleet, HealthSignals, ImagePin, Ledger, Lock, Phase, PortError,
+    ServiceDescription, TaskDefinitionDescription, TrafficRouter,
 };
 use serin::request::{Faults, NewVersion, Request};
 use serin::{
@@ -129,8 +129,13 @@ pub async fn plan_deployment(
     };
 
     // A repetition answers what the ledger keeps, whatever has changed since: there is one snapshot for all steps.
-    if let Some(record) = ledger.find(&execution).await? {
-        return Ok(State::planned(record.deployment));
+    let planned = ledger.find(&execution).await?;
+    if let Some(record) = planned
+        .as_ref()
+        .filter(|planned| planned.phase != Phase::Running)
+    {
+        // It has been rolled back meanwhile; the next step finds that too, and does nothing.
+        return Ok(State::planned(record.deployment.clone()));
     }
     let bearer = match take_lock(ledger, &key, &execution, now).await? {
         Lock::Taken { bearer } => bearer.unwrap_or_else(|| request.service.clone()),
@@ -145,6 +150,9 @@ pub async fn plan_deployment(
             )));
         }
     };
+    if let Some(record) = planned {
+        return Ok(State::planned(record.deployment));
+    }
     let planner = Planner {
         fleet,
         router,

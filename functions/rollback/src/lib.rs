@@ -1,11 +1,15 @@
 //! After failure: gives stable all the traffic, then removes the canary and proves that no trace is left.
 //!
-//! The traffic comes first, in one call; then Envoys get time to hear of it; then what was created is removed, newest
-//! first. Everything may already be missing. When stable can no longer take the traffic, because its update had begun, the
-//! canary keeps it and a person is called; when the new version already is the stable one, only the removal is finished.
+//! The ledger comes first, so that no function that runs late goes on; then the traffic, in one call; then the data plane gets
+//! time to hear of it and late functions time to end; then what was created is removed, newest first. Everything may already
+//! be missing. When stable can no longer take the traffic, because its update had begun, the canary keeps it and a person is
+//! called; when the new version already is the stable one, only the removal is finished.
+//!
+//! The recovery is the same, called for an execution that was stopped, ran out of time or broke off.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serin::deployment::LATE_SECONDS;
 use serin::ports::{
     Fleet, Ledger, LedgerRecord, Observation, Phase, Removal, Settled, Side, TrafficRouter,
 };
@@ -59,6 +63,8 @@ pub struct Found {
     pub failure: Option<Failure>,
     /// The execution that a person wants rolled back.
     pub roll_back: Option<ExecutionArn>,
+    /// The execution that has ended and whose deployment is to be recovered, if it needs to be.
+    pub recover: Option<ExecutionArn>,
     /// The request, when it came within an EventBridge event.
     pub detail: Option<serde_json::Value>,
     /// The request's cluster.
@@ -73,17 +79,20 @@ pub struct Found {
 pub enum Undone {
     /// The state of a deployment that was planned.
     Planned(Box<State>),
-    /// There was no deployment yet.
+    /// There was no deployment yet, or none that needs to be recovered.
     #[serde(rename_all = "camelCase")]
     Nothing {
         /// Always true.
         done: bool,
-        /// Always rolled back: nothing had been created.
+        /// As it had ended; rolled back if nothing had been created.
         ending: Ending,
         /// The report as text.
         cause: String,
         /// The whole story.
         report: Box<Report>,
+        /// Whether this is the answer of a recovery that found nothing to do.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        nothing_to_recover: bool,
     },
 }
 
@@ -100,14 +109,21 @@ pub async fn rollback(
     let StepInput {
         execution,
         now,
-        state: found,
+        state: mut found,
         ..
     } = input;
+    if let Some(dead) = found.recover.clone() {
+        match whether_to_recover(ledger, &dead).await? {
+            Recovery::Needless(ending, why) => return Ok(nothing_to_recover(ending, why)),
+            Recovery::Needed(failure) => found.failure = Some(failure),
+        }
+    }
     let planned = found
         .deployment
         .as_ref()
         .map(|deployment| deployment.execution.clone());
-    let wanted = found.roll_back.clone().or(planned).unwrap_or(execution);
+    let named = found.roll_back.clone().or_else(|| found.recover.clone());
+    let wanted = named.or(planned).unwrap_or(execution);
     let recorded = ledger.find(&wanted).await?;
     let step = Rollback {
         fleet,
@@ -116,6 +132,7 @@ pub async fn rollback(
         now,
         recorded: recorded.is_some(),
         by_hand: found.progress.is_none(),
+        asked: found.roll_back.is_some(),
     };
     let Some(record) = recorded.or_else(|| unrecorded(&found)) else {
         return nothing_was_planned(ledger, wanted, &found).await;
@@ -128,14 +145,16 @@ pub async fn rollback(
     };
     let undone = match record.phase {
         Phase::Running | Phase::RollingBack => step.put_everything_back(state.clone()).await,
-        Phase::Promoting => step.put_back_if_stable_is_untouched(state.clone()).await,
+        Phase::Promoting | Phase::PromotionStopped => {
+            step.put_back_if_stable_is_untouched(state.clone()).await
+        }
         Phase::CleaningUp => step.finish_cleaning_up(state.clone()).await,
         Phase::Ended => step.close_again(state.clone(), record.ending).await,
     };
     let state = match undone {
         // Trying again does not help: a person has to, and is told all that is known.
         Err(error @ (RollbackError::AwsDenied(_) | RollbackError::AwsRefused(_))) => {
-            step.give_up(state, record.phase, error).await
+            step.give_up(state, record.phase, error).await?
         }
         undone => undone?,
     };
@@ -151,6 +170,8 @@ struct Rollback<'a, F, R, L> {
     recorded: bool,
     /// Whether a person started this, so that nothing is known of how far the deployment was.
     by_hand: bool,
+    /// Whether a person asks for the old version in this very call.
+    asked: bool,
 }
 
 impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
@@ -164,26 +185,32 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         }
     }
 
-    async fn put_back_if_stable_is_untouched(&self, state: State) -> Result<State, RollbackError> {
+    /// A function that began before may still be updating stable: first nobody goes on, then it is waited out, and only then does
+    /// looking at stable tell anything. The canary is healthy and carries the traffic meanwhile.
+    async fn put_back_if_stable_is_untouched(
+        &self,
+        mut state: State,
+    ) -> Result<State, RollbackError> {
+        if state.progress.promotion_stopped_at.is_none() {
+            self.enter(&state, Phase::PromotionStopped).await?;
+            state.progress.promotion_stopped_at = Some(self.now);
+            state.progress.note(
+                self.now,
+                "stopped the promotion; the canary keeps the traffic while its last call may still be under way",
+            );
+            return Ok(state.again_in(LATE_SECONDS));
+        }
         if self.stable_is_as_it_was(&state.deployment).await? {
             self.put_everything_back(state).await
         } else {
-            Ok(leave_stable_to_a_person(state))
+            self.leave_stable_to_a_person(state).await
         }
     }
 
     async fn give_traffic_back(&self, state: State) -> Result<State, RollbackError> {
         let deployment = &state.deployment;
-        // The ledger is told first, so that a shift that still runs somewhere finds the deployment fenced; that costs one
-        // call before the traffic.
-        let entered = self
-            .ledger
-            .enter(&deployment.execution, Phase::RollingBack)
-            .await?;
-        if let (Err(phase), true) = (entered, self.recorded) {
-            let sentence = format!("the deployment went on to {phase} meanwhile");
-            return Err(RollbackError::AwsUnavailable(sentence));
-        }
+        // That costs one call before the traffic.
+        self.enter(&state, Phase::RollingBack).await?;
         let carries_traffic = self.by_hand || state.progress.weight_percent > Weight::ZERO;
         if carries_traffic
             && self
@@ -195,9 +222,23 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
                 "stable has no running task, so the canary keeps its traffic ({})",
                 why(&state)
             );
-            return Ok(needs_attention(state, why, left));
+            return self.needs_attention(state, why, left).await;
         }
         self.settle(state, Side::Stable).await
+    }
+
+    /// Forbids every step that would go on to change anything: each looks into the ledger before it does.
+    async fn enter(&self, state: &State, phase: Phase) -> Result<(), RollbackError> {
+        let entered = self
+            .ledger
+            .enter(&state.deployment.execution, phase)
+            .await?;
+        match entered {
+            Err(other) if self.recorded => Err(RollbackError::AwsUnavailable(format!(
+                "the deployment went on to {other} meanwhile"
+            ))),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     async fn settle(&self, state: State, on: Side) -> Result<State, RollbackError> {
@@ -219,7 +260,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         state.progress.rollback = Some(RollbackProgress {
             traffic_returned_at: self.now,
         });
-        let seconds = state.deployment.drain_seconds();
+        let seconds = state.deployment.quiet_seconds();
         state.again_in(seconds)
     }
 
@@ -255,7 +296,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         left.extend(self.fleet.traces(deployment).await?);
         let why = why(&state);
         if !left.is_empty() {
-            return Ok(needs_attention(state, why, left));
+            return self.needs_attention(state, why, left).await;
         }
         self.ledger
             .close(deployment, Ending::RolledBack, None, self.now)
@@ -287,26 +328,30 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         if let Some(what) = going {
             if self.is_stuck(&state) {
                 let why = format!("still waiting for {what} ({})", why(&state));
-                return Ok(leave_removal_to_a_person(state, why));
+                return self.leave_removal_to_a_person(state, why).await;
             }
             return Ok(state);
         }
         let deployment = &state.deployment;
-        let bearer = (drop == Side::Stable).then(|| deployment.canary.service.clone());
         if let Some(seconds) = deployment.hold_scale_in_for(traffic_returned_at, self.now) {
             return Ok(state.again_in(seconds));
         }
         self.fleet.release_scale_in(deployment).await?;
         self.ledger
-            .close(deployment, Ending::Promoted, bearer.as_ref(), self.now)
+            .close(
+                deployment,
+                Ending::Promoted,
+                deployment.bearer_after(Ending::Promoted),
+                self.now,
+            )
             .await?;
         let why = format!(
-            "the new version is the stable one and nothing is left, but its clean-up first failed: {}",
+            "the new version is the stable one and nothing else is left; its clean-up broke off once and was finished: {}",
             why(&state)
         );
         let report = Report {
             error: error_of(&state),
-            ..Report::of(&state.progress, Ending::NeedsAttention, why)
+            ..Report::of(&state.progress, Ending::Promoted, why)
         };
         Ok(state.ended(report))
     }
@@ -320,7 +365,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         since: Timestamp,
     ) -> Result<(State, Option<String>), RollbackError> {
         let deployment = &state.deployment;
-        let drained_at = since.as_second() + i64::from(deployment.drain_seconds());
+        let drained_at = since.as_second() + i64::from(deployment.quiet_seconds());
         if let Ok(seconds @ 1..) = u32::try_from(drained_at - self.now.as_second()) {
             return Ok((
                 state.again_in(seconds),
@@ -356,7 +401,12 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
 
     /// Tells a person everything: the error, what led here, and what is left. What that is depends on which version is to
     /// stay: a command that removes the canary must never be given for one that has become the stable version.
-    async fn give_up(&self, mut state: State, phase: Phase, error: RollbackError) -> State {
+    async fn give_up(
+        &self,
+        mut state: State,
+        phase: Phase,
+        error: RollbackError,
+    ) -> Result<State, RollbackError> {
         let why = format!(
             "the rollback cannot go on: {error} (it was called for because: {})",
             why(&state)
@@ -367,8 +417,10 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
             cause: why.clone(),
         });
         match phase {
-            Phase::Promoting => leave_stable_to_a_person(state),
-            Phase::CleaningUp | Phase::Ended => leave_removal_to_a_person(state, why),
+            Phase::Promoting | Phase::PromotionStopped => {
+                self.leave_stable_to_a_person(state).await
+            }
+            Phase::CleaningUp | Phase::Ended => self.leave_removal_to_a_person(state, why).await,
             Phase::Running | Phase::RollingBack => {
                 let deployment = &state.deployment;
                 let mut left = match self.router.traces(deployment).await {
@@ -376,9 +428,80 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
                     Err(_) => self.router.commands_to_stable(deployment),
                 };
                 left.extend(self.fleet.traces(deployment).await.unwrap_or_default());
-                needs_attention(state, why, left)
+                self.needs_attention(state, why, left).await
             }
         }
+    }
+
+    /// Stable is neither what it was nor known to run the new version: the canary keeps the traffic.
+    async fn leave_stable_to_a_person(&self, state: State) -> Result<State, RollbackError> {
+        let deployment = &state.deployment;
+        let (cluster, stable) = (deployment.cluster(), &deployment.stable);
+        let left = vec![Leftover {
+            arn: stable.service_arn.clone(),
+            what: format!(
+                "{} was being updated when this happened; the canary {} keeps the traffic; this puts the old version back",
+                stable.service, deployment.canary.service
+            ),
+            command: format!(
+                "aws ecs update-service --cluster {cluster} --service {} --task-definition {} && aws ecs wait services-stable --cluster {cluster} --services {}",
+                stable.service, stable.task_definition, stable.service
+            ),
+        }];
+        let why = why(&state);
+        self.needs_attention(state, why, left).await
+    }
+
+    /// The new version is the stable one; the removal of the other side did not come to its end.
+    async fn leave_removal_to_a_person(
+        &self,
+        state: State,
+        why: String,
+    ) -> Result<State, RollbackError> {
+        let deployment = &state.deployment;
+        let service = match deployment.finish.mode {
+            FinishMode::Promote => &deployment.canary.service,
+            FinishMode::Replace => &deployment.stable.service,
+        };
+        let cluster = deployment.cluster();
+        let left = vec![Leftover {
+            arn: deployment.execution.arn_beside(
+                "ecs",
+                None,
+                &format!("service/{cluster}/{service}"),
+            ),
+            what: format!(
+                "the new version is the stable one, but service {service}, its task definition and what the router had for it may still exist; this shows the service, and the next command removes what is left"
+            ),
+            command: format!("aws ecs describe-services --cluster {cluster} --services {service}"),
+        }];
+        self.needs_attention(state, why, left).await
+    }
+
+    /// A person must finish it; the last command is the one that rolls back what is left. The ledger keeps the list, for whoever
+    /// starts the next deployment of the service.
+    async fn needs_attention(
+        &self,
+        state: State,
+        why: String,
+        mut left: Vec<Leftover>,
+    ) -> Result<State, RollbackError> {
+        let deployment = &state.deployment;
+        let held = deployment.held_scale_in();
+        left.extend(held.filter(|held| left.iter().all(|left| left.command != held.command)));
+        left.push(roll_back_again(deployment));
+        let told = self.ledger.call_a_person(deployment, &left, self.now).await;
+        match told.map_err(RollbackError::from) {
+            // Not even that is allowed: the report is all that is left to tell it.
+            Ok(()) | Err(RollbackError::AwsDenied(_) | RollbackError::AwsRefused(_)) => {}
+            Err(passing) => return Err(passing),
+        }
+        let report = Report {
+            error: error_of(&state),
+            left,
+            ..Report::of(&state.progress, Ending::NeedsAttention, why)
+        };
+        Ok(state.ended(report))
     }
 
     /// Whether stable could not take the traffic, and the canary can.
@@ -409,14 +532,16 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
     ) -> Result<State, RollbackError> {
         let deployment = &state.deployment;
         if let Some(ending) = ending {
-            let replaced =
-                ending == Ending::Promoted && deployment.finish.mode == FinishMode::Replace;
-            let bearer = replaced.then(|| deployment.canary.service.clone());
             self.ledger
-                .close(deployment, ending, bearer.as_ref(), self.now)
+                .close(
+                    deployment,
+                    ending,
+                    deployment.bearer_after(ending),
+                    self.now,
+                )
                 .await?;
         }
-        Ok(already_over(state, ending))
+        Ok(already_over(state, ending, self.asked))
     }
 
     /// Whether stable runs exactly what it ran before its update: then it can take the traffic back.
@@ -441,6 +566,7 @@ fn unrecorded(found: &Found) -> Option<LedgerRecord> {
         deployment,
         phase: Phase::Running,
         ending: None,
+        left: Vec::new(),
     })
 }
 
@@ -491,7 +617,55 @@ async fn nothing_was_planned(
         ending: report.ending,
         cause: report.to_cause(),
         report: Box::new(report),
+        nothing_to_recover: found.recover.is_some(),
     })
+}
+
+/// What a recovery finds.
+enum Recovery {
+    /// There is nothing to do, and why; the deployment ended so.
+    Needless(Ending, &'static str),
+    /// The execution is dead and its deployment is not over.
+    Needed(Failure),
+}
+
+/// Whether the deployment of an execution that has ended still needs somebody. An execution that ends in the ordinary way has
+/// told the ledger before.
+async fn whether_to_recover(
+    ledger: &impl Ledger,
+    dead: &ExecutionArn,
+) -> Result<Recovery, RollbackError> {
+    let status = ledger.execution_status(dead).await?;
+    if matches!(status.as_deref(), Some("RUNNING" | "PENDING_REDRIVE")) {
+        let why = "the execution runs; it puts everything in order itself";
+        return Ok(Recovery::Needless(Ending::RolledBack, why));
+    }
+    let record = ledger.find(dead).await?;
+    Ok(match record.and_then(|record| record.ending) {
+        Some(Ending::NeedsAttention) => Recovery::Needless(
+            Ending::NeedsAttention,
+            "a person has been told what is left",
+        ),
+        Some(ending) => Recovery::Needless(ending, "the deployment had ended"),
+        None => {
+            let status = status.as_deref().unwrap_or("no longer known");
+            Recovery::Needed(Failure {
+                error: "ExecutionDied".to_owned(),
+                cause: format!("the execution is {status}, and its deployment was not over"),
+            })
+        }
+    })
+}
+
+fn nothing_to_recover(ending: Ending, why: &str) -> Undone {
+    let report = Report::of(&Progress::default(), ending, why);
+    Undone::Nothing {
+        done: true,
+        ending,
+        cause: report.to_cause(),
+        report: Box::new(report),
+        nothing_to_recover: true,
+    }
 }
 
 /// Why the rollback was called for: an error, or the last verdict, or a person.
@@ -507,66 +681,21 @@ fn error_of(state: &State) -> Option<String> {
     state.failure.as_ref().map(|failure| failure.error.clone())
 }
 
-/// Stable is neither what it was nor known to run the new version: the canary keeps the traffic.
-fn leave_stable_to_a_person(state: State) -> State {
-    let deployment = &state.deployment;
-    let (cluster, stable) = (deployment.cluster(), &deployment.stable);
-    let left = vec![Leftover {
-        what: format!(
-            "{} was being updated when this happened; the canary {} keeps the traffic; this puts the old version back",
-            stable.service, deployment.canary.service
-        ),
-        command: format!(
-            "aws ecs update-service --cluster {cluster} --service {} --task-definition {} && aws ecs wait services-stable --cluster {cluster} --services {}",
-            stable.service, stable.task_definition, stable.service
-        ),
-    }];
-    let why = why(&state);
-    needs_attention(state, why, left)
-}
-
-/// The new version is the stable one; the removal of the other side did not come to its end.
-fn leave_removal_to_a_person(state: State, why: String) -> State {
-    let deployment = &state.deployment;
-    let service = match deployment.finish.mode {
-        FinishMode::Promote => &deployment.canary.service,
-        FinishMode::Replace => &deployment.stable.service,
-    };
-    let left = vec![Leftover {
-        what: format!(
-            "the new version is the stable one, but service {service}, its task definition and what the router had for it may still exist; this shows the service, and the next command removes what is left"
-        ),
-        command: format!(
-            "aws ecs describe-services --cluster {} --services {service}",
-            deployment.cluster()
-        ),
-    }];
-    needs_attention(state, why, left)
-}
-
-/// A person must finish it; the last command is the one that rolls back what is left.
-fn needs_attention(state: State, why: String, mut left: Vec<Leftover>) -> State {
-    let held = state.deployment.held_scale_in();
-    left.extend(held.filter(|held| left.iter().all(|left| left.command != held.command)));
-    left.push(roll_back_again(&state.deployment));
-    let report = Report {
-        error: error_of(&state),
-        left,
-        ..Report::of(&state.progress, Ending::NeedsAttention, why)
-    };
-    state.ended(report)
-}
-
 fn roll_back_again(deployment: &Deployment) -> Leftover {
     Leftover {
+        arn: deployment.execution.to_string(),
         what: "the deployment keeps its lock; when the above is in order, this rolls back what is left".into(),
         command: deployment.roll_back_command(),
     }
 }
 
-fn already_over(state: State, ending: Option<Ending>) -> State {
+fn already_over(state: State, ending: Option<Ending>, asked: bool) -> State {
     let (ending, what) = match ending {
         Some(Ending::RolledBack) => (Ending::RolledBack, why(&state)),
+        Some(Ending::Promoted) if !asked => (
+            Ending::Promoted,
+            "the deployment had been promoted and cleaned up meanwhile".into(),
+        ),
         Some(Ending::Promoted) => (
             Ending::NeedsAttention,
             "the deployment had already been promoted and cleaned up; nothing is left to do".into(),

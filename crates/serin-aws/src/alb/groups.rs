@@ -270,7 +270,11 @@ fn copy(
 /// The canary's target group, in the words of one who has to delete it by hand.
 pub(super) fn leftover(pair: &GroupPair, arn: &str) -> Leftover {
     Leftover {
-        what: format!("target group {} still exists", pair.canary_name),
+        arn: arn.to_owned(),
+        what: format!(
+            "target group {} still exists; it gets only what a rule still forwards to it",
+            pair.canary_name
+        ),
         command: format!("aws elbv2 delete-target-group --target-group-arn {arn}"),
     }
 }

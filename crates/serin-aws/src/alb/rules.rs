@@ -599,6 +599,7 @@ pub(super) fn leftover(record: &AlbRecord, rule: &RuleRecord) -> Leftover {
         )
     };
     Leftover {
+        arn: rule.rule_arn.as_ref().unwrap_or(&rule.listener_arn).clone(),
         what: format!("{} may still send traffic to the canary", rule.name),
         command,
     }

@@ -134,12 +134,12 @@ impl TrafficRouter for AppMeshRouter {
 
     async fn traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError> {
         let record = record(deployment);
-        let mut traces = self.route_traces(record).await?;
+        let mut traces = self.route_traces(record, &deployment.execution).await?;
         if self.node_exists(record, &record.canary_node).await? {
-            traces.push(nodes::leftover(record));
+            traces.push(nodes::leftover(record, &deployment.execution));
         }
         if let Some(id) = self.find_canary_registry(record).await? {
-            traces.push(registries::leftover(record, &id));
+            traces.push(registries::leftover(record, &id, &deployment.execution));
         }
         Ok(traces)
     }
@@ -149,7 +149,7 @@ impl TrafficRouter for AppMeshRouter {
         record
             .routes
             .iter()
-            .map(|route| routes::leftover(record, route))
+            .map(|route| routes::leftover(record, route, &deployment.execution))
             .collect()
     }
 }

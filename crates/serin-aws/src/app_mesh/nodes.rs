@@ -6,7 +6,7 @@ use aws_sdk_appmesh::types::{
 };
 use serin::ports::Removal;
 use serin::routing::AppMeshRecord;
-use serin::{Deployment, Leftover, PortError};
+use serin::{Deployment, ExecutionArn, Leftover, PortError};
 
 use super::{AppMeshRouter, routes};
 use crate::error::{failed, has_code, is_not_found, port_error, refused};
@@ -177,10 +177,14 @@ impl AppMeshRouter {
 }
 
 /// The canary's node, in the words of one who has to remove it by hand.
-pub(super) fn leftover(record: &AppMeshRecord) -> Leftover {
+pub(super) fn leftover(record: &AppMeshRecord, execution: &ExecutionArn) -> Leftover {
     let (node, mesh) = (&record.canary_node, routes::mesh_options(record));
     Leftover {
-        what: format!("virtual node {node} of mesh {} still exists", record.mesh),
+        arn: routes::arn_in_mesh(record, execution, &format!("virtualNode/{node}")),
+        what: format!(
+            "virtual node {node} of mesh {} still exists; it gets only what a route still sends it",
+            record.mesh
+        ),
         command: format!("aws appmesh delete-virtual-node {mesh} --virtual-node-name {node}"),
     }
 }

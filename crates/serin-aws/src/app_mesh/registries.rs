@@ -7,7 +7,7 @@ use aws_sdk_servicediscovery::types::{
 };
 use serin::ports::Removal;
 use serin::routing::AppMeshRecord;
-use serin::{Deployment, Leftover, PortError};
+use serin::{Deployment, ExecutionArn, Leftover, PortError};
 
 use super::AppMeshRouter;
 use crate::error::{failed, has_code, is_not_found, port_error, refused};
@@ -209,10 +209,11 @@ pub(super) fn id_of(arn: &str) -> &str {
 }
 
 /// The canary's Cloud Map service, in the words of one who has to remove it by hand.
-pub(super) fn leftover(record: &AppMeshRecord, id: &str) -> Leftover {
+pub(super) fn leftover(record: &AppMeshRecord, id: &str, execution: &ExecutionArn) -> Leftover {
     Leftover {
+        arn: execution.arn_beside("servicediscovery", None, &format!("service/{id}")),
         what: format!(
-            "Cloud Map service {} still exists",
+            "Cloud Map service {} still exists; nothing is registered in it once the canary's tasks are gone",
             record.canary_registry_name
         ),
         command: format!("aws servicediscovery delete-service --id {id}"),

@@ -9,7 +9,7 @@ use aws_sdk_appmesh::types::{RouteSpec, RouteStatusCode, WeightedTarget as MeshT
 use jiff::Timestamp;
 use serin::ports::{Settled, ShiftError, Side};
 use serin::routing::{AppMeshRecord, RouteRecord, WeightedTarget};
-use serin::{Deployment, Leftover, PortError, Weight};
+use serin::{Deployment, ExecutionArn, Leftover, PortError, Weight};
 use sha2::{Digest, Sha256};
 
 use super::AppMeshRouter;
@@ -280,6 +280,7 @@ impl AppMeshRouter {
     pub(super) async fn route_traces(
         &self,
         record: &AppMeshRecord,
+        execution: &ExecutionArn,
     ) -> Result<Vec<Leftover>, PortError> {
         let mut traces = Vec::new();
         for route in &record.routes {
@@ -291,7 +292,7 @@ impl AppMeshRouter {
                     .iter()
                     .any(|target| target.node == record.canary_node)
             }) {
-                traces.push(leftover(record, route));
+                traces.push(leftover(record, route, execution));
             }
         }
         Ok(traces)
@@ -480,7 +481,11 @@ fn text(targets: &[WeightedTarget]) -> String {
 }
 
 /// The route's original weights, in the words of one who has to restore them by hand.
-pub(super) fn leftover(record: &AppMeshRecord, route: &RouteRecord) -> Leftover {
+pub(super) fn leftover(
+    record: &AppMeshRecord,
+    route: &RouteRecord,
+    execution: &ExecutionArn,
+) -> Leftover {
     let options = format!(
         "{} --virtual-router-name {} --route-name {}",
         mesh_options(record),
@@ -506,7 +511,12 @@ pub(super) fn leftover(record: &AppMeshRecord, route: &RouteRecord) -> Leftover 
         route.protocol,
         targets.join(",")
     );
+    let path = format!(
+        "virtualRouter/{}/route/{}",
+        route.virtual_router, route.route
+    );
     Leftover {
+        arn: arn_in_mesh(record, execution, &path),
         what: format!(
             "{} may still send traffic to {}",
             name(route),
@@ -514,6 +524,12 @@ pub(super) fn leftover(record: &AppMeshRecord, route: &RouteRecord) -> Leftover 
         ),
         command: format!(r#"aws appmesh update-route {options} --spec "{spec}""#),
     }
+}
+
+/// The ARN of something in the mesh, which belongs to the mesh's owner.
+pub(super) fn arn_in_mesh(record: &AppMeshRecord, execution: &ExecutionArn, path: &str) -> String {
+    let owner = record.mesh_owner.as_deref();
+    execution.arn_beside("appmesh", owner, &format!("mesh/{}/{path}", record.mesh))
 }
 
 /// The options that name the mesh in every command.

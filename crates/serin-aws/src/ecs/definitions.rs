@@ -129,7 +129,10 @@ impl EcsFleet {
         for family in [&deployment.canary.family, &deployment.stable.family] {
             if let Some(own) = self.own_definition(family, &deployment.execution).await? {
                 traces.push(Leftover {
-                    what: format!("task definition {own} is still active"),
+                    arn: own.to_string(),
+                    what: format!(
+                        "task definition {own} is still active; by itself it runs nothing"
+                    ),
                     command: format!("aws ecs deregister-task-definition --task-definition {own}"),
                 });
             }

@@ -295,10 +295,12 @@ impl EcsFleet {
             .filter(|service| service.status() == Some("ACTIVE"));
         match stable.as_ref().map(task_definition) {
             None => traces.push(Leftover {
-                what: format!("service {name} is no longer active"),
+                arn: deployment.stable.service_arn.clone(),
+                what: format!("service {name} is no longer active, so nothing serves in its name"),
                 command: format!("aws ecs describe-services --cluster {cluster} --services {name}"),
             }),
             Some(now) if now != *before => traces.push(Leftover {
+                arn: deployment.stable.service_arn.clone(),
                 what: format!("service {name} runs {now} and not {before}"),
                 command: format!("aws ecs update-service --cluster {cluster} --service {name} --task-definition {before}"),
             }),
@@ -307,8 +309,10 @@ impl EcsFleet {
         let name = &deployment.canary.service;
         let canary = self.describe_service(cluster, name).await?;
         if let Some(status @ ("ACTIVE" | "DRAINING")) = canary.as_ref().and_then(Service::status) {
+            let arn = canary.as_ref().and_then(Service::service_arn);
             traces.push(Leftover {
-                what: format!("service {name} is still {status}"),
+                arn: arn.unwrap_or_default().to_owned(),
+                what: format!("service {name} is still {status}: its tasks run and cost, and serve what the router still sends them"),
                 command: format!(
                     "aws ecs delete-service --cluster {cluster} --service {name} --force"
                 ),

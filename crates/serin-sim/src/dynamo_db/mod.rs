@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use aws_sdk_dynamodb::operation::delete_item::{DeleteItemInput, DeleteItemOutput};
 use aws_sdk_dynamodb::operation::get_item::{GetItemInput, GetItemOutput};
 use aws_sdk_dynamodb::operation::put_item::{PutItemInput, PutItemOutput};
+use aws_sdk_dynamodb::operation::scan::{ScanInput, ScanOutput};
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemInput, UpdateItemOutput};
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use serde_json::{Map, Value, json};
@@ -243,6 +244,55 @@ pub(crate) fn update_item(
     };
     Ok(UpdateItemOutput::builder()
         .set_attributes(attributes)
+        .build())
+}
+
+/// The index of the ledger, with the attribute `execution` as its key: it has the items that have one, and no others.
+const INDEX: (&str, &str) = ("held", "execution");
+/// So few items make a page that whoever does not ask for the next one is noticed.
+const PAGE: usize = 1;
+
+/// A scan of the index; of a whole table it would be a mistake.
+pub(crate) fn scan(world: &mut World, input: &ScanInput) -> Result<ScanOutput, Refusal> {
+    assert!(
+        input.filter_expression.is_none()
+            && input.projection_expression.is_none()
+            && input.limit.is_none(),
+        "the simulation does not know filters, projections and limits of a scan"
+    );
+    let items = table(world, input.table_name())?;
+    if input.index_name() != Some(INDEX.0) {
+        return Err(invalid(
+            "The table does not have the specified index, or the whole table would be read",
+        ));
+    }
+    if input.consistent_read() == Some(true) {
+        return Err(invalid(
+            "Consistent reads are not supported on global secondary indexes",
+        ));
+    }
+    let start = input
+        .exclusive_start_key()
+        .and_then(|key| match key.get(KEY) {
+            Some(AttributeValue::S(id)) => Some(id.clone()),
+            _ => None,
+        });
+    let mut held = items
+        .iter()
+        .filter(|(id, item)| {
+            item.contains_key(INDEX.1) && start.as_ref().is_none_or(|start| *id > start)
+        })
+        .map(|(_, item)| item.clone());
+    let page: Vec<Item> = held.by_ref().take(PAGE).collect();
+    let last = held.next().and(page.last()).map(|item| {
+        [KEY, INDEX.1]
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), item.get(name)?.clone())))
+            .collect()
+    });
+    Ok(ScanOutput::builder()
+        .set_items(Some(page))
+        .set_last_evaluated_key(last)
         .build())
 }
 

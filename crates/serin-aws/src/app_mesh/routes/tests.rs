@@ -302,7 +302,12 @@ fn a_token_is_short_and_belongs_to_one_write() {
 
 #[test]
 fn the_command_for_a_person_keeps_everything_but_the_targets() {
-    let leftover = leftover(&record(), &route(vec![target("checkout", 100)]));
+    let execution = ExecutionArn::new("arn:aws:states:eu-west-1:1:execution:serin:one");
+    let leftover = leftover(&record(), &route(vec![target("checkout", 100)]), &execution);
+    assert_eq!(
+        leftover.arn,
+        "arn:aws:appmesh:eu-west-1:1:mesh/prod/virtualRouter/shop/route/main"
+    );
     assert_eq!(
         leftover.command,
         r#"aws appmesh update-route --mesh-name prod --virtual-router-name shop --route-name main --spec "$(aws appmesh describe-route --mesh-name prod --virtual-router-name shop --route-name main --query route.spec --output json | jq '.httpRoute.action.weightedTargets = [{"virtualNode":"checkout","weight":100}]')""#

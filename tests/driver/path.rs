@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::{On, Simulation, request};
+use crate::simulation::{On, Simulation, request};
 
 /// The path without what depends on how long things take: how often something is waited for and asked again.
-pub(crate) fn shortened(path: &[String]) -> Vec<String> {
+pub fn shortened(path: &[String]) -> Vec<String> {
     let mut short: Vec<String> = Vec::new();
     for state in path.iter().filter(|state| !state.starts_with("Wait ")) {
         short.push(state.clone());
@@ -21,7 +21,7 @@ pub(crate) fn shortened(path: &[String]) -> Vec<String> {
 /// The shortened path of a scenario in the simulation: an image by its tag, and what the request says beside it.
 ///
 /// The metrics have a period of ten seconds, as in the local cloud.
-pub(crate) async fn path_of(on: On, tag: &str, more: Value) -> Vec<String> {
+pub async fn path_of(on: On, tag: &str, more: Value) -> Vec<String> {
     let simulation = Simulation::new(on);
     simulation
         .account

@@ -17,10 +17,11 @@ use serin_sim::safety::Watch;
 use serin_sim::state_machine::{Functions, TaskError};
 use serin_sim::{Account, Killed, world};
 
-use crate::contracts::{STEPS, permissions};
+use crate::permissions;
+use crate::project::STEPS;
 
 /// The functions of an installation.
-pub(crate) struct Lambdas {
+pub struct Lambdas {
     account: Account,
     aws: Mutex<Adapters>,
     watch: Watch,
@@ -37,7 +38,7 @@ pub(crate) struct Lambdas {
 
 impl Lambdas {
     /// The functions, in this account.
-    pub(crate) fn new(account: &Account, watch: Watch) -> Self {
+    pub fn new(account: &Account, watch: Watch) -> Self {
         let made = Arc::<Mutex<BTreeSet<String>>>::default();
         let hand = made.clone();
         account.on_call(move |_, call| {
@@ -62,13 +63,13 @@ impl Lambdas {
     }
 
     /// From now on every function runs twice, because the answer of the first time is lost.
-    pub(crate) fn lose_every_first_answer(&self) {
+    pub fn lose_every_first_answer(&self) {
         self.loses_answers.store(true, Relaxed);
     }
 
     /// Fails the test if a function made a call that its role in the template does not allow.
     #[track_caller]
-    pub(crate) fn assert_allowed(&self) {
+    pub fn assert_allowed(&self) {
         assert_eq!(*self.forbidden.lock().unwrap(), BTreeSet::new());
     }
 
@@ -194,7 +195,10 @@ impl Functions for Lambdas {
 }
 
 /// What `run_step` does around a step, from JSON to JSON.
-pub(crate) async fn answer<I, O, E>(
+///
+/// # Errors
+/// As the step; and when the payload is not the step's input.
+pub async fn answer<I, O, E>(
     payload: Value,
     step: impl AsyncFnOnce(I) -> Result<O, E>,
 ) -> Result<Value, TaskError>
@@ -212,7 +216,7 @@ where
 }
 
 /// As the Lambda runtime reports it and Step Functions shows it.
-pub(crate) fn task_error<E>(failed: Failed<E>) -> TaskError
+pub fn task_error<E>(failed: Failed<E>) -> TaskError
 where
     E: std::error::Error + Into<&'static str>,
 {

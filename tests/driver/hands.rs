@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serin_sim::{Actions, RouteSpec, targets_mut, tuples_mut, world};
 
-use super::{On, Simulation};
+use crate::simulation::{On, Simulation};
 
 /// All that sends traffic to the service, as it was at one moment.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Route {
+pub enum Route {
+    /// The route of the mesh.
     Mesh(Box<RouteSpec>),
     /// The actions of every rule that forwards, by its path.
     Alb(BTreeMap<String, Actions>),
@@ -20,7 +21,7 @@ const SCOPE: &str = "openid email";
 
 impl Simulation {
     /// The route as it is now.
-    pub(crate) fn route(&self) -> Route {
+    pub fn route(&self) -> Route {
         self.account.look(|world| match self.on {
             On::AppMesh => Route::Mesh(Box::new(
                 world
@@ -38,7 +39,7 @@ impl Simulation {
     }
 
     /// Somebody puts the route back as it was.
-    pub(crate) fn put_route(&self, route: &Route) {
+    pub fn put_route(&self, route: &Route) {
         match route {
             Route::Mesh(before) => {
                 self.account
@@ -56,7 +57,7 @@ impl Simulation {
     }
 
     /// Somebody gives stable all the weight, and leaves the canary in the route without any.
-    pub(crate) fn give_all_to_stable_by_hand(&self) {
+    pub fn give_all_to_stable_by_hand(&self) {
         match self.on {
             On::AppMesh => {
                 self.account
@@ -83,7 +84,7 @@ impl Simulation {
     }
 
     /// Somebody changes something else than the weights, which is right from then on.
-    pub(crate) fn edit_something_else(&self) {
+    pub fn edit_something_else(&self) {
         match self.on {
             On::AppMesh => {
                 self.account
@@ -109,7 +110,7 @@ impl Simulation {
     }
 
     /// Whether that is still so.
-    pub(crate) fn has_something_else(&self) -> bool {
+    pub fn has_something_else(&self) -> bool {
         match self.route() {
             Route::Mesh(spec) => spec.priority == Some(PRIORITY),
             Route::Alb(rules) => rules[world::RULE].iter().any(|action| {
@@ -122,7 +123,7 @@ impl Simulation {
     }
 
     /// The mesh's only node of the service, for the next deployment; a load balancer's groups are found by themselves.
-    pub(crate) fn only_node(&self) -> String {
+    pub fn only_node(&self) -> String {
         self.account.look(|world| match self.on {
             On::AppMesh => {
                 let weights = world.weights(world::ROUTER, world::ROUTE);

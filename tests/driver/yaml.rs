@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 /// The one document of a text. `!Ref x` becomes `{"!Ref": "x"}`.
 #[track_caller]
-pub(crate) fn parse(text: &str) -> Value {
+pub fn parse(text: &str) -> Value {
     let documents = Yaml::load_from_str(text).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(documents.len(), 1);
     json(&documents[0])

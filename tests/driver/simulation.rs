@@ -1,0 +1,338 @@
+//! A deployment in a simulated account: the real state machine over the real steps, with the safety rules checked after every
+//! call.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use serin::Report;
+use serin_sim::safety::{Subject, Watch};
+use serin_sim::state_machine::{Execution, StateMachine, Status};
+use serin_sim::{Account, Clock, Snapshot, World, world};
+
+use crate::lambdas::Lambdas;
+use crate::path::shortened;
+use crate::project::{STEPS, definition_text};
+
+/// The router that a test runs on. Every promise holds for each of them, so the tests' bodies are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// AWS App Mesh.
+    AppMesh,
+    /// An Application Load Balancer.
+    Alb,
+}
+
+impl On {
+    /// The usual world of this router.
+    pub fn options(self) -> world::Options {
+        match self {
+            Self::AppMesh => world::Options::default(),
+            Self::Alb => world::Options::alb(),
+        }
+    }
+
+    /// The operation that moves traffic.
+    pub const fn write(self) -> &'static str {
+        match self {
+            Self::AppMesh => "UpdateRoute",
+            Self::Alb => "ModifyRule",
+        }
+    }
+
+    /// The operation that removes what the router had made for the canary.
+    pub const fn delete(self) -> &'static str {
+        match self {
+            Self::AppMesh => "DeleteVirtualNode",
+            Self::Alb => "DeleteTargetGroup",
+        }
+    }
+
+    /// The commands with which a person does both by hand.
+    pub const fn commands(self) -> [&'static str; 2] {
+        match self {
+            Self::AppMesh => [
+                "aws appmesh update-route",
+                "aws appmesh delete-virtual-node",
+            ],
+            Self::Alb => ["aws elbv2 modify-rule", "aws elbv2 delete-target-group"],
+        }
+    }
+}
+
+/// A user's account with the service `checkout`, in which Serin is installed.
+pub struct Simulation {
+    /// Its router.
+    pub on: On,
+    /// AWS in memory.
+    pub account: Account,
+    /// The account before the first deployment.
+    pub before: Snapshot,
+    /// What checks the safety rules after every call.
+    pub watch: Watch,
+    /// The functions of the installation.
+    pub lambdas: Lambdas,
+    machine: StateMachine,
+    /// The requests that were lost while the world was being built.
+    lost_before: f64,
+}
+
+/// A deployment that has ended.
+pub struct Deployed<'a> {
+    simulation: &'a Simulation,
+    /// Its execution.
+    pub execution: Execution,
+}
+
+impl Simulation {
+    /// The usual world.
+    pub fn new(on: On) -> Self {
+        Self::with(on, &on.options())
+    }
+
+    /// A world that differs from the usual one.
+    pub fn with(on: On, options: &world::Options) -> Self {
+        let account = Account::new(Clock::new("2026-11-21T12:00:00Z".parse().unwrap()));
+        world::checkout_with(&account, options);
+        account.clock().advance(3600); // so that stable has metrics
+        let before = account.snapshot();
+        let service = format!("{}/{}", world::CLUSTER, world::SERVICE);
+        let watch = Watch::new(
+            &account,
+            Subject::new(before.clone(), &service, world::NODE),
+        );
+        let functions = STEPS
+            .iter()
+            .map(|step| (step.substitution(), step.name.to_owned()))
+            .collect::<BTreeMap<_, _>>();
+        let machine = StateMachine::parse(&definition_text(), &functions).unwrap();
+        let lost_before = account.look(World::lost_requests);
+        Self {
+            on,
+            lambdas: Lambdas::new(&account, watch.clone()),
+            account,
+            before,
+            watch,
+            machine,
+            lost_before,
+        }
+    }
+
+    /// An execution that goes on when it is told to.
+    pub fn start(&self, name: &str, input: Value) -> Execution {
+        let arn = arn(name);
+        self.account.set_execution(&arn, "RUNNING".into());
+        self.machine.start(self.account.clock(), &arn, input)
+    }
+
+    /// Goes on until `state` would be entered next.
+    pub async fn run_until(&self, execution: &mut Execution, state: &str) {
+        while execution.next_state() != state {
+            self.step(execution).await;
+            assert!(
+                execution.is_running(),
+                "it ended before {state:?}: {:?}",
+                execution.status
+            );
+        }
+    }
+
+    /// Goes on for one state.
+    pub async fn step(&self, execution: &mut Execution) {
+        Box::pin(execution.step(&self.lambdas)).await;
+    }
+
+    /// Goes on to the end.
+    pub async fn finish(&self, mut execution: Execution) -> Deployed<'_> {
+        while execution.is_running() {
+            self.step(&mut execution).await;
+        }
+        Deployed {
+            simulation: self,
+            execution,
+        }
+    }
+
+    /// Runs a deployment from start to end.
+    pub async fn deploy(&self, input: Value) -> Deployed<'_> {
+        self.finish(self.start("first", input)).await
+    }
+
+    /// The same account, after somebody has changed something before the first deployment.
+    #[must_use]
+    pub fn begun_anew(self) -> Self {
+        self.before_the_next(world::SERVICE, world::NODE)
+    }
+
+    /// The same account, as the world before the next deployment: `service` and `node` are stable now.
+    #[must_use]
+    pub fn before_the_next(self, service: &str, node: &str) -> Self {
+        let before = self.account.snapshot();
+        let watch = Watch::new(
+            &self.account,
+            Subject::new(
+                before.clone(),
+                &format!("{}/{service}", world::CLUSTER),
+                node,
+            ),
+        );
+        Self {
+            lambdas: Lambdas::new(&self.account, watch.clone()),
+            before,
+            watch,
+            ..self
+        }
+    }
+
+    /// The requests that were lost since the world was built.
+    pub fn lost_requests(&self) -> f64 {
+        self.account.look(World::lost_requests) - self.lost_before
+    }
+
+    /// What is different from the world before the first deployment.
+    pub fn traces(&self) -> Vec<String> {
+        self.account.differences_since(&self.before)
+    }
+}
+
+/// The execution of that name.
+pub fn arn(name: &str) -> String {
+    format!("arn:aws:states:eu-west-1:123456789012:execution:serin-canary-deployment:{name}")
+}
+
+/// A request for an image of `checkout` with a short plan and limits, and with whatever `more` has.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a test hands over what it has just written down"
+)]
+pub fn request(tag: &str, more: Value) -> Value {
+    let mut request = json!({
+        "cluster": world::CLUSTER,
+        "service": world::SERVICE,
+        "image": world::app_image(tag),
+        "plan": { "steps": [{ "weightPercent": 10, "holdSeconds": 120 }, { "weightPercent": 50, "holdSeconds": 120 },
+                            { "weightPercent": 100, "holdSeconds": 120 }] },
+        "checks": { "errorRatePercent": { "max": 1.0 } },
+    });
+    request
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    request
+}
+
+impl Deployed<'_> {
+    /// The report: in the output of the one that succeeded, in the cause of the others.
+    #[track_caller]
+    pub fn report(&self) -> Report {
+        match &self.execution.status {
+            Status::Succeeded => {
+                serde_json::from_value(self.execution.output.as_ref().unwrap()["report"].clone())
+                    .unwrap()
+            }
+            Status::Failed { error, cause } => serde_json::from_str(cause)
+                .unwrap_or_else(|fault| panic!("{error} without a report ({fault}): {cause}")),
+            other => panic!("the execution is {other:?}"),
+        }
+    }
+
+    /// It ended with this error, or `Promoted`, in this state, and no rule was broken on the way.
+    #[track_caller]
+    pub fn assert_ended(&self, status: &str, path_end: &str) -> &Self {
+        let found = match &self.execution.status {
+            Status::Failed { error, .. } => error.as_str(),
+            Status::Succeeded => "Promoted",
+            Status::Running | Status::TimedOut | Status::Aborted => "neither",
+        };
+        assert_eq!(
+            found,
+            status,
+            "{:?}\n{:#?}",
+            self.execution.status,
+            shortened(&self.execution.path)
+        );
+        assert_eq!(
+            self.execution.path.last().map(String::as_str),
+            Some(path_end)
+        );
+        let broken = self.simulation.watch.broken();
+        assert!(
+            broken.is_empty(),
+            "{} times, first {:#?}",
+            broken.len(),
+            &broken[..broken.len().min(3)]
+        );
+        self.simulation.lambdas.assert_allowed();
+        self
+    }
+
+    /// The new version is the stable one, and what differs from before is exactly this.
+    #[track_caller]
+    pub fn assert_promoted(&self) -> &Self {
+        self.assert_ended("Promoted", "Promoted")
+    }
+
+    /// Everything is as it was, because of this.
+    #[track_caller]
+    pub fn assert_rolled_back(&self, why: &str) -> &Self {
+        self.assert_ended("CanaryRolledBack", "Rolled back");
+        assert_eq!(self.simulation.traces(), Vec::<String>::new());
+        self.assert_why(why)
+    }
+
+    /// A person must finish it; the report says why, names something and a command.
+    #[track_caller]
+    pub fn assert_needs_attention(&self, why: &str) -> &Self {
+        self.assert_ended("NeedsAttention", "Needs attention");
+        let left = self.report().left;
+        assert!(
+            !left.is_empty()
+                && left
+                    .iter()
+                    .all(|left| !left.what.is_empty() && left.command.starts_with("aws ")),
+            "{left:?}"
+        );
+        self.assert_why(why)
+    }
+
+    /// Refused under this name before anything was created.
+    #[track_caller]
+    pub fn assert_refused(&self, error: &str, sentence: &str) -> &Self {
+        self.assert_ended(error, "Refused");
+        let Status::Failed { cause, .. } = &self.execution.status else {
+            unreachable!("it was refused")
+        };
+        let answer: Value = serde_json::from_str(cause).unwrap();
+        assert_eq!(answer["errorType"], error);
+        assert!(
+            answer["errorMessage"].as_str().unwrap().contains(sentence),
+            "{answer}"
+        );
+        self
+    }
+
+    #[track_caller]
+    fn assert_why(&self, why: &str) -> &Self {
+        let found = self.report().why;
+        assert!(found.contains(why), "{found}");
+        self
+    }
+
+    /// All the traffic goes to stable's own node.
+    #[track_caller]
+    pub fn assert_stable_has_all_traffic(&self) -> &Self {
+        let percent = self.simulation.account.look(World::stable_percent);
+        assert!((percent - 100.0).abs() < f64::EPSILON, "{percent}");
+        self
+    }
+
+    /// No request was lost.
+    #[track_caller]
+    pub fn assert_no_request_was_lost(&self) -> &Self {
+        let lost = self.simulation.lost_requests();
+        assert!(
+            lost.abs() < f64::EPSILON,
+            "{lost} requests had no healthy task"
+        );
+        self
+    }
+}
