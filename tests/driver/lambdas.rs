@@ -135,6 +135,7 @@ impl Lambdas {
             router,
             signals,
             ledger,
+            ..
         } = &self.aws.lock().unwrap().clone();
         match function {
             "plan-deployment" => {

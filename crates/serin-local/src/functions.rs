@@ -16,17 +16,18 @@ use crate::ports::free_port;
 use crate::process::{Process, Undertaker};
 
 /// The functions, by the names of their binaries, in the order of a deployment's life.
-pub const FUNCTIONS: [&str; 6] = [
+pub const FUNCTIONS: [&str; 7] = [
     "plan-deployment",
     "create-canary",
     "shift-weight",
     "health-check",
     "cleanup",
     "rollback",
+    "sweep",
 ];
 
 /// How long an invocation may take, as the template says.
-pub const FUNCTION_TIME_OUT: Duration = Duration::from_mins(1);
+pub const FUNCTION_TIME_OUT: Duration = Duration::from_secs(30);
 
 /// How long the emulator may take to listen.
 const EMULATOR_UP_WITHIN: Duration = Duration::from_secs(30);

@@ -233,7 +233,7 @@ mod tests {
                 .every(3)
                 .with_in_turn([Effect::Close, Effect::Silence]),
         );
-        let mut call = |function| match faults.meet("DescribeServices", function) {
+        let call = |function| match faults.meet("DescribeServices", function) {
             None => '-',
             Some(Effect::Close) => 'c',
             Some(_) => 's',
