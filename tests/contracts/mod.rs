@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use serin_driver::project::{STEPS, Step, definition_text, read, root};
+use serin_driver::project::{STEPS, Step, definition_text, functions, read, recovery_text, root};
 
 /// Every file below a folder whose name ends so, by its path from the root.
 pub(crate) fn files(folder: &str, ending: &str) -> Vec<PathBuf> {

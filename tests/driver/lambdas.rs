@@ -18,7 +18,7 @@ use serin_sim::state_machine::{Functions, TaskError};
 use serin_sim::{Account, Killed, world};
 
 use crate::permissions;
-use crate::project::STEPS;
+use crate::project::functions;
 
 /// The functions of an installation.
 pub struct Lambdas {
@@ -49,11 +49,10 @@ impl Lambdas {
         });
         Self {
             account: account.clone(),
-            aws: Mutex::new(Adapters::new(account.clients(), world::LEDGER_TABLE)),
+            aws: Mutex::new(adapters(account)),
             watch,
             made,
-            allowed: STEPS
-                .iter()
+            allowed: functions()
                 .map(|step| (step.name, permissions::granted_actions(step)))
                 .collect(),
             forbidden: Mutex::default(),
@@ -122,9 +121,9 @@ impl Lambdas {
         if let Some(answer) = ended.await {
             return answer;
         }
-        *self.aws.lock().unwrap() = Adapters::new(self.account.clients(), world::LEDGER_TABLE);
+        *self.aws.lock().unwrap() = adapters(&self.account);
         Err(TaskError {
-            error: "Lambda.Unknown".to_owned(),
+            error: "Runtime.ExitError".to_owned(),
             cause: "the function was killed".to_owned(),
         })
     }
@@ -135,7 +134,7 @@ impl Lambdas {
             router,
             signals,
             ledger,
-            ..
+            recoveries,
         } = &self.aws.lock().unwrap().clone();
         match function {
             "plan-deployment" => {
@@ -174,9 +173,21 @@ impl Lambdas {
                 })
                 .await
             }
+            "sweep" => {
+                answer(payload, async |input| {
+                    sweep::sweep(ledger, recoveries, input).await
+                })
+                .await
+            }
             unknown => panic!("the state machine calls {unknown}"),
         }
     }
+}
+
+/// The adapters of every function; the sweep's environment also names the recovery's state machine.
+fn adapters(account: &Account) -> Adapters {
+    Adapters::new(account.clients(), world::LEDGER_TABLE)
+        .with_recovery(Some(world::RECOVERY.to_owned()))
 }
 
 impl Functions for Lambdas {

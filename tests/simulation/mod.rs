@@ -11,5 +11,6 @@ mod limits;
 mod no_trace;
 mod others;
 mod promotion;
+mod recovery;
 
 pub(crate) use serin_driver::{Deployed, On, Simulation, arn, path_of, request, shortened};
