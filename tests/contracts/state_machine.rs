@@ -18,13 +18,14 @@ const ROLLBACK: &str = "Roll back to stable";
 const SAY_WHAT_IS_LEFT: &str = "Say what is left";
 
 /// After these the function may have run; every step may run again.
-const LAMBDA_ERRORS: [&str; 8] = [
+const LAMBDA_ERRORS: [&str; 9] = [
     "Lambda.ClientExecutionTimeoutException",
     "Lambda.ServiceException",
     "Lambda.AWSLambdaException",
     "Lambda.SdkClientException",
     "Lambda.TooManyRequestsException",
     "Lambda.Unknown",
+    "Runtime.ExitError",
     "Sandbox.Timedout",
     "States.Timeout",
 ];

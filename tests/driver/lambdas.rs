@@ -145,7 +145,7 @@ impl Lambdas {
         }
         *self.aws.lock().unwrap() = adapters(&self.account);
         Err(TaskError {
-            error: "Lambda.Unknown".to_owned(),
+            error: "Runtime.ExitError".to_owned(),
             cause: "the function was killed".to_owned(),
         })
     }
