@@ -74,7 +74,7 @@ trait Struck {
     fn canary(&self) -> Option<String>;
 
     /// Rolls back what the execution `first` left, as its operator or the recovery does.
-    async fn recover(&self) -> Deployed<'_>;
+    async fn roll_back_by_hand(&self) -> Deployed<'_>;
 
     /// Fails the test if anything but stable's definition differs from before, and that one by more than its version.
     #[track_caller]
@@ -117,7 +117,7 @@ impl Struck for Simulation {
         services.into_iter().find(|name| name.contains("-canary-"))
     }
 
-    async fn recover(&self) -> Deployed<'_> {
+    async fn roll_back_by_hand(&self) -> Deployed<'_> {
         let recovery = self.start("recovery", json!({ "rollBack": arn("first") }));
         self.finish(recovery).await
     }
