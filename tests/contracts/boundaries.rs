@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{STEPS, files, product_sources, read};
+use super::{files, functions, product_sources, read};
 
 /// The crates that may know the AWS SDK and the Lambda runtime.
 const KNOW_AWS: [&str; 2] = ["crates/serin-aws", "crates/serin-sim"];
@@ -54,7 +54,7 @@ fn only_their_manifests_depend_on_the_sdk() {
 
 #[test]
 fn a_step_builds_without_the_adapters() {
-    for step in &STEPS {
+    for step in functions() {
         let manifest = read(format!("functions/{}/Cargo.toml", step.name));
         assert!(
             manifest.contains("\nserin-aws = { workspace = true, optional = true }\n"),
@@ -71,7 +71,7 @@ fn a_step_builds_without_the_adapters() {
 
 #[test]
 fn a_lambda_decides_nothing_outside_its_step() {
-    for step in &STEPS {
+    for step in functions() {
         let main = read(format!("functions/{}/src/main.rs", step.name));
         let words: BTreeSet<_> = main
             .split(|letter: char| !letter.is_alphanumeric() && letter != '_')

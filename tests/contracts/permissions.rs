@@ -13,7 +13,7 @@ use serin::{DeploymentId, ExecutionArn};
 use serin_driver::permissions::{SERVICES, actions, granted, granted_actions};
 use serin_driver::template::one_or_many;
 
-use super::{STEPS, Step, product_sources, read};
+use super::{STEPS, Step, functions, product_sources, read};
 
 /// To change whether a service is scaled in; Application Auto Scaling wants its caller to be allowed what it does by itself.
 const SCALING: &[&str] = &[
@@ -246,8 +246,12 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
         "enter",
         &["dynamodb:UpdateItem", "dynamodb:GetItem"],
     ),
+    ("ledger", "call_a_person", &["dynamodb:UpdateItem"]),
     ("ledger", "close", &["dynamodb:UpdateItem"]),
+    ("ledger", "held", &["dynamodb:Scan"]),
+    ("ledger", "reopen", &["dynamodb:UpdateItem"]),
     ("ledger", "execution_status", &["states:DescribeExecution"]),
+    ("recoveries", "start", &["states:StartExecution"]),
 ];
 
 /// Needed beside the operation itself: tags on what is created, roles for the tasks, the user pool of a rule that is written.
@@ -306,6 +310,7 @@ fn the_table_has_every_method_of_every_port() {
         ("TrafficRouter", "router"),
         ("HealthSignals", "signals"),
         ("Ledger", "ledger"),
+        ("Recoveries", "recoveries"),
     ] {
         let (_, body) = ports.split_once(&format!("pub trait {name} {{\n")).unwrap();
         let (body, _) = body.split_once("\n}\n").unwrap();
@@ -358,7 +363,7 @@ fn the_table_has_every_operation_that_the_adapters_call() {
 
 #[test]
 fn every_function_may_do_what_its_step_does_and_nothing_else() {
-    for step in &STEPS {
+    for step in functions() {
         let granted = granted_actions(step);
         let needed: BTreeSet<_> = needed(step).into_iter().map(str::to_owned).collect();
         assert_eq!(
@@ -428,7 +433,7 @@ fn the_rollback_needs_no_permission_to_create_anything() {
 
 #[test]
 fn roles_are_passed_to_the_tasks_of_ecs_only() {
-    for step in &STEPS {
+    for step in functions() {
         for statement in granted(step)
             .iter()
             .filter(|statement| actions(statement).contains(&"iam:PassRole".to_owned()))
@@ -446,7 +451,7 @@ fn roles_are_passed_to_the_tasks_of_ecs_only() {
 
 #[test]
 fn what_is_granted_on_everything_knows_no_resource() {
-    for step in &STEPS {
+    for step in functions() {
         for statement in granted(step) {
             assert_eq!(statement["Effect"], "Allow");
             let everywhere = one_or_many(&statement["Resource"]).contains(&Value::from("*"));

@@ -3,16 +3,33 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use serin::deployment::LATE_SECONDS;
 
 pub(crate) use serin_driver::template::{one_or_many, resources_of, statements, template};
 
-use super::{STEPS, Step, definition_text, read, states_of};
+use super::{STEPS, Step, calls, definition_text, functions, read, recovery_text};
 
-/// The properties of the one state machine.
+/// The properties of the deployments' state machine.
 pub(crate) fn state_machine() -> Value {
+    machine("CanaryDeployment")
+}
+
+/// The properties of a state machine.
+fn machine(name: &str) -> Value {
     let machines = resources_of("AWS::Serverless::StateMachine");
-    assert_eq!(machines.len(), 1);
-    machines.into_values().next().unwrap()["Properties"].clone()
+    assert_eq!(
+        machines.keys().collect::<Vec<_>>(),
+        ["CanaryDeployment", "Recovery"]
+    );
+    machines[name]["Properties"].clone()
+}
+
+/// The state machines: the properties and the text.
+fn machines() -> [(Value, String); 2] {
+    [
+        (state_machine(), definition_text()),
+        (machine("Recovery"), recovery_text()),
+    ]
 }
 
 fn alias_of(step: &Step) -> Value {
@@ -21,15 +38,15 @@ fn alias_of(step: &Step) -> Value {
 
 #[test]
 fn every_name_in_the_state_machine_is_substituted_and_every_substitution_is_used() {
-    let text = definition_text();
-    let used: BTreeSet<_> = text
-        .split("${")
-        .skip(1)
-        .map(|piece| piece.split_once('}').unwrap().0)
-        .collect();
-    let machine = state_machine();
-    let defined = machine["DefinitionSubstitutions"].as_object().unwrap();
-    assert_eq!(used, defined.keys().map(String::as_str).collect());
+    for (machine, text) in machines() {
+        let used: BTreeSet<_> = text
+            .split("${")
+            .skip(1)
+            .map(|piece| piece.split_once('}').unwrap().0)
+            .collect();
+        let defined = machine["DefinitionSubstitutions"].as_object().unwrap();
+        assert_eq!(used, defined.keys().map(String::as_str).collect());
+    }
 }
 
 #[test]
@@ -41,6 +58,11 @@ fn the_state_machine_calls_the_live_alias_of_each_function() {
             alias_of(step)
         );
     }
+    let rollback = &STEPS[5];
+    assert_eq!(
+        self::machine("Recovery")["DefinitionSubstitutions"],
+        json!({ rollback.substitution(): alias_of(rollback) })
+    );
     assert_eq!(
         template()["Globals"]["Function"]["AutoPublishAlias"],
         "live"
@@ -49,17 +71,26 @@ fn the_state_machine_calls_the_live_alias_of_each_function() {
 
 #[test]
 fn the_state_machine_may_invoke_its_functions_and_nothing_else() {
-    let statements = statements(&state_machine());
-    let invoke: Vec<_> = statements
-        .iter()
-        .filter(|statement| statement["Action"].to_string().contains("lambda:"))
-        .collect();
-    assert_eq!(invoke.len(), 1);
-    assert_eq!(invoke[0]["Action"], "lambda:InvokeFunction");
-    assert_eq!(
-        one_or_many(&invoke[0]["Resource"]),
-        STEPS.iter().map(alias_of).collect::<Vec<_>>()
-    );
+    for (machine, _) in machines() {
+        let statements = statements(&machine);
+        let invoke: Vec<_> = statements
+            .iter()
+            .filter(|statement| statement["Action"].to_string().contains("lambda:"))
+            .collect();
+        assert_eq!(invoke.len(), 1);
+        assert_eq!(invoke[0]["Action"], "lambda:InvokeFunction");
+        let called = machine["DefinitionSubstitutions"]
+            .as_object()
+            .unwrap()
+            .values();
+        assert_eq!(
+            one_or_many(&invoke[0]["Resource"])
+                .into_iter()
+                .map(|alias| alias.to_string())
+                .collect::<BTreeSet<_>>(),
+            called.map(Value::to_string).collect()
+        );
+    }
 }
 
 #[test]
@@ -67,9 +98,15 @@ fn a_function_that_hangs_is_ended_before_its_state_calls_it_again() {
     let timeout = template()["Globals"]["Function"]["Timeout"]
         .as_u64()
         .unwrap();
-    for (name, task) in states_of("Task") {
-        assert!(task["TimeoutSeconds"].as_u64().unwrap() > timeout, "{name}");
+    for (name, task) in calls() {
+        if task["TimeoutSecondsPath"].is_null() {
+            assert!(task["TimeoutSeconds"].as_u64().unwrap() > timeout, "{name}");
+        }
     }
+    assert!(
+        u64::from(LATE_SECONDS) >= timeout + 15,
+        "what a function had sent when it was ended has arrived before anything is removed"
+    );
     let functions = resources_of("AWS::Serverless::Function");
     assert!(
         functions
@@ -85,7 +122,7 @@ fn every_function_has_a_role_and_a_log_group_of_its_own() {
         resources_of("AWS::Serverless::Function"),
         resources_of("AWS::Logs::LogGroup"),
     );
-    for step in &STEPS {
+    for step in super::functions() {
         let properties = &functions[&format!("{}Function", step.pascal())]["Properties"];
         assert!(
             !statements(properties).is_empty() && properties["Role"].is_null(),
@@ -103,7 +140,11 @@ fn every_function_has_a_role_and_a_log_group_of_its_own() {
         template()["Globals"]["Function"]["LoggingConfig"]["LogFormat"],
         "JSON"
     );
-    assert_eq!(groups.len(), STEPS.len() + 1, "and the state machine's");
+    assert_eq!(
+        groups.len(),
+        super::functions().count() + machines().len(),
+        "and the state machines'"
+    );
 }
 
 #[test]
@@ -118,14 +159,18 @@ fn no_log_is_kept_for_ever() {
 
 #[test]
 fn every_state_of_every_execution_is_logged_with_its_data() {
-    let machine = state_machine();
-    assert_eq!(
-        (&machine["Type"], &machine["Logging"]["Level"]),
-        (&json!("STANDARD"), &json!("ALL"))
-    );
-    assert_eq!(machine["Logging"]["IncludeExecutionData"], true);
-    let name = resources_of("AWS::Logs::LogGroup")["CanaryDeploymentLogs"]["Properties"]["LogGroupName"]["!Sub"].to_string();
-    assert!(name.starts_with("\"/aws/vendedlogs/states/"), "{name}");
+    for (machine, _) in machines() {
+        assert_eq!(
+            (&machine["Type"], &machine["Logging"]["Level"]),
+            (&json!("STANDARD"), &json!("ALL"))
+        );
+        assert_eq!(machine["Logging"]["IncludeExecutionData"], true);
+    }
+    for group in ["CanaryDeploymentLogs", "RecoveryLogs"] {
+        let name = resources_of("AWS::Logs::LogGroup")[group]["Properties"]["LogGroupName"]["!Sub"]
+            .to_string();
+        assert!(name.starts_with("\"/aws/vendedlogs/states/"), "{name}");
+    }
 }
 
 #[test]
@@ -135,7 +180,9 @@ fn the_permissions_boundary_reaches_every_role() {
         template()["Globals"]["Function"]["PermissionsBoundary"],
         boundary
     );
-    assert_eq!(state_machine()["PermissionsBoundary"], boundary);
+    for (machine, _) in machines() {
+        assert_eq!(machine["PermissionsBoundary"], boundary);
+    }
     assert!(
         resources_of("AWS::IAM::Role").is_empty(),
         "a role that the boundary does not reach"
@@ -152,7 +199,10 @@ fn the_ledger_is_as_the_functions_expect_it() {
     );
     assert_eq!(
         table["AttributeDefinitions"],
-        json!([{ "AttributeName": "id", "AttributeType": "S" }])
+        json!([
+            { "AttributeName": "id", "AttributeType": "S" },
+            { "AttributeName": "execution", "AttributeType": "S" },
+        ])
     );
     assert_eq!(
         table["TimeToLiveSpecification"],
@@ -184,6 +234,7 @@ fn nothing_in_the_installation_belongs_to_one_account_or_region() {
         "template.yaml",
         "samconfig.toml",
         "statemachine/canary-deployment.asl.json",
+        "statemachine/recovery.asl.json",
     ] {
         for word in
             read(file).split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-')
@@ -202,22 +253,53 @@ fn the_template_tells_its_story_in_order() {
     let mut landmarks = ["Parameters", "Conditions", "Globals", "Resources"]
         .map(|name| format!("\n{name}:\n"))
         .to_vec();
-    landmarks.extend(["CanaryDeployment", "LedgerTable"].map(|name| format!("\n  {name}:\n")));
     landmarks.extend(
-        STEPS
-            .iter()
-            .map(|step| format!("\n  {}Function:\n", step.pascal())),
+        ["CanaryDeployment", "Recovery", "LedgerTable"].map(|name| format!("\n  {name}:\n")),
     );
-    landmarks.push("\n  CanaryDeploymentLogs:\n".to_owned());
-    landmarks.extend(
-        STEPS
-            .iter()
-            .map(|step| format!("\n  {}Logs:\n", step.pascal())),
-    );
+    landmarks.extend(functions().map(|step| format!("\n  {}Function:\n", step.pascal())));
+    landmarks.extend(["CanaryDeployment", "Recovery"].map(|name| format!("\n  {name}Logs:\n")));
+    landmarks.extend(functions().map(|step| format!("\n  {}Logs:\n", step.pascal())));
     landmarks.push("\nOutputs:\n".to_owned());
     let places: Vec<_> = landmarks
         .iter()
         .map(|name| text.find(name).unwrap_or_else(|| panic!("no{name}")))
         .collect();
     assert!(places.is_sorted(), "{landmarks:?}");
+}
+
+#[test]
+fn every_end_of_an_execution_but_success_starts_the_recovery_with_its_name() {
+    let rule = machine("Recovery")["Events"]["ExecutionEnded"].clone();
+    let detail = &rule["Properties"]["Pattern"]["detail"];
+    assert_eq!(detail["status"], json!(["ABORTED", "TIMED_OUT", "FAILED"]));
+    assert_eq!(
+        detail["stateMachineArn"],
+        json!([{ "!Ref": "CanaryDeployment" }])
+    );
+    assert_eq!(
+        rule["Properties"]["InputTransformer"],
+        json!({
+            "InputPathsMap": { "execution": "$.detail.executionArn" },
+            "InputTemplate": r#"{"recover": "<execution>"}"#,
+        })
+    );
+}
+
+#[test]
+fn the_sweep_is_made_every_few_minutes_and_knows_what_it_starts() {
+    let sweep = resources_of("AWS::Serverless::Function")["SweepFunction"]["Properties"].clone();
+    assert_eq!(
+        sweep["Events"]["EveryFiveMinutes"]["Properties"]["Schedule"],
+        "rate(5 minutes)"
+    );
+    assert_eq!(
+        sweep["Environment"]["Variables"],
+        json!({ "SERIN_RECOVERY": { "!Ref": "Recovery" } })
+    );
+    let index = &resources_of("AWS::DynamoDB::Table")["LedgerTable"]["Properties"]["GlobalSecondaryIndexes"];
+    assert_eq!(index[0]["IndexName"], "held");
+    assert_eq!(
+        index[0]["KeySchema"],
+        json!([{ "AttributeName": "execution", "KeyType": "HASH" }])
+    );
 }

@@ -11,7 +11,10 @@ fn main() {
             let begun = std::time::Instant::now();
             let mut calls = 0;
             for _ in 0..runs {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_time()
+                    .build()
+                    .unwrap();
                 let simulation = Simulation::new(on);
                 if short { simulation.account.take_the_short_way(); }
                 let deployed = runtime.block_on(Box::pin(simulation.deploy(request(tag, json!({})))));

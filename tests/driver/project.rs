@@ -48,6 +48,18 @@ pub const STEPS: [Step; 6] = [
     },
 ];
 
+/// The one function that no state machine calls: a schedule does.
+pub const SWEEP: Step = Step {
+    name: "sweep",
+    verb: "Sweep",
+    errors: sweep::SweepError::VARIANTS,
+};
+
+/// Every function: the steps, and the sweep.
+pub fn functions() -> impl Iterator<Item = &'static Step> {
+    STEPS.iter().chain([&SWEEP])
+}
+
 impl Step {
     /// `shift_weight`.
     pub fn snake(&self) -> String {
@@ -85,4 +97,9 @@ pub fn read(path: impl AsRef<Path>) -> String {
 /// The text of the state machine.
 pub fn definition_text() -> String {
     read("statemachine/canary-deployment.asl.json")
+}
+
+/// The text of the recovery's state machine.
+pub fn recovery_text() -> String {
+    read("statemachine/recovery.asl.json")
 }

@@ -7,12 +7,12 @@ use std::sync::{Arc, LazyLock, Mutex};
 use serde_json::{Value, json};
 use serin::Report;
 use serin_sim::safety::{Subject, Watch};
-use serin_sim::state_machine::{Execution, StateMachine, Status};
+use serin_sim::state_machine::{Execution, Functions, StateMachine, Status, TaskError};
 use serin_sim::{Account, Clock, Snapshot, World, world};
 
 use crate::lambdas::Lambdas;
 use crate::path::shortened;
-use crate::project::{STEPS, definition_text};
+use crate::project::{STEPS, definition_text, recovery_text};
 
 /// The router that a test runs on. Every promise holds for each of them, so the tests' bodies are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,13 +60,14 @@ impl On {
     }
 }
 
-/// The state machine.
-static MACHINE: LazyLock<StateMachine> = LazyLock::new(|| {
+/// The state machine, and that of the recovery.
+static MACHINES: LazyLock<(StateMachine, StateMachine)> = LazyLock::new(|| {
     let functions = STEPS
         .iter()
         .map(|step| (step.substitution(), step.name.to_owned()))
         .collect::<BTreeMap<_, _>>();
-    StateMachine::parse(&definition_text(), &functions).unwrap()
+    let read = |text: &str| StateMachine::parse(text, &functions).unwrap();
+    (read(&definition_text()), read(&recovery_text()))
 });
 
 /// The worlds that were built already, by their options.
@@ -99,6 +100,7 @@ pub struct Simulation {
     /// The functions of the installation.
     pub lambdas: Lambdas,
     machine: StateMachine,
+    recovery: StateMachine,
     /// The requests that were lost while the world was being built.
     lost_before: f64,
 }
@@ -132,7 +134,8 @@ impl Simulation {
             account,
             before,
             watch,
-            machine: MACHINE.clone(),
+            machine: MACHINES.0.clone(),
+            recovery: MACHINES.1.clone(),
             lost_before,
         }
     }
@@ -170,6 +173,59 @@ impl Simulation {
             simulation: self,
             execution,
         }
+    }
+
+    /// Stops an execution, as `StopExecution` does.
+    pub fn abort(&self, execution: &mut Execution, name: &str) {
+        execution.abort();
+        self.account.set_execution(&arn(name), "ABORTED".into());
+    }
+
+    /// Calls a function once, as the deployment `name` did when its state was `state`: too late, or once more.
+    ///
+    /// # Errors
+    /// The function's own.
+    pub async fn invoke(
+        &self,
+        function: &str,
+        name: &str,
+        state: Value,
+    ) -> Result<Value, TaskError> {
+        let now = self.account.clock().now();
+        let payload =
+            json!({ "execution": arn(name), "startedAt": now, "now": now, "state": state });
+        Functions::call(&self.lambdas, function, payload).await
+    }
+
+    /// What the rule on an execution's end starts.
+    pub fn start_recovery(&self, name: &str, input: Value) -> Execution {
+        let arn = format!(
+            "{}:{name}",
+            world::RECOVERY.replacen(":stateMachine:", ":execution:", 1)
+        );
+        self.account.set_execution(&arn, "RUNNING".into());
+        self.recovery.start(self.account.clock(), &arn, input)
+    }
+
+    /// Recovers the deployment of an execution that has ended.
+    pub async fn recover(&self, name: &str) -> Deployed<'_> {
+        let input = json!({ "recover": arn(name) });
+        self.finish(self.start_recovery(&format!("rule-{name}"), input))
+            .await
+    }
+
+    /// One sweep, and the recoveries that it starts, to their ends.
+    pub async fn sweep(&self) -> Vec<Deployed<'_>> {
+        let tick = json!({ "time": self.account.clock().now() });
+        let swept = Functions::call(&self.lambdas, "sweep", tick).await;
+        assert!(swept.is_ok(), "{swept:?}");
+        let mut recovered = Vec::new();
+        for started in self.account.take_started() {
+            let input = serde_json::from_str(&started.input).unwrap();
+            let name = started.execution.rsplit(':').next().unwrap();
+            recovered.push(self.finish(self.start_recovery(name, input)).await);
+        }
+        recovered
     }
 
     /// Runs a deployment from start to end.
@@ -297,6 +353,28 @@ impl Deployed<'_> {
         self.assert_ended("CanaryRolledBack", "Rolled back");
         assert_eq!(self.simulation.traces(), Vec::<String>::new());
         self.assert_why(why)
+    }
+
+    /// A recovery has put everything back.
+    #[track_caller]
+    pub fn assert_recovered(&self) -> &Self {
+        self.assert_ended("Promoted", "Recovered");
+        assert_eq!(self.simulation.traces(), Vec::<String>::new());
+        self
+    }
+
+    /// A recovery has finished a promotion.
+    #[track_caller]
+    pub fn assert_promoted_by_recovery(&self) -> &Self {
+        self.assert_ended("Promoted", "Recovered");
+        assert_eq!(self.report().ending, serin::Ending::Promoted);
+        self
+    }
+
+    /// A recovery has found nothing to do.
+    #[track_caller]
+    pub fn assert_nothing_to_recover(&self) -> &Self {
+        self.assert_ended("Promoted", "Nothing to recover")
     }
 
     /// A person must finish it; the report says why, names something and a command.

@@ -12,9 +12,7 @@ use serin::progress::{Attachment, CleanupProgress};
 use serin::report::{Ending, Report};
 use serin::request::FinishMode;
 use serin::weight::Weight;
-use serin::{
-    ServiceName, State, StepInput, step_error_from_port_error, step_error_from_shift_error,
-};
+use serin::{State, StepInput, step_error_from_port_error, step_error_from_shift_error};
 
 /// How long ECS may take until its reads show what was written, in seconds.
 const READS_LAG_SECONDS: i64 = 60;

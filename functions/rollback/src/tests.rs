@@ -450,7 +450,7 @@ async fn a_removal_that_never_ends_is_not_reported_as_done() {
         .unwrap();
     assert_eq!(
         (record.phase, record.ending),
-        (Phase::CleaningUp, None),
+        (Phase::CleaningUp, Some(Ending::NeedsAttention)),
         "and the lock stays"
     );
 }

@@ -1,6 +1,6 @@
 use aws_sdk_sfn::types::ExecutionStatus;
 use serin::ports::{Ledger, Lock, LockHolder, Phase};
-use serin::{Ending, ExecutionArn, PortError, ServiceKey, ServiceName};
+use serin::{ClusterName, Ending, ExecutionArn, Leftover, PortError, ServiceKey, ServiceName};
 use serin_sim::{Fault, FaultKind, Which, world};
 
 use crate::{EXECUTION, Scene, cluster};
@@ -97,7 +97,11 @@ async fn a_deployment_is_found_as_it_was_recorded() {
         .account
         .item(world::LEDGER_TABLE, &format!("deployment#{EXECUTION}"))
         .unwrap();
-    assert!(item.contains_key("expiresAt") && item.contains_key("startedAt"));
+    assert!(item.contains_key("startedAt"));
+    assert!(
+        !item.contains_key("expiresAt"),
+        "an open record is all that a recovery knows"
+    );
 }
 
 #[tokio::test]
@@ -203,19 +207,55 @@ async fn what_needs_a_person_keeps_its_lock_and_its_phase() {
         .await
         .unwrap()
         .unwrap();
-    ledger
-        .close(deployment, Ending::NeedsAttention, None, now)
-        .await
-        .unwrap();
+    let left = [Leftover {
+        arn: "arn:aws:ecs:eu-west-1:1:service/prod/canary".into(),
+        what: "a service".into(),
+        command: "aws ecs delete-service".into(),
+    }];
+    ledger.call_a_person(deployment, &left, now).await.unwrap();
     let record = ledger.find(&first()).await.unwrap().unwrap();
     assert_eq!(
-        (record.phase, record.ending),
-        (Phase::RollingBack, Some(Ending::NeedsAttention))
+        (record.phase, record.ending, record.left.as_slice()),
+        (Phase::RollingBack, Some(Ending::NeedsAttention), &left[..])
     );
     assert!(matches!(
         ledger.lock(&service(), &second(), now).await,
         Ok(Lock::Held(_))
     ));
+
+    // When it is over, nobody is called any more, and the list is gone.
+    ledger
+        .close(deployment, Ending::RolledBack, None, now)
+        .await
+        .unwrap();
+    ledger.call_a_person(deployment, &left, now).await.unwrap();
+    let record = ledger.find(&first()).await.unwrap().unwrap();
+    assert_eq!(
+        (record.ending, record.left),
+        (Some(Ending::RolledBack), Vec::new())
+    );
+}
+
+#[tokio::test]
+async fn every_lock_that_is_held_is_listed_and_no_other() {
+    let scene = Scene::new().await;
+    let (ledger, now) = (&scene.aws.ledger, scene.account.clock().now());
+    assert_eq!(ledger.held().await.unwrap(), []);
+    let services: Vec<_> = ["a", "b", "c"]
+        .map(|name| ServiceKey {
+            cluster: ClusterName::new("prod"),
+            service: ServiceName::new(name),
+        })
+        .to_vec();
+    for service in &services {
+        ledger.lock(service, &first(), now).await.unwrap();
+    }
+    ledger.record(&scene.deployment).await.unwrap();
+    ledger.unlock(&services[1], &first()).await.unwrap();
+    let held = ledger.held().await.unwrap();
+    let names: Vec<_> = held.iter().map(|held| &held.service).collect();
+    assert_eq!(names, [&services[0], &services[2]]);
+    assert_eq!(held[0].holder.execution, first());
 }
 
 #[tokio::test]

@@ -1,0 +1,282 @@
+//! An execution that did not come to its end, and who repairs what it has left.
+
+use rstest::rstest;
+use serde_json::json;
+use serin_sim::state_machine::Status;
+use serin_sim::{Fault, FaultKind, Which, World, world};
+
+use super::{On, Simulation, arn, request};
+
+#[rstest]
+#[tokio::test]
+async fn an_execution_that_is_stopped_in_any_state_is_recovered_without_a_trace(
+    #[values(On::AppMesh, On::Alb)] on: On,
+    #[values("2.0.0", "2.0.0-bad")] tag: &str,
+) {
+    for states in 0.. {
+        let simulation = Simulation::new(on);
+        let mut execution = simulation.start("first", request(tag, json!({})));
+        for _ in 0..states {
+            simulation.step(&mut execution).await;
+        }
+        let last = execution.path.last().cloned().unwrap_or_default();
+        if !execution.is_running() || last == "Clean up behind the new version" {
+            break;
+        }
+        simulation.abort(&mut execution, "first");
+        let recovered = simulation.recover("first").await;
+        let was_over = execution.data()["ending"].is_string();
+        if states < 2 || was_over {
+            recovered.assert_nothing_to_recover();
+        } else {
+            recovered.assert_recovered();
+        }
+        recovered
+            .assert_stable_has_all_traffic()
+            .assert_no_request_was_lost();
+        simulation
+            .recover("first")
+            .await
+            .assert_nothing_to_recover();
+        assert!(simulation.sweep().await.is_empty(), "after {last}");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn after_every_ordinary_ending_the_recovery_does_nothing_any_number_of_times(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    for tag in ["2.0.0", "2.0.0-bad"] {
+        let simulation = Simulation::new(on);
+        let deployed = simulation.deploy(request(tag, json!({}))).await;
+        let status = if deployed.execution.status == Status::Succeeded {
+            "SUCCEEDED"
+        } else {
+            "FAILED"
+        };
+        simulation
+            .account
+            .set_execution(&arn("first"), status.into());
+        let after = simulation.account.snapshot();
+        for _ in 0..3 {
+            simulation
+                .recover("first")
+                .await
+                .assert_nothing_to_recover();
+            assert!(simulation.sweep().await.is_empty());
+        }
+        assert_eq!(
+            simulation.account.differences_since(&after),
+            Vec::<String>::new()
+        );
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn when_the_event_of_its_end_is_lost_the_sweep_finds_it(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut execution, "Wait before the next check")
+        .await;
+    assert!(simulation.sweep().await.is_empty(), "it runs");
+    simulation.abort(&mut execution, "first");
+    let recovered = simulation.sweep().await;
+    assert_eq!(recovered.len(), 1);
+    recovered[0].assert_recovered().assert_no_request_was_lost();
+    assert!(simulation.sweep().await.is_empty());
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_recovery_that_fails_for_hours_succeeds_when_the_ledger_answers_again(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut execution, "Wait before the next check")
+        .await;
+    simulation.abort(&mut execution, "first");
+    simulation.account.inject(Fault {
+        operation: "GetItem",
+        which: Which::Always,
+        kind: FaultKind::ServerError,
+    });
+    let failed = simulation.recover("first").await;
+    failed.assert_needs_attention("did not answer");
+    simulation.account.heal();
+    simulation.account.clock().advance(7200);
+    let recovered = simulation.sweep().await;
+    recovered[0].assert_recovered();
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_recovery_that_may_not_remove_the_canary_names_what_is_left_once_and_the_sweep_does_not_nag(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut execution, "Wait before the next check")
+        .await;
+    simulation.abort(&mut execution, "first");
+    simulation.account.inject(Fault {
+        operation: on.delete(),
+        which: Which::Always,
+        kind: FaultKind::Denied,
+    });
+    let told = simulation.recover("first").await;
+    told.assert_needs_attention("the rollback cannot go on")
+        .assert_stable_has_all_traffic();
+    for left in told.report().left {
+        assert!(left.arn.starts_with("arn:aws:"), "{left:?}");
+    }
+    assert!(simulation.sweep().await.is_empty());
+    simulation
+        .recover("first")
+        .await
+        .assert_nothing_to_recover();
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_execution_that_is_redriven_after_its_recovery_notices_it_and_stops(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    for state in [
+        "Create the canary",
+        "Shift traffic to the next weight",
+        "Check the canary's health",
+        "Clean up behind the new version",
+    ] {
+        let simulation = Simulation::new(on);
+        let mut execution = simulation.start("first", request("2.0.0", json!({})));
+        simulation.run_until(&mut execution, state).await;
+        let redriven = execution.clone();
+        simulation.abort(&mut execution, "first");
+        simulation.recover("first").await.assert_recovered();
+        simulation
+            .account
+            .set_execution(&arn("first"), "RUNNING".into());
+        let deployed = simulation.finish(redriven).await;
+        deployed
+            .assert_rolled_back("")
+            .assert_stable_has_all_traffic()
+            .assert_no_request_was_lost();
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_execution_that_runs_again_is_not_recovered(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = Simulation::new(on);
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut execution, "Wait before the next check")
+        .await;
+    simulation
+        .recover("first")
+        .await
+        .assert_nothing_to_recover();
+    simulation
+        .finish(execution)
+        .await
+        .assert_promoted()
+        .assert_no_request_was_lost();
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_promotion_that_is_stopped_while_stable_is_updated_leaves_the_traffic_on_the_canary_and_calls_a_person(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut execution, "Wait for the clean-up")
+        .await;
+    simulation.abort(&mut execution, "first");
+    let recovered = simulation.recover("first").await;
+    recovered
+        .assert_needs_attention("the execution is ABORTED")
+        .assert_no_request_was_lost();
+    let percent = simulation.account.look(World::stable_percent);
+    assert!(percent.abs() < f64::EPSILON, "stable has {percent} percent");
+    let left = &recovered.report().left[0];
+    assert!(
+        left.command.contains("--task-definition") && left.arn.ends_with("service/prod/checkout"),
+        "{left:?}"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_promotion_that_is_stopped_before_it_has_updated_stable_is_put_back(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = Simulation::new(on);
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut execution, "Clean up behind the new version")
+        .await;
+    // The function dies right after it has told the ledger.
+    simulation.account.inject(Fault {
+        operation: "UpdateItem",
+        which: Which::Nth(1),
+        kind: FaultKind::KilledAfter,
+    });
+    let killed = simulation
+        .invoke("cleanup", "first", execution.data().clone())
+        .await;
+    assert!(killed.is_err());
+    simulation.abort(&mut execution, "first");
+    simulation
+        .recover("first")
+        .await
+        .assert_recovered()
+        .assert_stable_has_all_traffic()
+        .assert_no_request_was_lost();
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_clean_up_that_is_stopped_after_the_traffic_is_where_it_stays_is_finished(
+    #[values(On::AppMesh, On::Alb)] on: On,
+    #[values("promote", "replace")] mode: &str,
+) {
+    let simulation = Simulation::new(on);
+    let more = json!({ "finish": { "mode": mode } });
+    let mut execution = simulation.start("first", request("2.0.0", more));
+    loop {
+        simulation
+            .run_until(&mut execution, "Wait for the clean-up")
+            .await;
+        let settled = execution.data()["progress"]["cleanup"]["trafficSettledAt"].is_string();
+        if settled {
+            break;
+        }
+        simulation.step(&mut execution).await;
+    }
+    simulation.abort(&mut execution, "first");
+    let recovered = simulation.recover("first").await;
+    recovered
+        .assert_promoted_by_recovery()
+        .assert_no_request_was_lost();
+    let services = simulation
+        .account
+        .look(|world| world.services(world::CLUSTER));
+    assert_eq!(
+        services
+            .iter()
+            .filter(|name| name.starts_with(world::SERVICE))
+            .count(),
+        1,
+        "{services:?}"
+    );
+}
