@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::task::Poll;
 
+use jiff::SignedDuration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use serin::request::Decision;
 use serin_aws::{Adapters, Diagnostic, Failed};
 use serin_sim::safety::Watch;
 use serin_sim::state_machine::{Functions, TaskError};
-use serin_sim::{Account, Killed, Kit, world};
+use serin_sim::{Account, Killed, Kit, Service, world};
 
 use crate::permissions;
 use crate::project::functions;
@@ -34,7 +35,7 @@ pub struct Lambdas {
     aws: Mutex<(Kit, Adapters)>,
     watch: Watch,
     /// The calls that the function made that runs, as the actions that they are.
-    made: Arc<Mutex<BTreeSet<String>>>,
+    made: Arc<Mutex<BTreeSet<(Service, &'static str)>>>,
     /// What each function's role allows.
     allowed: &'static BTreeMap<&'static str, BTreeSet<String>>,
     /// The calls that a function's role would not have allowed.
@@ -46,18 +47,28 @@ pub struct Lambdas {
     answers: Mutex<VecDeque<(u64, Value)>>,
     /// The events that frozen deployments have sent.
     asked: Mutex<Vec<Value>>,
+    /// Whether what is called is called too late, or once more: it allows nothing.
+    stale: AtomicBool,
+    /// Whether the invocations are kept.
+    remembers: AtomicBool,
+    invocations: Mutex<Vec<(String, Value)>>,
+    /// The function that runs, or ran last.
+    running: Arc<Mutex<String>>,
 }
+
+/// How long a function may run, as in the template.
+const LAMBDA_SECONDS: i64 = 30;
 
 impl Lambdas {
     /// The functions, in this account.
     pub fn new(account: &Account, watch: Watch) -> Self {
-        let made = Arc::<Mutex<BTreeSet<String>>>::default();
+        let made = Arc::<Mutex<BTreeSet<_>>>::default();
         let hand = made.clone();
         account.on_call(move |_, call| {
-            hand.lock().unwrap().insert(permissions::action(
-                &call.service.to_string(),
-                call.operation,
-            ));
+            if call.error.as_deref() != Some("arrived late") {
+                let mut made = hand.lock().unwrap();
+                made.insert((call.service, call.operation));
+            }
         });
         Self {
             account: account.clone(),
@@ -70,7 +81,47 @@ impl Lambdas {
             calls: AtomicUsize::new(0),
             answers: Mutex::default(),
             asked: Mutex::default(),
+            stale: AtomicBool::new(false),
+            remembers: AtomicBool::new(false),
+            invocations: Mutex::default(),
+            running: Arc::default(),
         }
+    }
+
+    /// From now on every invocation is kept, to be made again.
+    pub fn remember(&self) {
+        self.remembers.store(true, Relaxed);
+    }
+
+    /// The invocations that were kept: the function and what it got.
+    pub fn invocations(&self) -> Vec<(String, Value)> {
+        self.invocations.lock().unwrap().clone()
+    }
+
+    /// How many invocations were kept.
+    pub fn invoked(&self) -> usize {
+        self.invocations.lock().unwrap().len()
+    }
+
+    /// The function that runs, or ran last.
+    pub fn running(&self) -> Arc<Mutex<String>> {
+        self.running.clone()
+    }
+
+    /// Calls a function once more with an input that it had before, or too late. It is allowed nothing that was not allowed.
+    ///
+    /// # Errors
+    /// The function's own.
+    pub async fn call_again(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
+        self.stale.store(true, Relaxed);
+        let answer = Functions::call(self, function, payload).await;
+        self.stale.store(false, Relaxed);
+        answer
+    }
+
+    /// The calls that a function's role would not have allowed.
+    pub fn forbidden(&self) -> BTreeSet<String> {
+        self.forbidden.lock().unwrap().clone()
     }
 
     /// Somebody answers the next question of a frozen deployment so, after so many seconds.
@@ -125,8 +176,11 @@ impl Lambdas {
     fn note_forbidden(&self, function: &str) {
         let allowed = &self.allowed[function];
         let made = std::mem::take(&mut *self.made.lock().unwrap());
+        let made = made
+            .into_iter()
+            .map(|(service, operation)| permissions::action(&service.to_string(), operation));
         let forbidden = made
-            .difference(allowed)
+            .filter(|action| !allowed.contains(action))
             .map(|action| format!("{function} called {action}"));
         self.forbidden.lock().unwrap().extend(forbidden);
     }
@@ -137,6 +191,7 @@ impl Lambdas {
         function: &str,
         payload: Value,
     ) -> Result<Value, TaskError> {
+        let called_at = self.account.clock().now();
         let mut running = pin!(self.invoke(function, payload));
         let ended = std::future::poll_fn(|context| {
             match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
@@ -149,6 +204,12 @@ impl Lambdas {
             return answer;
         }
         *self.aws.lock().unwrap() = adapters(&self.account);
+        if self.account.clock().now() >= called_at + SignedDuration::from_secs(LAMBDA_SECONDS) {
+            return Err(TaskError {
+                error: "Sandbox.Timedout".to_owned(),
+                cause: format!("Task timed out after {LAMBDA_SECONDS}.00 seconds"),
+            });
+        }
         Err(TaskError {
             error: "Runtime.ExitError".to_owned(),
             cause: "the function was killed".to_owned(),
@@ -227,8 +288,18 @@ impl Functions for Lambdas {
     }
 
     async fn call(&self, resource: &str, payload: Value) -> Result<Value, TaskError> {
-        self.tell_the_watch(resource, &payload["state"]);
-        let answer = self.invoke_until_killed(resource, payload).await;
+        if !self.stale.load(Relaxed) {
+            self.tell_the_watch(resource, &payload["state"]);
+        }
+        let now = self.account.clock().now().as_second();
+        self.account.kill_callers_after(Some(now + LAMBDA_SECONDS));
+        *self.running.lock().unwrap() = resource.to_owned();
+        let answer = self.invoke_until_killed(resource, payload.clone()).await;
+        self.account.kill_callers_after(None);
+        if self.remembers.load(Relaxed) {
+            let invocation = (resource.to_owned(), payload);
+            self.invocations.lock().unwrap().push(invocation);
+        }
         self.note_forbidden(resource);
         let is_first = self.calls.fetch_add(1, Relaxed).is_multiple_of(2);
         if is_first && self.loses_answers.load(Relaxed) {

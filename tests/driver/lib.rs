@@ -5,12 +5,17 @@
 #![recursion_limit = "256"] // a whole deployment is one deep future
 #![expect(clippy::unwrap_used, reason = "all of this is test")]
 
+pub mod chance;
+mod dice;
+pub mod exhaustive;
 mod hands;
 mod lambdas;
 mod path;
 pub mod permissions;
 pub mod project;
+pub mod refusals;
 mod simulation;
+mod story;
 pub mod template;
 pub mod yaml;
 

@@ -1,5 +1,6 @@
 //! One AWS account in one region, in memory.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -7,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use jiff::Timestamp;
 use serin_aws::Clients;
 
-use crate::answering::{Answer, Slot};
+use crate::answering::{Answer, Handle, Slot};
 use crate::clients;
 use crate::clock::Clock;
 use crate::fault::{Fault, FaultKind, Faults, Killed};
 use crate::settings::Settings;
-use crate::wire::{self, Refusal, Service};
+use crate::wire::{self, Service};
 use crate::world::World;
 
 /// The account's number.
@@ -51,6 +52,18 @@ struct Shared {
     calls: Mutex<Vec<Call>>,
     hooks: Mutex<Vec<Hook>>,
     short_way: AtomicBool,
+    /// What was sent and has not arrived yet.
+    late: Mutex<Vec<Late>>,
+    /// When the Lambda that runs has used up its time.
+    deadline: Mutex<Option<i64>>,
+}
+
+/// A call that arrives later than its caller waits.
+struct Late {
+    due: i64,
+    service: Service,
+    operation: &'static str,
+    act: Box<dyn FnOnce(&mut World) + Send>,
 }
 
 impl std::fmt::Debug for Account {
@@ -74,6 +87,8 @@ impl Account {
             calls: Mutex::default(),
             hooks: Mutex::default(),
             short_way: AtomicBool::new(false),
+            late: Mutex::default(),
+            deadline: Mutex::default(),
         }))
     }
 
@@ -181,34 +196,81 @@ impl Account {
         build(&mut self.0.world.lock().expect("the world is whole"))
     }
 
+    fn next_late(&self, now: i64) -> Option<Late> {
+        let mut late = self.0.late.lock().expect("nobody panics with it");
+        let next = late
+            .iter()
+            .enumerate()
+            .filter(|(_, late)| late.due <= now)
+            .min_by_key(|(_, late)| late.due)?;
+        let index = next.0;
+        Some(late.remove(index))
+    }
+
     /// The world, brought up to the clock.
     fn world(&self) -> MutexGuard<'_, World> {
         let mut world = self.0.world.lock().expect("the world is whole");
-        world.advance_to(self.0.clock.now().as_second());
+        let now = self.0.clock.now().as_second();
+        // What was sent long ago arrives in its order.
+        while let Some(late) = self.next_late(now) {
+            world.advance_to(late.due);
+            world.version += 1;
+            (late.act)(&mut world);
+            let call = Call {
+                service: late.service,
+                operation: late.operation,
+                at: Timestamp::from_second(late.due).expect("a world's time is a time"),
+                ok: true,
+                error: Some("arrived late".to_owned()),
+            };
+            self.note(&world, call);
+        }
+        world.advance_to(now);
         world
     }
 
+    /// A Lambda that makes a call after this second is killed, as one is that has used up its time.
+    pub fn kill_callers_after(&self, second: Option<i64>) {
+        *self.0.deadline.lock().expect("nobody panics with it") = second;
+    }
+
+    /// How often which kind of fault has struck.
+    pub fn struck(&self) -> BTreeMap<&'static str, usize> {
+        let faults = self.0.faults.lock();
+        faults
+            .expect("no panic while faults are held")
+            .struck
+            .clone()
+    }
+
     /// Answers one call.
-    pub(crate) fn answer<O>(
+    pub(crate) fn answer<I, O>(
         &self,
         service: Service,
         operation: &'static str,
-        handle: impl FnOnce(&mut World) -> Result<O, Refusal>,
-    ) -> Answer<O> {
+        handle: Handle<I, O>,
+        input: &I,
+    ) -> Answer<O>
+    where
+        I: Clone + Send + 'static,
+        O: 'static,
+    {
+        self.die_if_time_is_up();
+        let mut world = self.world();
         let fault = self
             .0
             .faults
             .lock()
             .expect("no panic while faults are held")
-            .strike(service, operation);
-        let mut world = self.world();
-        if !READS.iter().any(|read| operation.starts_with(read)) {
+            .strike(service, operation, world.now());
+        let changes = !READS.iter().any(|read| operation.starts_with(read));
+        if changes {
             world.version += 1;
         }
         let done = fault
             .as_ref()
             .is_none_or(FaultKind::takes_effect)
-            .then(|| handle(&mut world));
+            .then(|| handle(&mut world, input));
         let killed = matches!(
             fault,
             Some(FaultKind::KilledBefore | FaultKind::KilledAfter)
@@ -217,12 +279,28 @@ impl Account {
             self.0.clock.advance(seconds);
             world.advance_to(self.0.clock.now().as_second());
         }
+        if let Some(FaultKind::ArrivesLate(seconds)) = fault
+            && changes
+        {
+            let input = input.clone();
+            let act = move |world: &mut World| drop(handle(world, &input));
+            self.0
+                .late
+                .lock()
+                .expect("nobody panics with it")
+                .push(Late {
+                    due: world.now() + seconds,
+                    service,
+                    operation,
+                    act: Box::new(act),
+                });
+        }
         let (response, error) = match (fault, done) {
             (None | Some(FaultKind::AnsweredLate(_)), Some(Ok(output))) => {
                 (Answer::Output(output), None)
             }
             (None | Some(FaultKind::AnsweredLate(_)), Some(Err(refusal))) => (
-                Answer::Http(refusal.response(service)),
+                Answer::Http(Box::new(refusal.response(service))),
                 Some(refusal.code),
             ),
             (fault, _) => match fault
@@ -230,35 +308,47 @@ impl Account {
                 .and_then(|kind| kind.refusal(service, operation))
             {
                 Some(refusal) => (
-                    Answer::Http(refusal.response(service)),
+                    Answer::Http(Box::new(refusal.response(service))),
                     Some(refusal.code),
                 ),
                 None => (
-                    Answer::Http(wire::lost_response()),
+                    Answer::Http(Box::new(wire::lost_response())),
                     fault.map(|kind| format!("{kind:?}")),
                 ),
             },
         };
-        let call = Call {
-            service,
-            operation,
-            at: self.0.clock.now(),
-            ok: error.is_none(),
-            error,
-        };
-        self.0
-            .calls
-            .lock()
-            .expect("no panic while calls are held")
-            .push(call.clone());
-        for hook in self.0.hooks.lock().expect("no hook panicked").iter_mut() {
-            hook(&world, &call);
-        }
+        self.note(
+            &world,
+            Call {
+                service,
+                operation,
+                at: self.0.clock.now(),
+                ok: error.is_none(),
+                error,
+            },
+        );
         drop(world);
         if killed {
             // Unwinds without the panic hook: nothing is wrong, and nothing is printed.
             std::panic::resume_unwind(Box::new(Killed));
         }
+        self.die_if_time_is_up();
         response
+    }
+
+    fn die_if_time_is_up(&self) {
+        let deadline = *self.0.deadline.lock().expect("nobody panics with it");
+        if deadline.is_some_and(|deadline| self.0.clock.now().as_second() >= deadline) {
+            std::panic::resume_unwind(Box::new(Killed));
+        }
+    }
+
+    /// Remembers a call, and tells the hooks.
+    fn note(&self, world: &World, call: Call) {
+        for hook in self.0.hooks.lock().expect("no hook panicked").iter_mut() {
+            hook(world, &call);
+        }
+        let mut calls = self.0.calls.lock().expect("no panic while calls are held");
+        calls.push(call);
     }
 }

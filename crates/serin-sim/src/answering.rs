@@ -27,7 +27,7 @@ pub(crate) enum Answer<O> {
     /// The typed output.
     Output(O),
     /// An error, or nothing, as it comes over the wire.
-    Http(HttpResponse),
+    Http(Box<HttpResponse>),
 }
 
 /// The account that a client's calls go to. A client outlives an account: building one is dear.
@@ -52,7 +52,7 @@ trait Operation: Send + Sync {
 }
 
 /// How the account does an operation.
-type Handle<I, O> = fn(&mut World, &I) -> Result<O, Refusal>;
+pub(crate) type Handle<I, O> = fn(&mut World, &I) -> Result<O, Refusal>;
 
 struct Handler<I, O> {
     operation: &'static str,
@@ -62,16 +62,17 @@ struct Handler<I, O> {
 
 impl<I, O> Operation for Handler<I, O>
 where
-    I: fmt::Debug + Send + Sync + 'static,
+    I: Clone + fmt::Debug + Send + Sync + 'static,
     O: fmt::Debug + Send + Sync + 'static,
 {
     fn answer(&self, account: &Account, service: Service, input: &Input) -> Option<Answer<Output>> {
         let input = input.downcast_ref::<I>()?;
-        let handle = |world: &mut World| (self.handle)(world, input);
-        Some(match account.answer(service, self.operation, handle) {
-            Answer::Output(output) => Answer::Output(Output::erase(output)),
-            Answer::Http(response) => Answer::Http(response),
-        })
+        Some(
+            match account.answer(service, self.operation, self.handle, input) {
+                Answer::Output(output) => Answer::Output(Output::erase(output)),
+                Answer::Http(response) => Answer::Http(response),
+            },
+        )
     }
 }
 
@@ -94,7 +95,7 @@ impl Answering {
     /// With one more operation.
     pub(crate) fn with<I, O>(mut self, operation: &'static str, handle: Handle<I, O>) -> Self
     where
-        I: fmt::Debug + Send + Sync + 'static,
+        I: Clone + fmt::Debug + Send + Sync + 'static,
         O: fmt::Debug + Send + Sync + 'static,
     {
         self.operations.push(Box::new(Handler {
@@ -167,7 +168,7 @@ impl Intercept for Answering {
                 }
             }
             Answer::Http(response) => {
-                let response = OnTheWire(Arc::new(Mutex::new(Some(response))));
+                let response = OnTheWire(Arc::new(Mutex::new(Some(*response))));
                 config.interceptor_state().store_put(response);
             }
         }
@@ -192,9 +193,13 @@ impl Intercept for Answering {
         _components: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let output = config
-            .load::<Known>()
-            .and_then(|known| known.0.lock().expect("nobody panics while holding it").take());
+        let output = config.load::<Known>().and_then(|known| {
+            known
+                .0
+                .lock()
+                .expect("nobody panics while holding it")
+                .take()
+        });
         if let Some(output) = output {
             context.inner_mut().set_output_or_error(Ok(output));
         }

@@ -1,5 +1,7 @@
 //! Faults that a test puts on API calls.
 
+use std::collections::BTreeMap;
+
 use crate::wire::{Refusal, Service};
 
 /// A fault on some calls of one operation.
@@ -20,6 +22,15 @@ pub enum Which {
     Nth(usize),
     /// The next so many.
     Next(usize),
+    /// The one with this number and all after it.
+    From(usize),
+    /// The one with this number and all after it, for so many seconds.
+    Span {
+        /// The number of the first.
+        from: usize,
+        /// How long it lasts.
+        seconds: i64,
+    },
     /// All.
     Always,
 }
@@ -43,6 +54,9 @@ pub enum FaultKind {
     DoneThenServerError,
     /// The call takes effect, and its answer comes so many seconds later.
     AnsweredLate(u64),
+    /// The connection breaks before the answer comes, and the call arrives and takes effect only so many seconds later,
+    /// whatever has become of its caller. A call that changes nothing never arrives.
+    ArrivesLate(i64),
     /// The Lambda dies before the call: the call unwinds with [`Killed`], which a test catches.
     KilledBefore,
     /// The Lambda dies after the call took effect.
@@ -65,8 +79,26 @@ impl FaultKind {
             Self::AnswerLost
             | Self::NeverSent
             | Self::AnsweredLate(_)
+            | Self::ArrivesLate(_)
             | Self::KilledBefore
             | Self::KilledAfter => None,
+        }
+    }
+
+    /// Its name, for a table.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Refused(..) => "refused",
+            Self::Throttled => "throttled",
+            Self::Denied => "denied",
+            Self::ServerError => "server error",
+            Self::AnswerLost => "done, answer lost",
+            Self::NeverSent => "never sent",
+            Self::DoneThenServerError => "done, server error",
+            Self::AnsweredLate(_) => "answered late",
+            Self::ArrivesLate(_) => "arrives late",
+            Self::KilledBefore => "killed before",
+            Self::KilledAfter => "killed after",
         }
     }
 
@@ -84,22 +116,46 @@ impl FaultKind {
 
 /// The faults of an account.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Vec<(Fault, usize)>);
+pub(crate) struct Faults {
+    injected: Vec<Injected>,
+    /// How often which kind has struck.
+    pub(crate) struck: BTreeMap<&'static str, usize>,
+}
+
+/// A fault, how many calls it has seen, and since when it strikes.
+#[derive(Debug)]
+struct Injected {
+    fault: Fault,
+    seen: usize,
+    since: Option<i64>,
+}
 
 impl Faults {
     pub(crate) fn add(&mut self, fault: Fault) {
-        self.0.push((fault, 0));
+        self.injected.push(Injected {
+            fault,
+            seen: 0,
+            since: None,
+        });
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.injected.clear();
     }
 
     /// Counts the call, and says what strikes it.
-    pub(crate) fn strike(&mut self, service: Service, operation: &str) -> Option<FaultKind> {
+    pub(crate) fn strike(
+        &mut self,
+        service: Service,
+        operation: &str,
+        now: i64,
+    ) -> Option<FaultKind> {
+        if self.injected.is_empty() {
+            return None;
+        }
         let full = format!("{service} {operation}");
         let mut struck = None;
-        for (fault, seen) in &mut self.0 {
+        for Injected { fault, seen, since } in &mut self.injected {
             if fault.operation != "*" && fault.operation != operation && fault.operation != full {
                 continue;
             }
@@ -107,11 +163,18 @@ impl Faults {
             let strikes = match fault.which {
                 Which::Nth(number) => *seen == number,
                 Which::Next(count) => *seen <= count,
+                Which::From(number) => *seen >= number,
+                Which::Span { from, seconds } => {
+                    *seen >= from && now < *since.get_or_insert(now) + seconds
+                }
                 Which::Always => true,
             };
             if strikes && struck.is_none() {
                 struck = Some(fault.kind.clone());
             }
+        }
+        if let Some(kind) = &struck {
+            *self.struck.entry(kind.name()).or_default() += 1;
         }
         struck
     }

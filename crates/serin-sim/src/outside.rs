@@ -3,6 +3,7 @@
 use aws_sdk_applicationautoscaling::types::SuspendedState;
 use aws_sdk_appmesh::types::RouteSpec;
 use aws_sdk_cloudwatch::types::StateValue;
+use aws_sdk_ecs::operation::delete_service::DeleteServiceInput;
 use aws_sdk_ecs::operation::update_service::UpdateServiceInput;
 use aws_sdk_elasticloadbalancingv2::types::Action;
 use aws_sdk_sfn::types::ExecutionStatus;
@@ -101,6 +102,16 @@ impl Account {
         let input = input.build().expect("its members are set");
         self.change(|world| ecs::update_service(world, &input))
             .expect("the service is there");
+    }
+
+    /// Somebody deletes a service with all its tasks.
+    pub fn delete_service_by_hand(&self, cluster: &str, service: &str) {
+        let input = DeleteServiceInput::builder()
+            .cluster(cluster)
+            .service(service)
+            .force(true);
+        let input = input.build().expect("its members are set");
+        self.change(|world| drop(ecs::delete_service(world, &input)));
     }
 
     /// Somebody deploys another task definition to a service, past Serin.

@@ -250,6 +250,22 @@ pub struct Watch {
     subject: Arc<Mutex<Subject>>,
     broken: Arc<Mutex<Vec<String>>>,
     seen: Arc<Mutex<Seen>>,
+    excused: Arc<Mutex<Vec<Excuse>>>,
+}
+
+/// What somebody else has broken: a rule, and a text that names the object in the sentence.
+#[derive(Debug, Clone)]
+struct Excuse {
+    rule: &'static str,
+    object: String,
+    /// Whether it has been found broken; it ends when it is then found mended.
+    found: bool,
+}
+
+impl Excuse {
+    fn covers(&self, violation: &str) -> bool {
+        violation.starts_with(self.rule) && violation.contains(&self.object)
+    }
 }
 
 /// What was found when the world was last looked at, which is so until something changes.
@@ -266,6 +282,7 @@ impl Watch {
             subject: Arc::new(Mutex::new(subject)),
             broken: Arc::default(),
             seen: Arc::default(),
+            excused: Arc::default(),
         };
         let hand = watch.clone();
         account.on_call(move |world, call| hand.check(world, call));
@@ -278,6 +295,15 @@ impl Watch {
         if seen.version != Some(world.version) {
             seen.version = Some(world.version);
             seen.violations = subject.violations(world);
+            let mut excused = self.excused.lock().expect("no panic while it is held");
+            excused.retain_mut(|excuse| {
+                let found = seen.violations.iter().any(|found| excuse.covers(found));
+                let mended = excuse.found && !found;
+                excuse.found |= found;
+                !mended
+            });
+            seen.violations
+                .retain(|found| !excused.iter().any(|excuse| excuse.covers(found)));
         }
         let mut broken = self.broken.lock().expect("no panic while it is held");
         broken.extend(
@@ -301,6 +327,24 @@ impl Watch {
     pub fn change(&self, change: impl FnOnce(&mut Subject)) {
         change(&mut self.subject.lock().expect("no panic while it is held"));
         self.seen.lock().expect("no panic while it is held").version = None;
+    }
+
+    /// Somebody else breaks this rule, as `rule 3`, for the object of this name: from now on until it is found mended, it is
+    /// not held against the deployment.
+    pub fn excuse(&self, rule: &'static str, object: impl Into<String>) {
+        let excuse = Excuse {
+            rule,
+            object: object.into(),
+            found: false,
+        };
+        let mut excused = self.excused.lock().expect("no panic while it is held");
+        excused.push(excuse);
+    }
+
+    /// What the rules know now.
+    pub fn subject(&self) -> Subject {
+        let subject = self.subject.lock().expect("no panic while it is held");
+        subject.clone()
     }
 
     /// What was broken so far.

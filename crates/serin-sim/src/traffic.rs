@@ -47,7 +47,9 @@ impl World {
     /// The next second in which the Envoys follow another route, or the agent reads them.
     pub(crate) fn next_event_in_the_mesh(&self) -> i64 {
         let followed = self.traffic.followed.values();
-        let follows = followed.flat_map(|followed| followed.get(1)).map(|next| next.0);
+        let follows = followed
+            .filter_map(|followed| followed.get(1))
+            .map(|next| next.0);
         let scrape = self.next_multiple(self.metric_period(), self.scrape_offset());
         follows.min().unwrap_or(i64::MAX).min(scrape)
     }
@@ -150,6 +152,9 @@ impl World {
             }
             let (requests, errors) = counts.get(&key).copied().unwrap_or_default();
             let (errors, requests) = (errors.round(), requests.round());
+            if errors > 0.0 {
+                self.note_error();
+            }
             for (class, value) in [
                 ("2", requests - errors),
                 ("3", 0.0),
@@ -159,6 +164,12 @@ impl World {
                 self.publish(&key, class, value);
             }
         }
+    }
+
+    /// A datapoint of an error is on its way.
+    pub(crate) fn note_error(&mut self) {
+        let shown = self.now() + i64::try_from(self.settings.metric_delay).expect("it is short");
+        self.cloud_watch.first_error.get_or_insert(shown);
     }
 
     fn publish(&mut self, (cluster, family): &(String, String), class: &str, value: f64) {

@@ -479,6 +479,13 @@ impl World {
         self.traffic.served.get(family).copied().unwrap_or(0.0)
     }
 
+    /// When CloudWatch first showed an error of a version that is on trial.
+    pub fn first_shown_error(&self) -> Option<i64> {
+        self.cloud_watch
+            .first_error
+            .filter(|shown| *shown <= self.now)
+    }
+
     /// Kills every living task of a service, as a failing host would; ECS starts others.
     pub fn kill_tasks(&mut self, service: &str) {
         for index in 0..self.ecs.tasks.len() {

@@ -39,6 +39,8 @@ pub(crate) struct Datapoint {
 pub(crate) struct CloudWatch {
     pub(crate) series: BTreeMap<Series, Vec<Datapoint>>,
     pub(crate) alarms: BTreeMap<String, Alarm>,
+    /// From when on the first datapoint of an error is given out.
+    pub(crate) first_error: Option<i64>,
 }
 
 /// An alarm.

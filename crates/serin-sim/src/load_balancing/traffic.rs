@@ -91,7 +91,9 @@ impl World {
     /// The next second in which a load balancer follows another rule, or a minute is over.
     pub(crate) fn next_event_at_balancers(&self) -> i64 {
         let followed = self.balancer_traffic.followed.values();
-        let follows = followed.flat_map(|followed| followed.get(1)).map(|next| next.0);
+        let follows = followed
+            .filter_map(|followed| followed.get(1))
+            .map(|next| next.0);
         let minute = self.next_multiple(self.metric_period(), 0);
         follows.min().unwrap_or(i64::MAX).min(minute)
     }
@@ -241,6 +243,9 @@ impl World {
             self.tell("RequestCount", &place, counts.requests.round());
             self.tell("HTTPCode_Target_2XX_Count", &place, fine);
             self.tell("HTTPCode_Target_5XX_Count", &place, errors);
+            if errors + refused + hung > 0.0 {
+                self.note_error();
+            }
             self.tell("TargetConnectionErrorCount", &place, refused);
             self.tell_times(&place, &counts.times);
         }

@@ -87,6 +87,8 @@ pub struct Execution {
     clock: Clock,
     arn: String,
     started_at: Timestamp,
+    /// Since when the machine's own time runs: since the start, or since the last redrive.
+    timed_from: Timestamp,
     /// The state that comes next, and what it gets.
     next: String,
     data: Value,
@@ -129,6 +131,7 @@ impl StateMachine {
             clock: clock.clone(),
             arn: execution_arn.to_owned(),
             started_at: clock.now(),
+            timed_from: clock.now(),
             next: self.definition.start_at.clone(),
             data: input,
             seed: match self.jitter {
@@ -163,6 +166,29 @@ impl Execution {
         );
         self.status = Status::Aborted;
         self.events += 1;
+    }
+
+    /// Runs into the machine's own time now.
+    pub fn time_out(&mut self) {
+        assert!(self.is_running(), "an execution that has ended has no time");
+        self.end(Status::TimedOut);
+    }
+
+    /// Goes on at the state that was interrupted, as `RedriveExecution` does: the same execution with the same input, whose
+    /// own time begins anew.
+    pub fn redrive(&mut self) {
+        assert!(
+            !matches!(self.status, Status::Running | Status::Succeeded),
+            "only an execution that did not succeed can be redriven"
+        );
+        self.status = Status::Running;
+        self.timed_from = self.clock.now();
+        self.events += 1;
+    }
+
+    /// Its ARN.
+    pub fn arn(&self) -> &str {
+        &self.arn
     }
 
     /// Enters one state and leaves it: with all its retries, and with its `Catch`. Does nothing once the execution has ended.
@@ -402,7 +428,7 @@ impl Execution {
     }
 
     fn deadline(&self) -> Timestamp {
-        later(self.started_at, self.machine.definition.timeout_seconds)
+        later(self.timed_from, self.machine.definition.timeout_seconds)
     }
 
     fn check_time(&self) -> Result<(), Interruption> {
@@ -522,9 +548,17 @@ fn size(data: &Value) -> usize {
         Value::Bool(false) => 5,
         Value::Number(number) => number.to_string().len(),
         Value::String(string) => text(string),
-        Value::Array(items) => 1 + items.iter().map(|item| size(item) + 1).sum::<usize>().max(1),
+        Value::Array(items) => {
+            1 + items
+                .iter()
+                .map(|item| size(item) + 1)
+                .sum::<usize>()
+                .max(1)
+        }
         Value::Object(fields) => {
-            let fields = fields.iter().map(|(name, value)| text(name) + size(value) + 2);
+            let fields = fields
+                .iter()
+                .map(|(name, value)| text(name) + size(value) + 2);
             1 + fields.sum::<usize>().max(1)
         }
     }

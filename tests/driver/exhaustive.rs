@@ -1,0 +1,184 @@
+//! A fault on every single call, invocation and state of whole deployments, one by one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use serde_json::json;
+use serin_sim::{Call, Fault, FaultKind, Which, world};
+
+use crate::chance::{self, Outcome};
+use crate::refusals::refusals;
+use crate::simulation::{On, request};
+use crate::story::{Act, Story};
+
+/// What the deployment would do without a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Planned {
+    /// A good version is promoted.
+    Promoted,
+    /// A good version takes stable's place.
+    Replaced,
+    /// A bad version is rolled back.
+    RolledBack,
+}
+
+/// All of them.
+pub const PLANNED: [Planned; 3] = [Planned::Promoted, Planned::Replaced, Planned::RolledBack];
+
+/// One run of the set.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// The router.
+    pub on: On,
+    /// What would happen without the fault.
+    pub planned: Planned,
+    /// The kind of fault, for the table.
+    pub kind: &'static str,
+    /// Where it strikes, in words.
+    pub place: String,
+    story: Story,
+}
+
+impl Case {
+    /// Runs it, with its trace in words when that is wanted.
+    pub async fn run(&self, traced: bool) -> Outcome {
+        chance::tell(self.story.clone(), 0, traced).await
+    }
+}
+
+fn story(on: On, planned: Planned) -> Story {
+    let (tag, mode) = match planned {
+        Planned::Promoted => ("2.0.0", "promote"),
+        Planned::Replaced => ("2.0.0", "replace"),
+        Planned::RolledBack => ("2.0.0-bad", "promote"),
+    };
+    let options = world::Options {
+        scaling: (planned != Planned::Replaced).then_some((2, 10)),
+        ..on.options()
+    };
+    let more = json!({
+        "plan": { "steps": [{ "weightPercent": 25, "holdSeconds": 60 }, { "weightPercent": 100, "holdSeconds": 60 }] },
+        "checks": { "errorRatePercent": { "max": 1.0 }, "settleSeconds": 0 },
+        "finish": { "mode": mode },
+    });
+    Story::plain(on, options, tag, request(tag, more))
+}
+
+/// Every case of one router and one ending.
+pub async fn cases(on: On, planned: Planned) -> Vec<Case> {
+    let plain = story(on, planned);
+    let measured = chance::measure(plain.clone()).await;
+    let mut cases = Vec::new();
+    let mut add = |kind, place: String, change: &dyn Fn(&mut Story)| {
+        let mut story = plain.clone();
+        change(&mut story);
+        cases.push(Case {
+            on,
+            planned,
+            kind,
+            place,
+            story,
+        });
+    };
+    let mut seen: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for (index, call) in measured.calls.iter().enumerate() {
+        let number = index + 1;
+        let operation = full_name(call);
+        let nth = seen.entry(operation).or_default();
+        *nth += 1;
+        let nth = *nth;
+        let place = format!("call {number}, {operation}");
+        let mut strike = |name, operation, which, kind: FaultKind| {
+            let fault = Fault {
+                operation,
+                which,
+                kind,
+            };
+            add(name, place.clone(), &|story| {
+                story.faults.push(fault.clone());
+            });
+        };
+        for (error, sentence) in refusals(&call.service.to_string(), call.operation) {
+            let kind = FaultKind::Refused(error, sentence);
+            strike("refused", "*", Which::Nth(number), kind);
+        }
+        let ten_minutes = Which::Span {
+            from: nth,
+            seconds: 600,
+        };
+        strike(
+            "throttled once",
+            "*",
+            Which::Nth(number),
+            FaultKind::Throttled,
+        );
+        strike(
+            "throttled for ten minutes",
+            operation,
+            ten_minutes,
+            FaultKind::Throttled,
+        );
+        strike(
+            "done, answer lost",
+            "*",
+            Which::Nth(number),
+            FaultKind::AnswerLost,
+        );
+        strike(
+            "answered after the time-out",
+            "*",
+            Which::Nth(number),
+            FaultKind::AnsweredLate(70),
+        );
+        strike(
+            "denied for good",
+            operation,
+            Which::From(nth),
+            FaultKind::Denied,
+        );
+        strike(
+            "dies before the call",
+            "*",
+            Which::Nth(number),
+            FaultKind::KilledBefore,
+        );
+        strike(
+            "dies after the call",
+            "*",
+            Which::Nth(number),
+            FaultKind::KilledAfter,
+        );
+    }
+    for index in 0..measured.invocations {
+        let place = format!("invocation {}", index + 1);
+        add("runs twice", place.clone(), &|story| {
+            story.twice = Some(index);
+        });
+        add("runs again an hour later", place, &|story| {
+            story.hour_later = Some(index);
+        });
+    }
+    for state in 1..=measured.states {
+        let place = format!("state {state}");
+        add("execution stopped", place.clone(), &|story| {
+            story.acts.push((state, Act::Stop));
+        });
+        add("execution timed out", place, &|story| {
+            story.acts.push((state, Act::TimeOut));
+        });
+    }
+    cases
+}
+
+/// The operation with its service, as a fault names it.
+fn full_name(call: &Call) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let name = format!("{} {}", call.service, call.operation);
+    let mut names = NAMES.lock().unwrap();
+    if let Some(known) = names.get(name.as_str()) {
+        return known;
+    }
+    let name: &'static str = Box::leak(name.into_boxed_str()); // as many as there are operations
+    names.insert(name);
+    name
+}
