@@ -10,6 +10,7 @@ mod every_call;
 mod limits;
 mod no_trace;
 mod others;
+mod permissions;
 mod promotion;
 mod recovery;
 mod seeds;

@@ -95,7 +95,7 @@ async fn a_router_that_can_no_longer_be_written_leaves_both_versions_serving_and
             .assert_no_request_was_lost();
         simulation.account.heal();
         simulation
-            .recover()
+            .roll_back_by_hand()
             .await
             .assert_rolled_back("")
             .assert_stable_has_all_traffic()
@@ -132,9 +132,9 @@ async fn a_deployment_that_is_stopped_at_25_percent_is_put_back(
     simulation.run_until_percent(&mut execution, 25.0).await;
     simulation.stop(&mut execution, "ABORTED");
     simulation
-        .recover()
+        .recover("first")
         .await
-        .assert_rolled_back("")
+        .assert_recovered()
         .assert_stable_has_all_traffic()
         .assert_no_request_was_lost();
 }
@@ -151,8 +151,8 @@ async fn a_deployment_that_is_stopped_while_its_canary_is_built_goes_no_further(
         .run_until(&mut execution, "Wait for the canary")
         .await;
     simulation.stop(&mut execution, "ABORTED");
-    let deployed = simulation.recover().await;
-    deployed.assert_rolled_back("").assert_no_request_was_lost();
+    let deployed = simulation.recover("first").await;
+    deployed.assert_recovered().assert_no_request_was_lost();
     assert!(
         deployed
             .report()
@@ -176,9 +176,9 @@ async fn a_deployment_whose_execution_dies_at_50_percent_is_put_back(
     simulation.run_until_percent(&mut execution, 50.0).await;
     simulation.stop(&mut execution, status);
     simulation
-        .recover()
+        .recover("first")
         .await
-        .assert_rolled_back("")
+        .assert_recovered()
         .assert_stable_has_all_traffic()
         .assert_no_request_was_lost();
 }
@@ -563,7 +563,7 @@ async fn a_canary_that_a_killed_run_left_is_named_and_put_away_before_the_next_b
         .assert_refused("AnotherDeploymentInProgress", &arn("first"));
     let changed = simulation.account.differences_since(&between);
     assert_eq!(changed, Vec::<String>::new());
-    simulation.recover().await.assert_rolled_back("");
+    simulation.recover("first").await.assert_recovered();
     let second = simulation.start("second", request(next, json!({})));
     simulation
         .finish(second)
