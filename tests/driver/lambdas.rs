@@ -1,6 +1,6 @@
 //! The steps behind the names that the state machine calls, as Lambdas are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use serin::State;
+use serin::request::Decision;
 use serin_aws::{Adapters, Diagnostic, Failed};
 use serin_sim::safety::Watch;
 use serin_sim::state_machine::{Functions, TaskError};
@@ -36,6 +37,10 @@ pub struct Lambdas {
     /// Whether Step Functions gets every second answer only.
     loses_answers: AtomicBool,
     calls: AtomicUsize,
+    /// What somebody answers to a frozen deployment, and after how many seconds; one by one.
+    answers: Mutex<VecDeque<(u64, Value)>>,
+    /// The events that frozen deployments have sent.
+    asked: Mutex<Vec<Value>>,
 }
 
 impl Lambdas {
@@ -61,7 +66,19 @@ impl Lambdas {
             forbidden: Mutex::default(),
             loses_answers: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
+            answers: Mutex::default(),
+            asked: Mutex::default(),
         }
+    }
+
+    /// Somebody answers the next question of a frozen deployment so, after so many seconds.
+    pub fn answer_after(&self, seconds: u64, answer: Value) {
+        self.answers.lock().unwrap().push_back((seconds, answer));
+    }
+
+    /// What frozen deployments have asked so far.
+    pub fn asked(&self) -> Vec<Value> {
+        self.asked.lock().unwrap().clone()
     }
 
     /// From now on every function runs twice, because the answer of the first time is lost.
@@ -89,7 +106,12 @@ impl Lambdas {
                 if state.next == Some(serin::state::Next::Resize) {
                     return;
                 }
-                let next = state.progress.step.map_or(0, |step| step + 1);
+                let next = match (state.decision, state.progress.step) {
+                    (None, Some(step)) if state.question.is_some() => step,
+                    (Some(Decision::Resume), Some(step)) => step,
+                    (Some(Decision::Promote), Some(_)) => state.deployment.plan.steps().len() - 1,
+                    (_, step) => step.map_or(0, |step| step + 1),
+                };
                 if let Some(step) = state.deployment.plan.step(next) {
                     self.watch
                         .allow_percent(f64::from(step.weight_percent.tenths()) / 10.0);
@@ -133,7 +155,7 @@ impl Lambdas {
         }
         *self.aws.lock().unwrap() = adapters(&self.account);
         Err(TaskError {
-            error: "Lambda.Unknown".to_owned(),
+            error: "Runtime.ExitError".to_owned(),
             cause: "the function was killed".to_owned(),
         })
     }
@@ -167,7 +189,7 @@ impl Lambdas {
             }
             "health-check" => {
                 answer(payload, async |input| {
-                    health_check::health_check(fleet, router, signals, input).await
+                    health_check::health_check(fleet, signals, input).await
                 })
                 .await
             }
@@ -201,6 +223,12 @@ fn adapters(account: &Account) -> Adapters {
 }
 
 impl Functions for Lambdas {
+    fn ask(&self, event: &Value) -> Option<(u64, Value)> {
+        let detail = event["Entries"][0]["Detail"].clone();
+        self.asked.lock().unwrap().push(detail);
+        self.answers.lock().unwrap().pop_front()
+    }
+
     async fn call(&self, resource: &str, payload: Value) -> Result<Value, TaskError> {
         self.tell_the_watch(resource, &payload["state"]);
         let answer = self.invoke_until_killed(resource, payload).await;

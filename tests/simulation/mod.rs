@@ -7,6 +7,8 @@ mod capacity;
 mod endings;
 mod errors;
 mod every_call;
+mod freeze;
+mod leftovers;
 mod limits;
 mod no_trace;
 mod others;

@@ -38,9 +38,9 @@ impl Checkout {
         self.root.join(".local/venv/bin").join(name)
     }
 
-    /// The state machine's definition.
-    pub fn state_machine(&self) -> PathBuf {
-        self.root.join("statemachine/canary-deployment.asl.json")
+    /// The definition of a state machine, such as `canary-deployment`.
+    pub fn state_machine(&self, name: &str) -> PathBuf {
+        self.root.join(format!("statemachine/{name}.asl.json"))
     }
 
     /// Where the committed requests of the scenarios are.

@@ -15,14 +15,15 @@ use crate::data_plane::{
     DataPlane, DataPlaneConfig, DataPlaneError, LoadGenerator, LoadOptions, LoadStats, LocalRouter,
     VersionStats,
 };
+use crate::event_bridge::{self, EventBridge};
 use crate::executions::{self, Execution, Look, Outcome, Progress};
 use crate::functions::{FunctionProcesses, FunctionsConfig, FunctionsError};
-use crate::gateway::{Fault, Gateway, Record};
+use crate::gateway::{Event, Fault, Gateway, Record};
 use crate::load_balancing::{group_name, list};
 use crate::moto::{Moto, MotoError, Service};
 use crate::ports::free_port;
 use crate::process::{Process, Undertaker};
-use crate::stack::{ACCOUNT, LEDGER_TABLE, REGION, StackError};
+use crate::stack::{ACCOUNT, LEDGER_TABLE, REGION, StackError, StateMachines};
 use crate::world::WorldSnapshot;
 use crate::{stack, world};
 
@@ -50,6 +51,10 @@ pub struct CloudOptions {
     pub wait_for_metrics: bool,
     /// Whether the logs stay when the cloud is stopped.
     pub keep_logs: bool,
+    /// Whether EventBridge tells of executions that have ended. Without it only the sweep notices one that has died.
+    pub tells_of_ends: bool,
+    /// How often the sweep runs.
+    pub sweep_every: Duration,
 }
 
 impl Default for CloudOptions {
@@ -62,6 +67,8 @@ impl Default for CloudOptions {
             metric_period: Duration::from_secs(10),
             wait_for_metrics: true,
             keep_logs: true,
+            tells_of_ends: true,
+            sweep_every: Duration::from_mins(5),
         }
     }
 }
@@ -114,7 +121,9 @@ pub struct LocalCloud {
     data_plane: DataPlane,
     load: Option<LoadGenerator>,
     moto_process: Process,
-    state_machine: String,
+    machines: StateMachines,
+    /// Ended with the cloud.
+    _event_bridge: EventBridge,
     logs: PathBuf,
     options: CloudOptions,
 }
@@ -175,7 +184,7 @@ impl LocalCloud {
         let functions = Arc::new(functions?);
         gateway.invoke_with(Arc::clone(&functions));
 
-        let state_machine = stack::create(&moto, &checkout.state_machine()).await?;
+        let machines = stack::create(&moto, &checkout).await?;
         world::create(&moto, options.router).await?;
         let data_plane = DataPlane::start(&DataPlaneConfig {
             moto: moto_url,
@@ -198,6 +207,13 @@ impl LocalCloud {
             };
             LoadGenerator::start(&data_plane.entry_urls(), rates)
         });
+        let event_bridge = EventBridge::start(
+            &moto,
+            &machines,
+            gateway.endpoint(),
+            options.tells_of_ends,
+            options.sweep_every,
+        );
         let cloud = Self {
             moto,
             api,
@@ -206,7 +222,8 @@ impl LocalCloud {
             data_plane,
             load,
             moto_process,
-            state_machine,
+            machines,
+            _event_bridge: event_bridge,
             logs,
             options,
         };
@@ -232,9 +249,9 @@ impl LocalCloud {
         self.options.router
     }
 
-    /// The state machine's ARN.
+    /// The ARN of the state machine that deploys.
     pub fn state_machine(&self) -> &str {
-        &self.state_machine
+        &self.machines.deployment
     }
 
     /// The folder of the logs.
@@ -248,7 +265,7 @@ impl LocalCloud {
     ///
     /// When moto refuses to start the execution.
     pub async fn deploy(&self, request: &Value) -> Result<Execution, MotoError> {
-        executions::start(&self.moto, &self.state_machine, request).await
+        executions::start(&self.moto, &self.machines.deployment, request).await
     }
 
     /// Follows a deployment to its end and tells `observe` about it twice a second.
@@ -292,6 +309,36 @@ impl LocalCloud {
         executions::look(&self.moto, execution).await
     }
 
+    /// Waits until somebody starts the recovery of a deployment, and then for its end; nothing if nobody has started it
+    /// within this time.
+    ///
+    /// # Errors
+    ///
+    /// When moto does not answer.
+    pub async fn recovery_of(
+        &self,
+        deployment: &Execution,
+        within: Duration,
+    ) -> Result<Option<Outcome>, MotoError> {
+        let since = Instant::now();
+        loop {
+            let started =
+                event_bridge::recovery_of(&self.moto, &self.machines.recovery, deployment).await?;
+            if let Some(recovery) = started {
+                return self.follow(&recovery, |_| ()).await.map(Some);
+            }
+            if since.elapsed() > within {
+                return Ok(None);
+            }
+            tokio::time::sleep(executions::LOOK_EVERY).await;
+        }
+    }
+
+    /// What has been put on EventBridge's bus so far.
+    pub fn events(&self) -> Vec<Event> {
+        self.gateway.events()
+    }
+
     /// Every API call and every invocation so far.
     pub fn calls(&self) -> Record {
         self.gateway.record()
@@ -300,6 +347,11 @@ impl LocalCloud {
     /// Makes a fault when its time comes.
     pub fn inject(&self, fault: Fault) {
         self.gateway.inject(fault);
+    }
+
+    /// Makes no more faults.
+    pub fn mend(&self) {
+        self.gateway.mend();
     }
 
     /// What the world looks like now.
@@ -546,12 +598,14 @@ impl Programs {
 
 /// What the template and Lambda give to every function, with credentials that open nothing.
 fn function_environment(endpoint: &str) -> BTreeMap<String, String> {
+    let recovery = stack::recovery();
     [
         ("AWS_ENDPOINT_URL", endpoint),
         ("AWS_REGION", REGION),
         ("AWS_ACCESS_KEY_ID", "local"),
         ("AWS_SECRET_ACCESS_KEY", "local"),
         ("SERIN_LEDGER_TABLE", LEDGER_TABLE),
+        ("SERIN_RECOVERY", &recovery),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()

@@ -11,6 +11,9 @@ use crate::moto::{Moto, MotoError, Service};
 /// How often an execution is looked at while it runs.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// The state in which a recovery ends that found nothing to do.
+const NOTHING_TO_RECOVER: &str = "Nothing to recover";
+
 /// One execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Execution {
@@ -95,6 +98,21 @@ impl Outcome {
             ("SUCCEEDED", _) => Ending::Promoted,
             (_, Some("CanaryRolledBack")) => Ending::RolledBack,
             ("FAILED", Some(_)) if self.last_state() == Some("Refused") => Ending::Refused,
+            _ => Ending::NeedsAttention,
+        }
+    }
+
+    /// Of a recovery: whether it found anything to do.
+    pub fn has_recovered(&self) -> bool {
+        !self.path().contains(&NOTHING_TO_RECOVER)
+    }
+
+    /// Of a recovery that found something to do: what the deployment came to.
+    pub fn recovered_to(&self) -> Ending {
+        let ending = self.report().unwrap_or_default()["ending"].take();
+        match (self.status.as_str(), ending.as_str()) {
+            ("SUCCEEDED", Some("promoted")) => Ending::Promoted,
+            ("SUCCEEDED", Some("rolledBack")) => Ending::RolledBack,
             _ => Ending::NeedsAttention,
         }
     }

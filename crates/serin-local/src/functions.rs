@@ -16,17 +16,18 @@ use crate::ports::free_port;
 use crate::process::{Process, Undertaker};
 
 /// The functions, by the names of their binaries, in the order of a deployment's life.
-pub const FUNCTIONS: [&str; 6] = [
+pub const FUNCTIONS: [&str; 7] = [
     "plan-deployment",
     "create-canary",
     "shift-weight",
     "health-check",
     "cleanup",
     "rollback",
+    "sweep",
 ];
 
 /// How long an invocation may take, as the template says.
-pub const FUNCTION_TIME_OUT: Duration = Duration::from_mins(1);
+pub const FUNCTION_TIME_OUT: Duration = Duration::from_secs(30);
 
 /// How long the emulator may take to listen.
 const EMULATOR_UP_WITHIN: Duration = Duration::from_secs(30);
@@ -196,17 +197,26 @@ impl FunctionProcess {
         &self.invocation_url
     }
 
-    /// Waits until the process ends, which it does only by mistake.
-    pub(crate) async fn ended(&self) {
+    /// Waits from now on until the process ends, which it does only by mistake or killed.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<> {
         let mut ends = self.ends.subscribe();
         ends.mark_unchanged();
-        // The sender lives in self, so this ends only with a change.
-        let _ = ends.changed().await;
+        async move {
+            // It fails when nothing is supervised any more, and then no process is left either.
+            let _ = ends.changed().await;
+        }
     }
 
     /// Has the process killed and another one started.
     pub(crate) fn replace(&self) {
         self.replace.notify_one();
+    }
+
+    /// Has the process killed and another one started, and waits until it is dead.
+    pub(crate) async fn kill(&self) {
+        let ended = self.ended();
+        self.replace.notify_one();
+        ended.await;
     }
 }
 
@@ -241,7 +251,8 @@ async fn supervise(
                 return;
             }
             () = function.replace.notified() => {
-                process.stop(Duration::ZERO).await;
+                process.kill().await;
+                function.ends.send_modify(|ends| *ends += 1);
             }
             _ = process.ended() => {
                 function.ends.send_modify(|ends| *ends += 1);

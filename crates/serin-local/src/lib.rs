@@ -23,6 +23,7 @@ pub mod world;
 
 #[cfg(test)]
 mod by_hand;
+mod event_bridge;
 mod load_balancing;
 mod moto;
 mod ports;

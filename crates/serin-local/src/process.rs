@@ -122,6 +122,11 @@ impl Process {
         if let Ok(status) = tokio::time::timeout(grace, self.ended()).await {
             return status.ok();
         }
+        self.kill().await
+    }
+
+    /// Kills the process without asking. Returns how it ended.
+    pub(crate) async fn kill(&mut self) -> Option<ExitStatus> {
         let _ = self.child.start_kill();
         self.ended().await.ok()
     }

@@ -1,15 +1,16 @@
 //! The scenarios: a request each, what happens meanwhile, and how it has to end.
 
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::checkout::Checkout;
 use crate::cloud::LocalCloud;
 use crate::data_plane::{LoadStats, LocalRouter, VersionStats};
 use crate::executions::{Ending, Execution, LOOK_EVERY, Outcome, Progress};
-use crate::gateway::Record;
+use crate::gateway::{Effect, Fault, Record};
 use crate::moto::MotoError;
 use crate::screen::View;
 
@@ -18,6 +19,12 @@ const CREATE: &str = "Create the canary";
 
 /// The state whose first entry shows that the canary is ready.
 const SHIFT: &str = "Shift traffic to the next weight";
+
+/// The state whose first entry shows that the canary has had its first share of the traffic for a while.
+const CHECK: &str = "Check the canary's health";
+
+/// How soon a recovery has to begin after an execution's end.
+const RECOVERY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The operations that change weights.
 const WEIGHT_CHANGES: [&str; 3] = ["UpdateRoute", "ModifyRule", "ModifyListener"];
@@ -37,6 +44,12 @@ pub enum Scenario {
     NoData,
     /// A second deployment of the same service is refused while the first runs.
     Second,
+    /// The execution is stopped while the canary has its first share of the traffic, and the recovery puts everything back.
+    Stopped,
+    /// The functions' processes are killed in the middle of shifts and of the clean-up, and a good version is promoted.
+    Killed,
+    /// Every third call gets an error, a closed connection or no answer at all, and a good version is promoted or rolled back.
+    Faulty,
 }
 
 /// There is no scenario of this name.
@@ -61,13 +74,16 @@ impl FromStr for Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Good,
         Self::Bad,
         Self::Replace,
         Self::CrashLoop,
         Self::NoData,
         Self::Second,
+        Self::Stopped,
+        Self::Killed,
+        Self::Faulty,
     ];
 
     /// The scenario's name, on the command line and as a file.
@@ -79,6 +95,9 @@ impl Scenario {
             Self::CrashLoop => "crash-loop",
             Self::NoData => "no-data",
             Self::Second => "second",
+            Self::Stopped => "stopped",
+            Self::Killed => "killed",
+            Self::Faulty => "faulty",
         }
     }
 
@@ -91,14 +110,46 @@ impl Scenario {
             Self::CrashLoop => "a version that does not start, to be rolled back",
             Self::NoData => "a version whose metrics fall silent, to be rolled back",
             Self::Second => "a good version, and a second deployment meanwhile, to be refused",
+            Self::Stopped => {
+                "a good version whose execution is stopped, to be put back by the recovery"
+            }
+            Self::Killed => {
+                "a good version whose functions are killed, to be promoted all the same"
+            }
+            Self::Faulty => {
+                "a good version while every third call fails, to be promoted or rolled back"
+            }
         }
     }
 
-    /// How the deployment has to end.
-    pub const fn expected(self) -> Ending {
+    /// How the deployment may end.
+    pub const fn expected(self) -> &'static [Ending] {
         match self {
-            Self::Good | Self::Replace | Self::Second => Ending::Promoted,
-            Self::Bad | Self::CrashLoop | Self::NoData => Ending::RolledBack,
+            Self::Good | Self::Replace | Self::Second | Self::Killed => &[Ending::Promoted],
+            Self::Bad | Self::CrashLoop | Self::NoData | Self::Stopped => &[Ending::RolledBack],
+            Self::Faulty => &[Ending::Promoted, Ending::RolledBack],
+        }
+    }
+
+    /// What goes wrong while the functions work.
+    fn faults(self, router: LocalRouter) -> Vec<Fault> {
+        let (read, write) = match router {
+            LocalRouter::AppMesh => ("DescribeRoute", "UpdateRoute"),
+            LocalRouter::Alb => ("DescribeRules", "ModifyRule"),
+        };
+        let killed = |operation, function| Fault::on(operation).by(function).with(Effect::Kill);
+        match self {
+            Self::Killed => vec![
+                // Between its read of the route and its write; and between its write and the answer.
+                killed(read, "shift-weight"),
+                killed(write, "shift-weight").nth(2),
+                killed("UpdateService", "cleanup"),
+            ],
+            Self::Faulty => {
+                let effects = [Effect::internal_error(), Effect::Close, Effect::Silence];
+                vec![Fault::on_any_call().every(3).with_in_turn(effects)]
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -136,6 +187,10 @@ pub struct Happened {
     pub outcome: Outcome,
     /// What came of the second deployment, in the scenario that has one.
     pub second: Option<Outcome>,
+    /// What came of the recovery of the second deployment.
+    pub second_recovery: Option<Outcome>,
+    /// What came of the recovery, which every deployment gets whose execution did not succeed.
+    pub recovery: Option<Outcome>,
     /// What the caller got from the beginning to the end of the deployment.
     pub load: LoadStats,
     /// What went through the gateway meanwhile.
@@ -144,6 +199,30 @@ pub struct Happened {
     pub trace_left: Vec<String>,
     /// How long it took from the first datapoint with a 5xx answer of the canary until stable had all the traffic.
     pub seconds_to_stable: Option<f64>,
+    /// How long it took from the execution's end until a recovery gave stable all the traffic.
+    pub seconds_from_end_to_stable: Option<f64>,
+}
+
+impl Happened {
+    /// How the deployment ended, by itself or by its recovery.
+    pub fn ending(&self) -> Ending {
+        match self
+            .recovery
+            .as_ref()
+            .filter(|recovery| recovery.has_recovered())
+        {
+            Some(recovery) => recovery.recovered_to(),
+            None => self.outcome.ending(),
+        }
+    }
+
+    /// The execution that brought the deployment to its end: its own or its recovery's.
+    pub fn last(&self) -> &Outcome {
+        let recovery = self.recovery.as_ref();
+        recovery
+            .filter(|recovery| recovery.has_recovered())
+            .unwrap_or(&self.outcome)
+    }
 }
 
 /// Runs a scenario to its end and shows it meanwhile.
@@ -167,12 +246,17 @@ pub async fn run(
         mark: cloud.calls().mark(),
         versions: cloud.versions(),
     };
+    for fault in scenario.faults(cloud.router()) {
+        cloud.inject(fault);
+    }
     let began = Instant::now();
     let execution = cloud.deploy(&request).await?;
     let mut meanwhile = Meanwhile::of(scenario);
     let outcome = loop {
         let look = cloud.look(&execution).await?;
-        meanwhile.act(cloud, &request, &look.progress).await?;
+        meanwhile
+            .act(cloud, &request, &execution, &look.progress)
+            .await?;
         show(&View {
             scenario,
             progress: &look.progress,
@@ -187,7 +271,35 @@ pub async fn run(
         tokio::time::sleep(LOOK_EVERY).await;
     };
     let second = meanwhile.end(cloud).await?;
-    conclude(cloud, scenario, &before, outcome, second).await
+    let recovery = recovery_of(cloud, Some(&outcome)).await?;
+    let second_recovery = recovery_of(cloud, second.as_ref()).await?;
+    cloud.mend();
+    let mut happened = Happened {
+        scenario,
+        router: cloud.router(),
+        outcome,
+        second,
+        recovery,
+        second_recovery,
+        load: LoadStats::default(),
+        record: Record::default(),
+        trace_left: Vec::new(),
+        seconds_to_stable: None,
+        seconds_from_end_to_stable: None,
+    };
+    measure(cloud, &before, &mut happened).await?;
+    Ok(happened)
+}
+
+/// What came of the recovery of a deployment whose execution did not succeed.
+async fn recovery_of(
+    cloud: &LocalCloud,
+    outcome: Option<&Outcome>,
+) -> Result<Option<Outcome>, MotoError> {
+    match outcome.filter(|outcome| outcome.status != "SUCCEEDED") {
+        Some(outcome) => cloud.recovery_of(&outcome.execution, RECOVERY_WITHIN).await,
+        None => Ok(None),
+    }
 }
 
 /// What there was before the deployment.
@@ -198,22 +310,21 @@ struct Before {
     versions: Vec<VersionStats>,
 }
 
-async fn conclude(
+/// Fills in what the load, the world and the record say.
+async fn measure(
     cloud: &LocalCloud,
-    scenario: Scenario,
     before: &Before,
-    outcome: Outcome,
-    second: Option<Outcome>,
-) -> Result<Happened, ScenarioError> {
+    happened: &mut Happened,
+) -> Result<(), ScenarioError> {
     let after = cloud.world_snapshot().await?;
-    let trace_left = match (scenario, outcome.ending()) {
+    happened.trace_left = match (happened.scenario, happened.ending()) {
         (Scenario::Replace, Ending::Promoted) => before.world.differences_after_replacement(&after),
         (_, Ending::Promoted) => before.world.differences_after_promotion(&after),
         _ => before.world.differences(&after),
     };
     let record = cloud.calls().since(&before.mark);
     let bad = cloud
-        .first_bad_datapoint("checkout-canary", outcome.started)
+        .first_bad_datapoint("checkout-canary", happened.outcome.started)
         .await?;
     // Where several rules are changed, the first change of the last of them gave stable all the traffic.
     let stable = WEIGHT_CHANGES
@@ -229,19 +340,18 @@ async fn conclude(
                 .map(|call| call.at)
         })
         .max();
-    let seconds_to_stable = bad
-        .zip(stable)
-        .map(|(bad, stable)| stable.duration_since(bad).as_secs_f64());
-    Ok(Happened {
-        scenario,
-        router: cloud.router(),
-        outcome,
-        second,
-        load: cloud.load_so_far().await.since(&before.load),
-        record,
-        trace_left,
-        seconds_to_stable,
-    })
+    let from = |moment: Timestamp| stable.map(|stable| seconds_between(moment, stable));
+    happened.seconds_to_stable = bad.and_then(from);
+    if happened.ending() != happened.outcome.ending() {
+        happened.seconds_from_end_to_stable = from(happened.outcome.ended);
+    }
+    happened.record = record;
+    happened.load = cloud.load_so_far().await.since(&before.load);
+    Ok(())
+}
+
+fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64()
 }
 
 /// What else happens while a deployment runs.
@@ -254,6 +364,10 @@ enum Meanwhile {
     },
     /// A second deployment is started as soon as the first has been planned.
     Second(Option<Execution>),
+    /// The execution is stopped when the canary has its first share.
+    Stop {
+        stopped: bool,
+    },
 }
 
 impl Meanwhile {
@@ -261,9 +375,13 @@ impl Meanwhile {
         match scenario {
             Scenario::NoData => Self::Silence { silent: false },
             Scenario::Second => Self::Second(None),
-            Scenario::Good | Scenario::Bad | Scenario::Replace | Scenario::CrashLoop => {
-                Self::Nothing
-            }
+            Scenario::Stopped => Self::Stop { stopped: false },
+            Scenario::Good
+            | Scenario::Bad
+            | Scenario::Replace
+            | Scenario::CrashLoop
+            | Scenario::Killed
+            | Scenario::Faulty => Self::Nothing,
         }
     }
 
@@ -271,6 +389,7 @@ impl Meanwhile {
         &mut self,
         cloud: &LocalCloud,
         request: &Value,
+        execution: &Execution,
         progress: &Progress,
     ) -> Result<(), MotoError> {
         match self {
@@ -281,7 +400,11 @@ impl Meanwhile {
             Self::Second(second @ None) if progress.has_entered(CREATE) => {
                 *second = Some(cloud.deploy(request).await?);
             }
-            Self::Nothing | Self::Silence { .. } | Self::Second(_) => {}
+            Self::Stop { stopped } if !*stopped && progress.has_entered(CHECK) => {
+                cloud.stop_execution(execution).await?;
+                *stopped = true;
+            }
+            Self::Nothing | Self::Silence { .. } | Self::Second(_) | Self::Stop { .. } => {}
         }
         Ok(())
     }
@@ -290,6 +413,7 @@ impl Meanwhile {
         match self {
             Self::Silence { silent: true } => Some("the metrics agent is silent"),
             Self::Second(Some(_)) => Some("a second deployment has been started"),
+            Self::Stop { stopped: true } => Some("the execution has been stopped"),
             _ => None,
         }
     }
@@ -301,7 +425,7 @@ impl Meanwhile {
                 Ok(None)
             }
             Self::Second(Some(second)) => Ok(Some(cloud.follow(&second, |_| ()).await?)),
-            Self::Nothing | Self::Second(None) => Ok(None),
+            Self::Nothing | Self::Second(None) | Self::Stop { .. } => Ok(None),
         }
     }
 }

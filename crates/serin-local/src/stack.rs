@@ -1,11 +1,12 @@
-//! What `sam deploy` makes in an account, made in moto: the ledger's table and the state machine.
+//! What `sam deploy` makes in an account, made in moto: the ledger's table and the state machines.
 //!
 //! The functions are not made: moto's state machine calls them at the gateway, which knows them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::checkout::Checkout;
 use crate::functions::FUNCTIONS;
 use crate::moto::{Moto, MotoError, Service};
 
@@ -18,8 +19,26 @@ pub const REGION: &str = "us-east-1";
 /// The name of the ledger's table.
 pub const LEDGER_TABLE: &str = "serin-ledger";
 
-/// The state machine's name.
-const STATE_MACHINE: &str = "serin-canary-deployment";
+/// The stack's name, with which the names of the state machines begin.
+const STACK: &str = "serin";
+
+/// The definitions of the state machines.
+const DEPLOYMENT: &str = "canary-deployment";
+const RECOVERY: &str = "recovery";
+
+/// The state machines, by their ARNs.
+#[derive(Debug, Clone)]
+pub(crate) struct StateMachines {
+    /// The one that deploys.
+    pub(crate) deployment: String,
+    /// The one that repairs what a dead execution has left.
+    pub(crate) recovery: String,
+}
+
+/// The ARN of the recovery, which a function must know before the state machine is made.
+pub(crate) fn recovery() -> String {
+    format!("arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{STACK}-{RECOVERY}")
+}
 
 /// Why the stack could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -46,26 +65,36 @@ pub enum StackError {
     Moto(#[from] MotoError),
 }
 
-/// Makes the stack and returns the state machine's ARN.
-pub(crate) async fn create(moto: &Moto, definition: &Path) -> Result<String, StackError> {
+/// Makes the stack.
+pub(crate) async fn create(moto: &Moto, checkout: &Checkout) -> Result<StateMachines, StackError> {
     moto.configure(
         "/moto-api/config",
         &json!({"stepfunctions": {"execute_state_machine": true}}),
     )
     .await?;
     create_ledger(moto).await?;
-    let text = std::fs::read_to_string(definition).map_err(|source| StackError::Unreadable {
-        path: definition.to_owned(),
+    Ok(StateMachines {
+        deployment: create_state_machine(moto, checkout, DEPLOYMENT).await?,
+        recovery: create_state_machine(moto, checkout, RECOVERY).await?,
+    })
+}
+
+/// Makes a state machine and returns its ARN.
+async fn create_state_machine(
+    moto: &Moto,
+    checkout: &Checkout,
+    name: &str,
+) -> Result<String, StackError> {
+    let path = checkout.state_machine(name);
+    let text = std::fs::read_to_string(&path).map_err(|source| StackError::Unreadable {
+        path: path.clone(),
         source,
     })?;
-    let text = fill_in(&text).map_err(|name| StackError::UnknownSubstitution {
-        path: definition.to_owned(),
-        name,
-    })?;
+    let text = fill_in(&text).map_err(|name| StackError::UnknownSubstitution { path, name })?;
     let request = json!({
-        "name": STATE_MACHINE,
+        "name": format!("{STACK}-{name}"),
         "definition": text,
-        "roleArn": format!("arn:aws:iam::{ACCOUNT}:role/serin-state-machine"),
+        "roleArn": format!("arn:aws:iam::{ACCOUNT}:role/{STACK}-{name}"),
     });
     let created = moto
         .call(Service::StepFunctions, "CreateStateMachine", &request)
@@ -79,8 +108,16 @@ pub(crate) async fn create(moto: &Moto, definition: &Path) -> Result<String, Sta
 async fn create_ledger(moto: &Moto) -> Result<(), MotoError> {
     let table = json!({
         "TableName": LEDGER_TABLE,
-        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+        "AttributeDefinitions": [
+            {"AttributeName": "id", "AttributeType": "S"},
+            {"AttributeName": "execution", "AttributeType": "S"},
+        ],
         "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "GlobalSecondaryIndexes": [{
+            "IndexName": "held",
+            "KeySchema": [{"AttributeName": "execution", "KeyType": "HASH"}],
+            "Projection": {"ProjectionType": "ALL"},
+        }],
         "BillingMode": "PAY_PER_REQUEST",
     });
     moto.call(Service::DynamoDb, "CreateTable", &table).await?;

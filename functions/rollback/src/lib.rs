@@ -16,7 +16,7 @@ use serin::ports::{
 use serin::progress::RollbackProgress;
 use serin::report::{Ending, Leftover, Report};
 use serin::request::FinishMode;
-use serin::state::{Failure, Next};
+use serin::state::{Failure, Next, Question, Unanswered};
 use serin::weight::Weight;
 use serin::{
     ClusterName, Deployment, ExecutionArn, Progress, ServiceKey, ServiceName, State, StepInput,
@@ -64,6 +64,10 @@ pub struct Found {
     pub next: Option<Next>,
     /// The error that led here.
     pub failure: Option<Failure>,
+    /// What the frozen deployment asked.
+    pub question: Option<Question>,
+    /// There when nobody decided in time.
+    pub unanswered: Option<Unanswered>,
     /// The execution that a person wants rolled back.
     pub roll_back: Option<ExecutionArn>,
     /// The execution that has ended and whose deployment is to be recovered, if it needs to be.
@@ -147,6 +151,8 @@ pub async fn rollback(
         }),
         failure: found.failure,
         next: found.next,
+        question: found.question,
+        unanswered: found.unanswered,
         ..State::planned(record.deployment)
     };
     let undone = match record.phase {
@@ -699,6 +705,14 @@ fn nothing_to_recover(ending: Ending, why: &str) -> Undone {
 fn why(state: &State) -> String {
     match (&state.failure, state.progress.verdicts.last()) {
         (Some(failure), _) => failure.sentence(),
+        (None, Some(verdict)) if state.question.is_some() => {
+            let by = if state.unanswered.is_some() {
+                "nobody decided in time"
+            } else {
+                "a person decided so"
+            };
+            format!("frozen, and {by}: {}", verdict.sentence)
+        }
         (None, Some(verdict)) if state.next == Some(Next::RollBack) => verdict.sentence.clone(),
         _ => "a person asked for it".to_owned(),
     }

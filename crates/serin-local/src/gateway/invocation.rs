@@ -26,6 +26,14 @@ impl FunctionError {
         }
     }
 
+    /// What Lambda reports in the place of a function whose process ended.
+    pub(super) fn ended(function: &str) -> Self {
+        Self::named(
+            "Runtime.ExitError",
+            &format!("the process of {function} ended"),
+        )
+    }
+
     /// What the function itself reported: `{"errorType", "errorMessage"}`.
     fn reported(body: Bytes) -> Option<Self> {
         let payload: Value = serde_json::from_slice(&body).ok()?;
@@ -64,7 +72,7 @@ pub(super) async fn run(
     let response = tokio::select! {
         sent = sent => sent.map_err(|error| FunctionError::named("Lambda.ServiceException", &error.to_string()))?,
         () = process.ended() => {
-            return Err(FunctionError::named("Runtime.ExitError", &format!("the process of {function} ended")));
+            return Err(FunctionError::ended(function));
         }
         () = tokio::time::sleep(FUNCTION_TIME_OUT) => {
             // As Lambda does: what did not answer in time is not used again.
@@ -109,6 +117,7 @@ pub(super) fn answer(result: Result<Bytes, FunctionError>) -> ApiResponse {
         headers,
         body,
         injected: false,
+        answered: true,
     }
 }
 

@@ -7,6 +7,7 @@
 mod cbor;
 mod cloud_watch;
 mod elb;
+mod event;
 mod fault;
 mod invocation;
 mod operation;
@@ -15,14 +16,17 @@ mod repair;
 #[cfg(test)]
 mod tests;
 
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
+use http_body::Frame;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -35,12 +39,17 @@ use crate::moto::Moto;
 use crate::query;
 use crate::stack::REGION;
 
+pub use self::event::Event;
 pub use self::fault::{Effect, Fault};
 pub use self::record::{Call, Invocation, Mark, Record};
 
+use self::event::Events;
 use self::fault::Faults;
 use self::operation::Operation;
 use self::record::Recorder;
+
+/// The status that is recorded of a call that got no answer.
+const NO_ANSWER: u16 = 0;
 
 /// The largest body that is read.
 const LARGEST_BODY: usize = 16 * 1024 * 1024;
@@ -85,6 +94,7 @@ impl Gateway {
             http,
             recorder: Recorder::default(),
             faults: Faults::default(),
+            events: Events::default(),
             ecs: OnceLock::new(),
             targets: OnceLock::new(),
             response_times: OnceLock::new(),
@@ -119,9 +129,19 @@ impl Gateway {
         self.shared.recorder.read()
     }
 
+    /// What has been put on EventBridge's bus so far, oldest first.
+    pub fn events(&self) -> Vec<Event> {
+        self.shared.events.heard()
+    }
+
     /// Makes a fault when its time comes.
     pub fn inject(&self, fault: Fault) {
         self.shared.faults.add(fault);
+    }
+
+    /// Makes no more faults.
+    pub fn mend(&self) {
+        self.shared.faults.clear();
     }
 
     /// From now on ECS's answers tell what really runs.
@@ -162,6 +182,7 @@ struct Shared {
     http: reqwest::Client,
     recorder: Recorder,
     faults: Faults,
+    events: Events,
     ecs: OnceLock<Arc<EcsRuntime>>,
     targets: OnceLock<Arc<TargetRuntime>>,
     response_times: OnceLock<Arc<ResponseTimes>>,
@@ -193,9 +214,20 @@ struct ApiResponse {
     headers: HeaderMap,
     body: Bytes,
     injected: bool,
+    /// Whether the caller gets an answer at all.
+    answered: bool,
 }
 
 impl ApiResponse {
+    /// The connection is closed without an answer, by a fault.
+    fn none() -> Self {
+        Self {
+            answered: false,
+            ..Self::error(503, "NoAnswer", "no answer")
+        }
+        .injected()
+    }
+
     /// An error as AWS's JSON protocols tell it: the name in the body and in a header, whichever the caller reads.
     fn error(status: u16, name: &str, message: &str) -> Self {
         let body = json!({"__type": name, "message": message}).to_string();
@@ -212,6 +244,7 @@ impl ApiResponse {
             headers,
             body: body.into(),
             injected: false,
+            answered: true,
         }
     }
 
@@ -232,6 +265,7 @@ impl ApiResponse {
             headers,
             body: Bytes::new(),
             injected: false,
+            answered: true,
         }
     }
 
@@ -247,6 +281,7 @@ impl ApiResponse {
             headers,
             body: answer.to_string().into(),
             injected: false,
+            answered: true,
         }
     }
 
@@ -256,10 +291,28 @@ impl ApiResponse {
     }
 
     fn into_response(self) -> Response {
+        if !self.answered {
+            return Response::new(Body::new(Broken));
+        }
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         response
+    }
+}
+
+/// A body that breaks off before it has begun. The server closes the connection then, and nothing has been sent.
+struct Broken;
+
+impl HttpBody for Broken {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into())))
     }
 }
 
@@ -336,6 +389,15 @@ impl Shared {
     async fn call(&self, operation: &Operation, request: ApiRequest) -> ApiResponse {
         let (at, started) = (Timestamp::now(), Instant::now());
         let function = operation::caller(&request.headers);
+        let call = |status: u16, injected: bool| Call {
+            service: operation.service.clone(),
+            operation: operation.name.clone(),
+            function: function.clone(),
+            status,
+            injected,
+            at,
+            duration: started.elapsed(),
+        };
         let response = match self.faults.meet(&operation.name, function.as_deref()) {
             Some(Effect::Refuse {
                 status,
@@ -350,18 +412,37 @@ impl Shared {
                 tokio::time::sleep(duration).await;
                 self.perform(operation, request).await.injected()
             }
+            Some(Effect::Close) => ApiResponse::none(),
+            Some(Effect::Silence) => {
+                // The caller goes before this ends, and this is dropped then: it is recorded now or never.
+                self.recorder.call(call(NO_ANSWER, true));
+                return std::future::pending().await;
+            }
+            Some(Effect::Kill) => {
+                self.perform(operation, request).await;
+                self.kill(function.as_deref()).await;
+                ApiResponse::none()
+            }
             None => self.perform(operation, request).await,
         };
-        self.recorder.call(Call {
-            service: operation.service.clone(),
-            operation: operation.name.clone(),
-            function,
-            status: response.status.as_u16(),
-            injected: response.injected,
-            at,
-            duration: started.elapsed(),
-        });
+        let status = match response.answered {
+            true => response.status.as_u16(),
+            false => NO_ANSWER,
+        };
+        self.recorder.call(call(status, response.injected));
         response
+    }
+
+    /// Kills the process of a function, if it has one.
+    async fn kill(&self, function: Option<&str>) {
+        let process = self
+            .functions
+            .get()
+            .zip(function)
+            .and_then(|(functions, function)| functions.get(function));
+        if let Some(process) = process {
+            process.kill().await;
+        }
     }
 
     /// Has moto answer, and completes or repairs what it answers.
@@ -376,6 +457,10 @@ impl Shared {
             }
             ("states", _) if operation.name == "StartExecution" => {
                 let request = request.repaired_by(repair::start_execution_request);
+                self.pass_on(request).await
+            }
+            ("events", _) if operation.name == "PutEvents" => {
+                self.events.hear(&request.body);
                 self.pass_on(request).await
             }
             _ => self.pass_on(request).await,
@@ -471,6 +556,7 @@ impl Shared {
                 headers,
                 body,
                 injected: false,
+                answered: true,
             },
             Err(error) => unavailable(error),
         }
@@ -479,7 +565,7 @@ impl Shared {
     /// Invokes a function, with the fault that meets the invocation, and records it.
     async fn invoke(&self, function: &str, body: Bytes) -> ApiResponse {
         let (at, started) = (Timestamp::now(), Instant::now());
-        let result = match self.faults.meet("Invoke", Some(function)) {
+        let result = match self.faults.meet(fault::INVOKE, Some(function)) {
             Some(Effect::Refuse { error, message, .. }) => {
                 Err(invocation::FunctionError::named(&error, &message))
             }
@@ -493,6 +579,15 @@ impl Shared {
             Some(Effect::Delay(duration)) => {
                 tokio::time::sleep(duration).await;
                 self.run(function, body).await
+            }
+            Some(Effect::Close | Effect::Silence) => Err(invocation::FunctionError::named(
+                "Lambda.SdkClientException",
+                "Lambda did not answer",
+            )),
+            Some(Effect::Kill) => {
+                let _ = self.run(function, body).await;
+                self.kill(Some(function)).await;
+                Err(invocation::FunctionError::ended(function))
             }
             None => self.run(function, body).await,
         };

@@ -58,10 +58,11 @@ pub(crate) fn caller(headers: &HeaderMap) -> Option<String> {
 }
 
 fn service_of_shape(shape: &str) -> &str {
-    const SHAPES: [(&str, &str); 7] = [
+    const SHAPES: [(&str, &str); 8] = [
         ("AnyScaleFrontendService", "application-autoscaling"),
         ("AmazonEC2ContainerServiceV20141113", "ecs"),
         ("AmazonEC2ContainerRegistry_V20150921", "ecr"),
+        ("AWSEvents", "events"),
         ("AWSStepFunctions", "states"),
         ("DynamoDB_20120810", "dynamodb"),
         ("GraniteServiceVersion20100801", "cloudwatch"),

@@ -15,7 +15,7 @@ pub struct Call {
     pub operation: String,
     /// The function that made the call; absent when somebody else did, such as a person with the AWS CLI.
     pub function: Option<String>,
-    /// The HTTP status that the caller got.
+    /// The HTTP status that the caller got; 0 when it got no answer.
     pub status: u16,
     /// Whether the answer was made by a [`Fault`](super::Fault).
     pub injected: bool,

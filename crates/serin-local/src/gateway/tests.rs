@@ -1,5 +1,7 @@
 //! The gateway before a moto that only says what it was asked.
 
+use std::time::Duration;
+
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::routing::any;
@@ -160,4 +162,55 @@ async fn an_invocation_without_functions_is_an_error_that_the_state_machine_can_
         gateway.record().invocations[0].error.as_deref(),
         Some("Lambda.ServiceException")
     );
+}
+
+#[tokio::test]
+async fn a_caller_is_left_without_an_answer_at_once_or_for_as_long_as_it_likes() {
+    let gateway = gateway().await;
+    gateway.inject(
+        Fault::on_any_call()
+            .every(1)
+            .with_in_turn([Effect::Close, Effect::Silence]),
+    );
+    let closed = call(&gateway, "DescribeServices").send().await.unwrap_err();
+    assert!(!closed.is_timeout() && !closed.is_connect(), "{closed:?}");
+    let silent = call(&gateway, "DescribeServices").timeout(Duration::from_millis(200));
+    assert!(silent.send().await.unwrap_err().is_timeout());
+    let statuses: Vec<u16> = gateway
+        .record()
+        .calls
+        .iter()
+        .map(|call| call.status)
+        .collect();
+    assert_eq!(statuses, [0, 0]);
+    gateway.mend();
+    assert!(
+        call(&gateway, "DescribeServices")
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+    );
+}
+
+#[tokio::test]
+async fn what_is_put_on_the_event_bus_can_be_read() {
+    let gateway = gateway().await;
+    let entry = json!({"Source": "serin", "DetailType": "Frozen", "Detail": r#"{"token": "t"}"#});
+    let answer = reqwest::Client::new()
+        .post(format!("{}/", gateway.endpoint()))
+        .header("x-amz-target", "AWSEvents.PutEvents")
+        .body(json!({"Entries": [entry]}).to_string())
+        .send()
+        .await
+        .unwrap();
+    assert!(answer.status().is_success());
+    let events = gateway.events();
+    assert_eq!(events.len(), 1);
+    assert_eq!(
+        (events[0].source.as_str(), events[0].detail_type.as_str()),
+        ("serin", "Frozen")
+    );
+    assert_eq!(events[0].detail, json!({"token": "t"}));
 }
