@@ -8,6 +8,7 @@ mod endings;
 mod errors;
 mod every_call;
 mod freeze;
+mod last_looks;
 mod leftovers;
 mod limits;
 mod no_trace;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use serin_driver::permissions::granted_actions;
 use serin_driver::project::functions;
-use serin_sim::world::{Discovery, Options};
+use serin_sim::world::Options;
 use serin_sim::{AlarmStateValue, Fault, FaultKind, Which, World, world};
 
 use super::{On, Simulation, request};
@@ -63,6 +63,8 @@ enum HalfWay {
     TasksDie,
     /// The execution is stopped: the rule's event is lost, and the sweep finds it.
     Stopped,
+    /// Before that: it dies when it has the lock and no plan, and the sweep gives the lock back.
+    DiesEarly,
     /// The clean-up may not delete a service, once the traffic is where it stays.
     CleanUpBreaks,
 }
@@ -71,12 +73,31 @@ async fn used_by(run: Run) -> Used {
     let simulation = Simulation::with(run.on, &run.options);
     let quiet = AlarmStateValue::Ok;
     simulation.account.set_alarm("errors", quiet, "quiet");
+    simulation
+        .account
+        .settings(|settings| settings.unchecked_instances_are_named = false);
     let mut execution = simulation.start("first", request(run.tag, run.more));
+    if matches!(run.half_way, HalfWay::DiesEarly) {
+        simulation.account.inject(Fault {
+            operation: "ECS DescribeServices",
+            which: Which::Always,
+            kind: FaultKind::KilledBefore,
+        });
+        simulation
+            .run_until(&mut execution, "Roll back to stable")
+            .await;
+        simulation.abort(&mut execution, "first");
+        simulation.account.clock().advance(3600);
+        assert_eq!(simulation.account.snapshot().locks.len(), 1);
+        assert!(simulation.sweep().await.is_empty());
+        assert_eq!(simulation.account.snapshot().locks.len(), 0);
+        return simulation.lambdas.used();
+    }
     while execution.is_running() && simulation.account.look(World::stable_percent) > 99.9 {
         simulation.step(&mut execution).await;
     }
     match run.half_way {
-        HalfWay::Nothing => {}
+        HalfWay::Nothing | HalfWay::DiesEarly => {}
         HalfWay::Second => {
             let second = simulation.start("second", request("3.0.0", json!({})));
             simulation.finish(second).await;
@@ -141,6 +162,7 @@ fn runs() -> Vec<Run> {
     let mut runs = vec![
         run(On::AppMesh, "2.0.0-crash", json!({}), HalfWay::Nothing),
         run(On::AppMesh, "2.0.0", json!({}), HalfWay::TasksDie),
+        run(On::AppMesh, "2.0.0", json!({}), HalfWay::DiesEarly),
     ];
     for on in [On::AppMesh, On::Alb] {
         runs.extend([
@@ -151,9 +173,8 @@ fn runs() -> Vec<Run> {
             not_scaled(run(on, "2.0.0", replace(), HalfWay::Nothing)),
         ]);
     }
-    // Without health checks of its own a Cloud Map service says only which instances there are.
     let mut unchecked = run(On::AppMesh, "2.0.0", json!({}), HalfWay::Nothing);
-    unchecked.options.discovery = Discovery::Dns;
+    unchecked.options.registry_checks = false;
     runs.push(unchecked);
     runs
 }
