@@ -35,6 +35,8 @@ pub struct Lambdas {
     watch: Watch,
     /// The calls that the function made that runs, as the actions that they are.
     made: Arc<Mutex<BTreeSet<String>>>,
+    /// The calls that each function has made so far.
+    used: Mutex<BTreeMap<String, BTreeSet<String>>>,
     /// What each function's role allows.
     allowed: &'static BTreeMap<&'static str, BTreeSet<String>>,
     /// The calls that a function's role would not have allowed.
@@ -65,6 +67,7 @@ impl Lambdas {
             watch,
             made,
             allowed: &ALLOWED,
+            used: Mutex::default(),
             forbidden: Mutex::default(),
             loses_answers: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
@@ -92,6 +95,11 @@ impl Lambdas {
     #[track_caller]
     pub fn assert_allowed(&self) {
         assert_eq!(*self.forbidden.lock().unwrap(), BTreeSet::new());
+    }
+
+    /// The actions that each function has used so far.
+    pub fn used(&self) -> BTreeMap<String, BTreeSet<String>> {
+        self.used.lock().unwrap().clone()
     }
 
     /// Tells the watch what the plan allows from this call on.
@@ -129,6 +137,8 @@ impl Lambdas {
             .difference(allowed)
             .map(|action| format!("{function} called {action}"));
         self.forbidden.lock().unwrap().extend(forbidden);
+        let mut used = self.used.lock().unwrap();
+        used.entry(function.to_owned()).or_default().extend(made);
     }
 
     /// A function that is killed answers nothing, and the next one begins with clients of its own.
