@@ -420,8 +420,10 @@ impl Shared {
             }
             Some(Effect::Kill) => {
                 self.perform(operation, request).await;
+                // With the process its connection goes, and with that this.
+                self.recorder.call(call(NO_ANSWER, true));
                 self.kill(function.as_deref()).await;
-                ApiResponse::none()
+                return ApiResponse::none();
             }
             None => self.perform(operation, request).await,
         };
