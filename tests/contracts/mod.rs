@@ -72,6 +72,17 @@ pub(crate) fn states() -> BTreeMap<String, Value> {
         .collect()
 }
 
+/// The task that calls no function: it asks a person with an event.
+pub(crate) const ASK: &str = "Ask a person";
+
+/// The tasks that call a function.
+pub(crate) fn calls() -> BTreeMap<String, Value> {
+    let mut tasks = states_of("Task");
+    let asked = tasks.remove(ASK);
+    assert!(asked.is_some(), "there is no state {ASK:?}");
+    tasks
+}
+
 /// The states of one type.
 pub(crate) fn states_of(kind: &str) -> BTreeMap<String, Value> {
     states()
@@ -93,7 +104,7 @@ pub(crate) fn step_of(task: &Value) -> &'static Step {
 /// The task of a step and its name.
 #[track_caller]
 pub(crate) fn task_of(step: &Step) -> (String, Value) {
-    let mut tasks = states_of("Task")
+    let mut tasks = calls()
         .into_iter()
         .filter(|(_, task)| step_of(task).name == step.name);
     let task = tasks

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{STEPS, Step, functions, read, root, states_of, step_of, template};
+use super::{STEPS, Step, calls, functions, read, root, step_of, template};
 
 /// What folders, states and the template call something, against the steps.
 #[track_caller]
@@ -27,10 +27,7 @@ fn the_folders_of_the_functions_are_the_steps() {
 
 #[test]
 fn the_tasks_of_the_state_machine_are_the_steps() {
-    let called: BTreeSet<_> = states_of("Task")
-        .values()
-        .map(|task| step_of(task).name)
-        .collect();
+    let called: BTreeSet<_> = calls().values().map(|task| step_of(task).name).collect();
     assert_eq!(called, STEPS.iter().map(|step| step.name).collect());
 }
 

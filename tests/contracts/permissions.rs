@@ -249,6 +249,7 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     ("ledger", "call_a_person", &["dynamodb:UpdateItem"]),
     ("ledger", "close", &["dynamodb:UpdateItem"]),
     ("ledger", "held", &["dynamodb:Scan"]),
+    ("ledger", "reopen", &["dynamodb:UpdateItem"]),
     ("ledger", "execution_status", &["states:DescribeExecution"]),
     ("recoveries", "start", &["states:StartExecution"]),
 ];

@@ -7,7 +7,7 @@ use serin::deployment::LATE_SECONDS;
 
 pub(crate) use serin_driver::template::{one_or_many, resources_of, statements, template};
 
-use super::{STEPS, Step, definition_text, functions, read, recovery_text, states_of};
+use super::{STEPS, Step, calls, definition_text, functions, read, recovery_text};
 
 /// The properties of the deployments' state machine.
 pub(crate) fn state_machine() -> Value {
@@ -98,7 +98,7 @@ fn a_function_that_hangs_is_ended_before_its_state_calls_it_again() {
     let timeout = template()["Globals"]["Function"]["Timeout"]
         .as_u64()
         .unwrap();
-    for (name, task) in states_of("Task") {
+    for (name, task) in calls() {
         if task["TimeoutSecondsPath"].is_null() {
             assert!(task["TimeoutSeconds"].as_u64().unwrap() > timeout, "{name}");
         }

@@ -1,39 +1,51 @@
 //! The steps behind the names that the state machine calls, as Lambdas are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::Poll;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use serin::State;
+use serin::request::Decision;
 use serin_aws::{Adapters, Diagnostic, Failed};
 use serin_sim::safety::Watch;
 use serin_sim::state_machine::{Functions, TaskError};
-use serin_sim::{Account, Killed, world};
+use serin_sim::{Account, Killed, Kit, world};
 
 use crate::permissions;
 use crate::project::functions;
 
+/// What each function's role allows.
+static ALLOWED: LazyLock<BTreeMap<&str, BTreeSet<String>>> = LazyLock::new(|| {
+    functions()
+        .map(|step| (step.name, permissions::granted_actions(step)))
+        .collect()
+});
+
 /// The functions of an installation.
 pub struct Lambdas {
     account: Account,
-    aws: Mutex<Adapters>,
+    aws: Mutex<(Kit, Adapters)>,
     watch: Watch,
     /// The calls that the function made that runs, as the actions that they are.
     made: Arc<Mutex<BTreeSet<String>>>,
     /// What each function's role allows.
-    allowed: BTreeMap<&'static str, BTreeSet<String>>,
+    allowed: &'static BTreeMap<&'static str, BTreeSet<String>>,
     /// The calls that a function's role would not have allowed.
     forbidden: Mutex<BTreeSet<String>>,
     /// Whether Step Functions gets every second answer only.
     loses_answers: AtomicBool,
     calls: AtomicUsize,
+    /// What somebody answers to a frozen deployment, and after how many seconds; one by one.
+    answers: Mutex<VecDeque<(u64, Value)>>,
+    /// The events that frozen deployments have sent.
+    asked: Mutex<Vec<Value>>,
 }
 
 impl Lambdas {
@@ -52,13 +64,23 @@ impl Lambdas {
             aws: Mutex::new(adapters(account)),
             watch,
             made,
-            allowed: functions()
-                .map(|step| (step.name, permissions::granted_actions(step)))
-                .collect(),
+            allowed: &ALLOWED,
             forbidden: Mutex::default(),
             loses_answers: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
+            answers: Mutex::default(),
+            asked: Mutex::default(),
         }
+    }
+
+    /// Somebody answers the next question of a frozen deployment so, after so many seconds.
+    pub fn answer_after(&self, seconds: u64, answer: Value) {
+        self.answers.lock().unwrap().push_back((seconds, answer));
+    }
+
+    /// What frozen deployments have asked so far.
+    pub fn asked(&self) -> Vec<Value> {
+        self.asked.lock().unwrap().clone()
     }
 
     /// From now on every function runs twice, because the answer of the first time is lost.
@@ -81,7 +103,12 @@ impl Lambdas {
                 if state.next == Some(serin::state::Next::Resize) {
                     return;
                 }
-                let next = state.progress.step.map_or(0, |step| step + 1);
+                let next = match (state.decision, state.progress.step) {
+                    (None, Some(step)) if state.question.is_some() => step,
+                    (Some(Decision::Resume), Some(step)) => step,
+                    (Some(Decision::Promote), Some(_)) => state.deployment.plan.steps().len() - 1,
+                    (_, step) => step.map_or(0, |step| step + 1),
+                };
                 if let Some(step) = state.deployment.plan.step(next) {
                     self.watch
                         .allow_percent(f64::from(step.weight_percent.tenths()) / 10.0);
@@ -135,7 +162,7 @@ impl Lambdas {
             signals,
             ledger,
             recoveries,
-        } = &self.aws.lock().unwrap().clone();
+        } = &self.aws.lock().unwrap().1.clone();
         match function {
             "plan-deployment" => {
                 answer(payload, async |input| {
@@ -157,7 +184,7 @@ impl Lambdas {
             }
             "health-check" => {
                 answer(payload, async |input| {
-                    health_check::health_check(fleet, router, signals, input).await
+                    health_check::health_check(fleet, signals, input).await
                 })
                 .await
             }
@@ -184,13 +211,21 @@ impl Lambdas {
     }
 }
 
-/// The adapters of every function; the sweep's environment also names the recovery's state machine.
-fn adapters(account: &Account) -> Adapters {
-    Adapters::new(account.clients(), world::LEDGER_TABLE)
-        .with_recovery(Some(world::RECOVERY.to_owned()))
+/// The adapters of a function that has just started; the sweep's environment also names the recovery's state machine.
+fn adapters(account: &Account) -> (Kit, Adapters) {
+    let kit = Kit::of(account);
+    let adapters = Adapters::new(kit.clients(), world::LEDGER_TABLE)
+        .with_recovery(Some(world::RECOVERY.to_owned()));
+    (kit, adapters)
 }
 
 impl Functions for Lambdas {
+    fn ask(&self, event: &Value) -> Option<(u64, Value)> {
+        let detail = event["Entries"][0]["Detail"].clone();
+        self.asked.lock().unwrap().push(detail);
+        self.answers.lock().unwrap().pop_front()
+    }
+
     async fn call(&self, resource: &str, payload: Value) -> Result<Value, TaskError> {
         self.tell_the_watch(resource, &payload["state"]);
         let answer = self.invoke_until_killed(resource, payload).await;

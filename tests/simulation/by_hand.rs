@@ -54,19 +54,6 @@ async fn a_deployment_that_was_stopped_can_be_rolled_back(#[values(On::AppMesh, 
 
 #[rstest]
 #[tokio::test]
-async fn an_unhealthy_canary_can_be_frozen_for_a_person_to_look_at(
-    #[values(On::AppMesh, On::Alb)] on: On,
-) {
-    let simulation = Simulation::new(on);
-    let deployed = simulation
-        .deploy(request("2.0.0-bad", json!({ "onUnhealthy": "freeze" })))
-        .await;
-    deployed.assert_needs_attention("frozen on an unhealthy verdict");
-    roll_back(&simulation, "first").await.assert_rolled_back("");
-}
-
-#[rstest]
-#[tokio::test]
 async fn a_deployment_that_nobody_knows_cannot_be_rolled_back(
     #[values(On::AppMesh, On::Alb)] on: On,
 ) {

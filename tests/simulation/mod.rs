@@ -7,10 +7,13 @@ mod capacity;
 mod endings;
 mod errors;
 mod every_call;
+mod freeze;
+mod leftovers;
 mod limits;
 mod no_trace;
 mod others;
 mod promotion;
 mod recovery;
+mod seeds;
 
 pub(crate) use serin_driver::{Deployed, On, Simulation, arn, path_of, request, shortened};

@@ -2,7 +2,6 @@
 
 use rstest::rstest;
 use serde_json::json;
-use serin_sim::state_machine::Status;
 use serin_sim::{Fault, FaultKind, Which, World, world};
 
 use super::{On, Simulation, request};
@@ -101,7 +100,7 @@ async fn a_promotion_that_cannot_begin_is_rolled_back(#[values(On::AppMesh, On::
 
 #[rstest]
 #[tokio::test]
-async fn a_clean_up_that_fails_after_the_promotion_is_finished_and_still_told(
+async fn a_clean_up_that_breaks_off_after_the_promotion_is_finished_and_told(
     #[values(On::AppMesh, On::Alb)] on: On,
 ) {
     let simulation = Simulation::new(on);
@@ -112,13 +111,14 @@ async fn a_clean_up_that_fails_after_the_promotion_is_finished_and_still_told(
     });
     let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
     deployed
+        .assert_promoted()
         .assert_stable_has_all_traffic()
         .assert_no_request_was_lost();
-    let Status::Failed { error, cause } = &deployed.execution.status else {
-        panic!("{:?}", deployed.execution.status)
-    };
-    assert_eq!(error, "NeedsAttention");
-    assert!(cause.contains("nothing is left"), "{cause}");
+    let report = deployed.report();
+    assert!(
+        report.why.contains("broke off") && report.error.as_deref() == Some("AwsDenied"),
+        "{report:?}"
+    );
     let stable = simulation.account.snapshot().services["prod/checkout"]
         .task_definition
         .clone();

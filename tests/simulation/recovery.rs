@@ -25,7 +25,8 @@ async fn an_execution_that_is_stopped_in_any_state_is_recovered_without_a_trace(
         }
         simulation.abort(&mut execution, "first");
         let recovered = simulation.recover("first").await;
-        if states < 2 {
+        let was_over = execution.data()["ending"].is_string();
+        if states < 2 || was_over {
             recovered.assert_nothing_to_recover();
         } else {
             recovered.assert_recovered();
@@ -267,7 +268,6 @@ async fn a_clean_up_that_is_stopped_after_the_traffic_is_where_it_stays_is_finis
     recovered
         .assert_promoted_by_recovery()
         .assert_no_request_was_lost();
-    assert_eq!(simulation.account.snapshot().locks.len(), 0);
     let services = simulation
         .account
         .look(|world| world.services(world::CLUSTER));

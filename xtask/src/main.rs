@@ -1,10 +1,16 @@
-//! The project's commands: `cargo xtask demo | local | test | lint | schema`.
+//! The project's commands: `cargo xtask demo | local | test | mutate | lint | schema`.
 //!
 //! They install what is needed, build everything and hand over. What they start lives in `serin-local`, so that this
 //! program is built in no time.
-#![expect(clippy::print_stderr, reason = "it talks to a person")]
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "it talks to a person"
+)]
 
 mod install;
+mod mutate;
+mod mutations;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -50,6 +56,12 @@ enum Task {
         /// Arguments for `cargo test`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
+    },
+    /// Break a copy of the project in many careless ways, one at a time, and see that the tests notice each
+    Mutate {
+        /// Make only the changes whose sentence contains this
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// Check format and lints
     Lint,
@@ -134,6 +146,7 @@ fn run(task: Task) -> Result<(), Failure> {
             prepare("--all-targets")?;
             cargo(&["test", "--workspace"], &arguments, &[])
         }
+        Task::Mutate { only } => mutate::mutate(&only),
         Task::Schema => cargo(
             &[
                 "test",

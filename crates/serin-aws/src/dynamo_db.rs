@@ -275,6 +275,25 @@ impl Ledger for DynamoDbLedger {
         self.make(update).await.map(drop)
     }
 
+    async fn reopen(
+        &self,
+        deployment: &ExecutionArn,
+        by: &ExecutionArn,
+    ) -> Result<bool, PortError> {
+        let update = self
+            .update(
+                record_id(deployment),
+                &["phase", "ending", "endedAt", "left", "reopenedBy"],
+            )
+            .update_expression("SET #reopenedBy = :by REMOVE #ending, #endedAt, #left")
+            .condition_expression(
+                "attribute_exists(#phase) AND #phase <> :ended AND (attribute_not_exists(#reopenedBy) OR #reopenedBy <> :by)",
+            )
+            .expression_attribute_values(":ended", AttributeValue::S(Phase::Ended.to_string()))
+            .expression_attribute_values(":by", AttributeValue::S(by.to_string()));
+        Ok(self.make(update).await?.is_ok())
+    }
+
     async fn close(
         &self,
         deployment: &Deployment,

@@ -64,6 +64,7 @@ pub(crate) fn deployment() -> Deployment {
         checks: request.checks,
         finish: request.finish,
         on_unhealthy: request.on_unhealthy,
+        freeze: request.freeze,
         ready_within_seconds: request.ready_within_seconds,
         notes: vec![],
     }

@@ -11,7 +11,7 @@ use crate::name::{
 };
 use crate::plan::Plan;
 use crate::report::{Ending, Leftover};
-use crate::request::{Capacity, Checks, Finish, FinishMode, OnUnhealthy};
+use crate::request::{Capacity, Checks, Finish, FinishMode, Freeze, OnUnhealthy};
 use crate::routing::RouterRecord;
 use crate::weight::Weight;
 
@@ -46,6 +46,9 @@ pub struct Deployment {
     pub finish: Finish,
     /// What happens on an unhealthy verdict.
     pub on_unhealthy: OnUnhealthy,
+    /// How a frozen deployment waits for a decision.
+    #[serde(default)]
+    pub freeze: Freeze,
     /// How long the canary may take until all its tasks run and can be reached, in seconds.
     pub ready_within_seconds: u32,
     /// What a person should know about how the plan was resolved.
@@ -293,6 +296,7 @@ mod tests {
             checks: request.checks,
             finish: request.finish,
             on_unhealthy: request.on_unhealthy,
+            freeze: request.freeze,
             ready_within_seconds: request.ready_within_seconds,
             notes: vec![],
         }

@@ -725,6 +725,11 @@ pub trait Ledger {
         now: Timestamp,
     ) -> Result<(), PortError>;
 
+    /// Takes back that a person must finish the deployment, so that it is recovered again; only once for the same `by`. Gives
+    /// whether it did.
+    async fn reopen(&self, deployment: &ExecutionArn, by: &ExecutionArn)
+    -> Result<bool, PortError>;
+
     /// Ends a deployment, as promoted or rolled back, and gives the lock back. `bearer` is the ECS service that bears the name
     /// from now on, after a `replace`.
     async fn close(

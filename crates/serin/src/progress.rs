@@ -45,6 +45,9 @@ pub struct Progress {
     /// How far the rollback is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<RollbackProgress>,
+    /// Since when AWS has refused what the rollback wants to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_since: Option<Timestamp>,
     /// What was done, in order.
     #[serde(default)]
     pub timeline: Vec<Event>,

@@ -30,6 +30,12 @@ pub struct Leftover {
     pub command: String,
 }
 
+impl std::fmt::Display for Leftover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}: {}", self.arn, self.what, self.command)
+    }
+}
+
 /// The whole story of a deployment that has ended: the execution's output, or its cause.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

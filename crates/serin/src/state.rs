@@ -8,6 +8,7 @@ use crate::deployment::Deployment;
 use crate::name::ExecutionArn;
 use crate::progress::Progress;
 use crate::report::{Ending, Report};
+use crate::request::Decision;
 
 /// The state machine's state between two steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,15 @@ pub struct State {
     /// What a check calls for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Next>,
+    /// What a frozen deployment asks, while it is frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<Question>,
+    /// What was decided about a frozen deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// There when nobody decided in time: the error that ended the waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<Unanswered>,
     /// The error that a state caught.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -58,8 +68,66 @@ pub enum Next {
     Promote,
     /// Put everything back.
     RollBack,
-    /// Leave everything as it is and call a person.
+    /// Hold the weight and ask a person.
     Freeze,
+}
+
+/// What a frozen deployment asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Question {
+    /// The sentence that says why.
+    pub why: String,
+    /// How long the decision is waited for, in seconds.
+    pub for_seconds: u32,
+    /// What happens when nobody has decided by then.
+    pub then: Decision,
+    /// The command for each decision, with `{}` in the place of the task's token, which only the state machine knows.
+    pub commands: DecisionCommands,
+}
+
+/// The command for each decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DecisionCommands {
+    /// To put everything back.
+    pub roll_back: String,
+    /// To begin the step anew.
+    pub resume: String,
+    /// To make the new version the stable one.
+    pub promote: String,
+}
+
+impl Question {
+    /// Asks why the deployment should not be rolled back.
+    pub fn new(deployment: &Deployment, why: String, now: Timestamp) -> Self {
+        let left = deployment.deadline_at.as_second() - now.as_second();
+        let command = |decision: Decision| {
+            format!(
+                r#"aws stepfunctions send-task-success --task-token {{}} --task-output '"{decision}"'"#
+            )
+        };
+        Self {
+            why,
+            for_seconds: u32::try_from(left)
+                .unwrap_or(1)
+                .clamp(1, deployment.freeze.for_seconds),
+            then: deployment.freeze.then,
+            commands: DecisionCommands {
+                roll_back: command(Decision::RollBack),
+                resume: command(Decision::Resume),
+                promote: command(Decision::Promote),
+            },
+        }
+    }
+}
+
+/// That nobody decided in time. It has no field that is needed: Step Functions may leave out the cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unanswered {
+    /// `States.Timeout`.
+    #[serde(rename = "Error", default)]
+    pub error: String,
 }
 
 /// What a `Catch` of the state machine recorded.
@@ -109,6 +177,9 @@ impl State {
             done: true,
             wait_seconds: 0,
             next: None,
+            question: None,
+            decision: None,
+            unanswered: None,
             failure: None,
             ending: None,
             report: None,

@@ -1,10 +1,9 @@
 //! Measures the canary over a window that began after the shift had settled and ends where data can exist, gives a verdict
 //! and says what comes next.
 
-use serin::ports::{Fleet, HealthSignals, Measurements, Observation, TrafficRouter};
-use serin::report::{Ending, Leftover, Report};
-use serin::request::{Checks, OnTooLittleData, OnUnhealthy};
-use serin::state::Next;
+use serin::ports::{Fleet, HealthSignals, Measurements, Observation};
+use serin::request::{Checks, Decision, OnTooLittleData, OnUnhealthy};
+use serin::state::{Next, Question};
 use serin::verdict::{Finding, Outcome, Verdict};
 use serin::{Deployment, Progress, State, StepInput, Weight, step_error_from_port_error};
 use serin_judge::{
@@ -46,7 +45,6 @@ step_error_from_port_error!(HealthCheckError);
 /// [`HealthCheckError`]; each leads to the rollback: an API that does not answer is not health.
 pub async fn health_check(
     fleet: &impl Fleet,
-    router: &impl TrafficRouter,
     signals: &impl HealthSignals,
     input: StepInput,
 ) -> Result<State, HealthCheckError> {
@@ -61,6 +59,13 @@ pub async fn health_check(
                 format!("; the last check: {}", last.sentence)
             });
         return Err(HealthCheckError::DeadlineExceeded(last));
+    }
+    if state.decision == Some(Decision::Promote) {
+        state
+            .progress
+            .note(now, "promoted without another check, as was decided");
+        state.next = Some(Next::Promote);
+        return Ok(state.done_then_wait(1));
     }
     let measurable = times.measurable(&state.deployment.checks, now);
     let (cluster, service) = (state.deployment.cluster(), &state.deployment.canary.service);
@@ -103,15 +108,14 @@ pub async fn health_check(
             ),
         );
     }
+    if next == Next::Freeze {
+        let why = verdict.sentence.clone();
+        state.question = Some(Question::new(&state.deployment, why, now));
+    }
     state.progress.keep(verdict);
     state.next = Some(next);
     let seconds = times.next_check_in(&state.deployment.checks, now);
-    let state = state.done_then_wait(seconds);
-    Ok(if next == Next::Freeze {
-        frozen(router, state)
-    } else {
-        state
-    })
+    Ok(state.done_then_wait(seconds))
 }
 
 /// The step in force and its times; the last one is watched longer by what the request wants the old version kept.
@@ -263,32 +267,6 @@ fn decide(
         },
         Outcome::Healthy | Outcome::Inconclusive | Outcome::Unhealthy => Next::Wait,
     }
-}
-
-/// A frozen deployment keeps everything, its lock included, until a person rolls it back.
-fn frozen(router: &impl TrafficRouter, state: State) -> State {
-    let deployment = &state.deployment;
-    let sentence = state
-        .progress
-        .verdicts
-        .last()
-        .map_or_else(String::new, |verdict| verdict.sentence.clone());
-    let mut report = Report::of(
-        &state.progress,
-        Ending::NeedsAttention,
-        format!("frozen on an unhealthy verdict: {sentence}"),
-    );
-    report.left.push(Leftover {
-        arn: deployment.execution.to_string(),
-        what: format!(
-            "the canary {} still has {} percent of the traffic, and the deployment its lock; this rolls it back",
-            deployment.canary.service, state.progress.weight_percent
-        ),
-        command: deployment.roll_back_command(),
-    });
-    report.left.extend(router.commands_to_stable(deployment));
-    report.left.extend(deployment.held_scale_in());
-    state.ended(report)
 }
 
 #[cfg(test)]

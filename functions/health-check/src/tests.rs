@@ -4,7 +4,7 @@ use create_canary::create_canary;
 use plan_deployment::{RawRequest, plan_deployment};
 use serde_json::{Value, json};
 use serin::State;
-use serin::report::Ending;
+use serin::request::Decision;
 use serin::state::Next;
 use serin::verdict::Outcome;
 use serin_sim::{AlarmStateValue, Fault, FaultKind, Stage, Which, world};
@@ -35,13 +35,7 @@ async fn shifted(stage: &Stage, more: Value) -> State {
 
 async fn check(stage: &Stage, state: State) -> Result<State, HealthCheckError> {
     stage.wait(u64::from(state.wait_seconds));
-    health_check(
-        &stage.aws.fleet,
-        &stage.aws.router,
-        &stage.aws.signals,
-        stage.input(state),
-    )
-    .await
+    health_check(&stage.aws.fleet, &stage.aws.signals, stage.input(state)).await
 }
 
 /// Checks until something else than waiting is called for.
@@ -271,37 +265,48 @@ async fn an_api_that_does_not_answer_is_an_error_and_not_a_verdict() {
 }
 
 #[tokio::test]
-async fn a_frozen_deployment_stays_as_it_is_and_says_how_to_go_on() {
+async fn an_unhealthy_canary_that_is_to_be_frozen_becomes_a_question_and_no_ending() {
     let stage = Stage::default();
     let mut more = bad();
     more["onUnhealthy"] = json!("freeze");
+    more["freeze"] = json!({"forSeconds": 1800, "then": "resume"});
     let state = shifted(&stage, more).await;
-    let weights = stage
-        .account
-        .look(|world| world.weights(world::ROUTER, world::ROUTE));
     let state = check_until_next(&stage, state).await;
+    assert_eq!((state.next, state.ending), (Some(Next::Freeze), None));
+    let question = state.question.unwrap();
     assert_eq!(
-        (state.next, state.ending),
-        (Some(Next::Freeze), Some(Ending::NeedsAttention))
+        (question.for_seconds, question.then),
+        (1800, Decision::Resume)
     );
+    assert!(question.why.contains("percent"), "{}", question.why);
     assert_eq!(
-        stage
-            .account
-            .look(|world| world.weights(world::ROUTER, world::ROUTE)),
-        weights
+        question.commands.roll_back,
+        r#"aws stepfunctions send-task-success --task-token {} --task-output '"rollBack"'"#
     );
-    let report = state.report.unwrap();
-    assert!(
-        report.left[0].command.contains("rollBack") && report.left[0].what.contains("5 percent"),
-        "{:?}",
-        report.left
-    );
-    assert!(
-        state
-            .cause
-            .unwrap()
-            .contains("frozen on an unhealthy verdict")
-    );
+}
+
+#[tokio::test]
+async fn a_decision_is_never_waited_for_beyond_the_deadline() {
+    let stage = Stage::default();
+    let mut more = bad();
+    more["onUnhealthy"] = json!("freeze");
+    more["deadlineSeconds"] = json!(1200);
+    let state = shifted(&stage, more).await;
+    let deadline = state.deployment.deadline_at;
+    let state = check_until_next(&stage, state).await;
+    let left = deadline.as_second() - stage.account.clock().now().as_second();
+    assert_eq!(i64::from(state.question.unwrap().for_seconds), left);
+}
+
+#[tokio::test]
+async fn whoever_decides_to_promote_is_not_asked_for_another_healthy_check() {
+    let stage = Stage::default();
+    let mut state = shifted(&stage, bad()).await;
+    state.decision = Some(Decision::Promote);
+    let calls = stage.account.calls().len();
+    let state = check(&stage, state).await.unwrap();
+    assert_eq!(state.next, Some(Next::Promote));
+    assert_eq!(stage.account.calls().len(), calls);
 }
 
 #[tokio::test]

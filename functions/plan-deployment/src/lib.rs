@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use serin::deployment::{CanaryVersion, StableVersion};
 use serin::name::{canary_family, canary_name};
 use serin::ports::{
-    DiscoveryError, Fleet, HealthSignals, ImagePin, Ledger, Lock, Phase, PortError,
+    DiscoveryError, Fleet, HealthSignals, ImagePin, Ledger, Lock, LockHolder, Phase, PortError,
     ServiceDescription, TaskDefinitionDescription, TrafficRouter,
 };
-use serin::request::{Faults, NewVersion, Request};
+use serin::report::{Ending, Leftover};
+use serin::request::{Faults, Leftovers, NewVersion, Request};
 use serin::{
     ContainerName, Deployment, DeploymentId, ExecutionArn, ServiceKey, ServiceName, State,
     StepInput, TaskDefinitionArn, step_error_from_port_error,
@@ -31,6 +32,12 @@ pub enum PlanDeploymentError {
     /// Another deployment has the service's lock.
     #[error("{0}")]
     AnotherDeploymentInProgress(String),
+    /// An earlier deployment has left something that a person should have put in order; the sentence lists it.
+    #[error("{0}")]
+    LeftoversFound(String),
+    /// The request wants what an earlier deployment has left removed first, and that is under way; trying again helps.
+    #[error("{0}")]
+    LeftoversBeingRemoved(String),
     /// The cluster has no such service.
     #[error("{0}")]
     ServiceNotFound(String),
@@ -140,14 +147,7 @@ pub async fn plan_deployment(
     let bearer = match take_lock(ledger, &key, &execution, now).await? {
         Lock::Taken { bearer } => bearer.unwrap_or_else(|| request.service.clone()),
         Lock::Held(holder) => {
-            let status = ledger
-                .execution_status(&holder.execution)
-                .await?
-                .unwrap_or_else(|| "no longer known".into());
-            return Err(PlanDeploymentError::AnotherDeploymentInProgress(format!(
-                "{key} is being deployed by {} since {}, which is {status}",
-                holder.execution, holder.since
-            )));
+            return Err(refusal(ledger, &request, &key, &execution, &holder).await?);
         }
     };
     if let Some(record) = planned {
@@ -175,6 +175,48 @@ pub async fn plan_deployment(
             Err(refusal)
         }
     }
+}
+
+/// Why a service that another execution has locked is not deployed now: that one runs, or is being recovered, or has left
+/// something.
+async fn refusal(
+    ledger: &impl Ledger,
+    request: &Request,
+    key: &ServiceKey,
+    execution: &ExecutionArn,
+    holder: &LockHolder,
+) -> Result<PlanDeploymentError, PortError> {
+    let status = ledger.execution_status(&holder.execution).await?;
+    let record = ledger.find(&holder.execution).await?;
+    let runs = status.as_deref() == Some("RUNNING");
+    let status = status.unwrap_or_else(|| "no longer known".into());
+    let by = format!(
+        "{key} is being deployed by {} since {}, which is {status}",
+        holder.execution, holder.since
+    );
+    let Some(record) = record.filter(|_| !runs) else {
+        return Ok(PlanDeploymentError::AnotherDeploymentInProgress(by));
+    };
+    let needs_attention = record.ending == Some(Ending::NeedsAttention);
+    if request.leftovers == Leftovers::Remove
+        && (!needs_attention || ledger.reopen(&holder.execution, execution).await?)
+    {
+        return Ok(PlanDeploymentError::LeftoversBeingRemoved(format!(
+            "{by}; what it has left is being removed"
+        )));
+    }
+    if !needs_attention {
+        return Ok(PlanDeploymentError::AnotherDeploymentInProgress(format!(
+            "{by}; it is being recovered, which takes some minutes"
+        )));
+    }
+    let left = record.left.iter().map(Leftover::to_string);
+    let left: Vec<_> = left.collect();
+    Ok(PlanDeploymentError::LeftoversFound(format!(
+        "the deployment of {key} by {} has left something; put it in order, or ask for it with leftovers: remove. {}",
+        holder.execution,
+        left.join(" | ")
+    )))
 }
 
 /// Takes the service's lock, also from an execution that ended before it had planned anything: nothing of it can exist.
@@ -257,6 +299,7 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             checks: request.checks.clone(),
             finish: request.finish,
             on_unhealthy: request.on_unhealthy,
+            freeze: request.freeze,
             ready_within_seconds: request.ready_within_seconds,
             notes,
         };

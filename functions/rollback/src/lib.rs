@@ -16,12 +16,15 @@ use serin::ports::{
 use serin::progress::RollbackProgress;
 use serin::report::{Ending, Leftover, Report};
 use serin::request::FinishMode;
-use serin::state::{Failure, Next};
+use serin::state::{Failure, Next, Question, Unanswered};
 use serin::weight::Weight;
 use serin::{
     ClusterName, Deployment, ExecutionArn, Progress, ServiceKey, ServiceName, State, StepInput,
     step_error_from_port_error,
 };
+
+/// How long a call may be refused before a person is called, in seconds.
+const LONGEST_REFUSAL_SECONDS: i64 = 300;
 
 /// Why the rollback did not get further. The names are the state machine's; a rollback that fails for good needs a person.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
@@ -61,6 +64,10 @@ pub struct Found {
     pub next: Option<Next>,
     /// The error that led here.
     pub failure: Option<Failure>,
+    /// What the frozen deployment asked.
+    pub question: Option<Question>,
+    /// There when nobody decided in time.
+    pub unanswered: Option<Unanswered>,
     /// The execution that a person wants rolled back.
     pub roll_back: Option<ExecutionArn>,
     /// The execution that has ended and whose deployment is to be recovered, if it needs to be.
@@ -131,16 +138,21 @@ pub async fn rollback(
         ledger,
         now,
         recorded: recorded.is_some(),
-        by_hand: found.progress.is_none(),
         asked: found.roll_back.is_some(),
     };
     let Some(record) = recorded.or_else(|| unrecorded(&found)) else {
         return nothing_was_planned(ledger, wanted, &found).await;
     };
     let state = State {
-        progress: found.progress.unwrap_or_default(),
+        // Of a deployment that another execution began nobody knows here how much traffic the canary has: it may be all.
+        progress: found.progress.unwrap_or_else(|| Progress {
+            weight_percent: Weight::FULL,
+            ..Progress::default()
+        }),
         failure: found.failure,
         next: found.next,
+        question: found.question,
+        unanswered: found.unanswered,
         ..State::planned(record.deployment)
     };
     let undone = match record.phase {
@@ -152,11 +164,15 @@ pub async fn rollback(
         Phase::Ended => step.close_again(state.clone(), record.ending).await,
     };
     let state = match undone {
-        // Trying again does not help: a person has to, and is told all that is known.
         Err(error @ (RollbackError::AwsDenied(_) | RollbackError::AwsRefused(_))) => {
-            step.give_up(state, record.phase, error).await?
+            step.try_again_or_give_up(state, record.phase, error)
+                .await?
         }
-        undone => undone?,
+        undone => {
+            let mut state = undone?;
+            state.progress.refused_since = None;
+            state
+        }
     };
     Ok(Undone::Planned(Box::new(state)))
 }
@@ -168,8 +184,6 @@ struct Rollback<'a, F, R, L> {
     now: Timestamp,
     /// Whether the ledger knows the deployment.
     recorded: bool,
-    /// Whether a person started this, so that nothing is known of how far the deployment was.
-    by_hand: bool,
     /// Whether a person asks for the old version in this very call.
     asked: bool,
 }
@@ -211,7 +225,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         let deployment = &state.deployment;
         // That costs one call before the traffic.
         self.enter(&state, Phase::RollingBack).await?;
-        let carries_traffic = self.by_hand || state.progress.weight_percent > Weight::ZERO;
+        let carries_traffic = state.progress.weight_percent > Weight::ZERO;
         if carries_traffic
             && self
                 .stable_is_dead_and_the_canary_is_not(deployment)
@@ -397,6 +411,25 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
             }
             Removal::Gone => Ok((state, None)),
         }
+    }
+
+    /// What is refused now may be allowed in a minute: a role that was just changed, an object that somebody else is changing.
+    /// Stable may still lack its traffic, so a person is called only when that has lasted.
+    async fn try_again_or_give_up(
+        &self,
+        mut state: State,
+        phase: Phase,
+        error: RollbackError,
+    ) -> Result<State, RollbackError> {
+        let since = *state.progress.refused_since.get_or_insert(self.now);
+        if self.now.as_second() - since.as_second() >= LONGEST_REFUSAL_SECONDS {
+            return self.give_up(state, phase, error).await;
+        }
+        tracing::warn!(%error, "refused, and tried again");
+        let sentence = format!("trying again, because this was refused: {error}");
+        state.progress.note_once(self.now, sentence);
+        let seconds = state.deployment.poll_seconds(since, self.now);
+        Ok(state.again_in(seconds))
     }
 
     /// Tells a person everything: the error, what led here, and what is left. What that is depends on which version is to
@@ -672,6 +705,14 @@ fn nothing_to_recover(ending: Ending, why: &str) -> Undone {
 fn why(state: &State) -> String {
     match (&state.failure, state.progress.verdicts.last()) {
         (Some(failure), _) => failure.sentence(),
+        (None, Some(verdict)) if state.question.is_some() => {
+            let by = if state.unanswered.is_some() {
+                "nobody decided in time"
+            } else {
+                "a person decided so"
+            };
+            format!("frozen, and {by}: {}", verdict.sentence)
+        }
         (None, Some(verdict)) if state.next == Some(Next::RollBack) => verdict.sentence.clone(),
         _ => "a person asked for it".to_owned(),
     }

@@ -4,8 +4,11 @@
 //! weight that the route has now, so that running twice shifts once. When a check has found that stable has grown, only the
 //! tasks follow, and the weight stays.
 
+use jiff::Timestamp;
 use serin::ports::{Fleet, Ledger, Observation, Phase, TrafficRouter, crash_loop};
+use serin::request::{Decision, HoldAt};
 use serin::state::Next;
+use serin::verdict::Outcome;
 use serin::{
     Deployment, PortError, State, StepInput, Weight, step_error_from_port_error,
     step_error_from_shift_error,
@@ -87,7 +90,14 @@ pub async fn shift_weight(
     if state.next == Some(Next::Resize) {
         return follow_stable(fleet, state).await;
     }
-    let index = state.progress.step.map_or(0, |step| step + 1);
+    if state.question.is_some() && state.decision.is_none() {
+        return hold(router, state, now).await;
+    }
+    let index = match (state.decision, state.progress.step) {
+        (Some(Decision::Promote), Some(_)) => deployment.plan.steps().len() - 1,
+        (Some(Decision::Resume), Some(step)) => step,
+        (_, step) => step.map_or(0, |step| step + 1),
+    };
     let step = *deployment
         .plan
         .step(index)
@@ -119,6 +129,21 @@ pub async fn shift_weight(
         hold_seconds: step.hold_seconds,
     };
     let seconds = times.next_check_in(&deployment.checks, now);
+    if let Some(decision) = state.decision {
+        let by = if state.unanswered.is_some() {
+            "nobody decided in time, so the request's default holds"
+        } else {
+            "a person decided"
+        };
+        state.progress.note(now, format!("{by}: {decision}"));
+        state.progress.unhealthy_checks = 0;
+        state.question = None;
+        state.unanswered = None;
+        // The next check promotes without looking; a step that begins anew is judged like any other.
+        state.decision = state
+            .decision
+            .filter(|decision| *decision == Decision::Promote);
+    }
     state.progress.lacking_since = None;
     state.progress.step = Some(index);
     state.progress.weight_percent = step.weight_percent;
@@ -131,6 +156,36 @@ pub async fn shift_weight(
         ),
     );
     Ok(state.done_then_wait(seconds))
+}
+
+/// Holds the frozen canary at the weight that the request wants, which may be a lower one, until somebody has decided.
+async fn hold(
+    router: &impl TrafficRouter,
+    mut state: State,
+    now: Timestamp,
+) -> Result<State, ShiftWeightError> {
+    let deployment = &state.deployment;
+    let from = state.progress.weight_percent;
+    let to = match deployment.freeze.hold_at {
+        HoldAt::CurrentStep => from,
+        HoldAt::LastHealthyStep => state
+            .progress
+            .verdicts
+            .iter()
+            .rev()
+            .find(|verdict| verdict.outcome == Outcome::Healthy)
+            .map_or(Weight::ZERO, |verdict| verdict.weight_percent),
+    };
+    if to < from {
+        router.shift(deployment, from, to).await?;
+        state.progress.weight_percent = to;
+    }
+    tracing::info!(at = %to, "frozen");
+    state.progress.note(
+        now,
+        format!("frozen at {to} percent until somebody decides"),
+    );
+    Ok(state.done_then_wait(1))
 }
 
 /// How many tasks the canary needs at `weight`, beside as many as stable should have now.

@@ -172,6 +172,7 @@ async fn plan(account: &Account, aws: &Adapters) -> Deployment {
         checks: request.checks,
         finish: request.finish,
         on_unhealthy: request.on_unhealthy,
+        freeze: request.freeze,
         ready_within_seconds: request.ready_within_seconds,
         notes: vec![],
     }

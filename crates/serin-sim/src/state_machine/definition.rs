@@ -1,6 +1,7 @@
 //! The definition, read strictly: what is not known here is an error, as a spelling mistake is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -11,7 +12,7 @@ use super::path::{ReferencePath, Template};
 /// A state machine that can be run.
 #[derive(Debug, Clone)]
 pub struct StateMachine {
-    pub(super) definition: Definition,
+    pub(super) definition: Arc<Definition>,
     pub(super) jitter: Jitter,
 }
 
@@ -53,6 +54,7 @@ pub(super) enum State {
         #[serde(default)]
         result_path: ReferencePath,
         timeout_seconds: Option<u64>,
+        timeout_seconds_path: Option<ReferencePath>,
         #[serde(default)]
         retry: Vec<Retrier>,
         #[serde(default)]
@@ -78,6 +80,8 @@ pub(super) enum State {
     Pass {
         #[serde(rename = "Comment")]
         _comment: Option<String>,
+        #[serde(default)]
+        input_path: ReferencePath,
         parameters: Option<Template>,
         #[serde(default)]
         result_path: ReferencePath,
@@ -141,6 +145,9 @@ pub(super) struct Rule {
     pub(super) next: String,
 }
 
+/// The one integration that this interpreter knows: an event, and the wait for whoever answers it.
+pub(super) const ASK: &str = "arn:aws:states:::events:putEvents.waitForTaskToken";
+
 /// The States Language's own defaults.
 fn one() -> u32 {
     1
@@ -167,7 +174,7 @@ impl StateMachine {
         let faults = definition.faults();
         if faults.is_empty() {
             Ok(Self {
-                definition,
+                definition: Arc::new(definition),
                 jitter: Jitter::Longest,
             })
         } else {
@@ -299,7 +306,22 @@ impl State {
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         match self {
-            Self::Task { retry, catch, .. } => {
+            Self::Task {
+                resource,
+                timeout_seconds,
+                timeout_seconds_path,
+                retry,
+                catch,
+                ..
+            } => {
+                if timeout_seconds.is_some() == timeout_seconds_path.is_some() {
+                    faults.push(
+                        "a Task needs one of TimeoutSeconds and TimeoutSecondsPath".to_owned(),
+                    );
+                }
+                if resource.starts_with("arn:aws:states:::") && resource != ASK {
+                    faults.push(format!("the integration {resource} is not known here"));
+                }
                 faults.extend(names_faults(
                     "Retry",
                     retry.iter().map(|retrier| &retrier.error_equals),

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::definition::{Catcher, JitterStrategy, Retrier, Rule, State, StateMachine};
+use super::definition::{ASK, Catcher, JitterStrategy, Retrier, Rule, State, StateMachine};
 use super::path::{Context, Missing, ReferencePath, Template};
 use crate::clock::Clock;
 
@@ -25,6 +25,11 @@ const FATAL: [&str; 2] = ["States.Runtime", "States.DataLimitExceeded"];
 pub trait Functions {
     /// Runs the function once.
     async fn call(&self, resource: &str, payload: Value) -> Result<Value, TaskError>;
+
+    /// What comes of an event that asks for an answer: after how many seconds, and which; `None` when nobody answers.
+    fn ask(&self, _event: &Value) -> Option<(u64, Value)> {
+        None
+    }
 }
 
 /// A function's error as Step Functions sees it.
@@ -166,11 +171,12 @@ impl Execution {
             return;
         }
         let name = self.next.clone();
-        let state = self.machine.definition.states.get(&name).clone();
+        let definition = self.machine.definition.clone();
+        let state = definition.states.get(&name);
         self.path.push(name.clone());
         self.transitions += 1;
         self.events += 1;
-        let left = match self.enter(&name, &state, functions).await {
+        let left = match self.enter(&name, state, functions).await {
             Ok(()) => self.check_limits(&name),
             Err(interruption) => Err(interruption),
         };
@@ -201,17 +207,28 @@ impl Execution {
                 parameters,
                 result_path,
                 timeout_seconds,
+                timeout_seconds_path,
                 retry,
                 catch,
                 next,
                 ..
             } => {
-                let context = self.context();
+                let mut context = self.context();
+                if resource == ASK {
+                    context.task_token = Some(format!("token-{}", self.transitions));
+                }
                 let payload = fill(parameters.as_ref(), &self.data, &context)?;
                 within_limit(name, &payload)?;
-                let outcome = self
-                    .attempt(functions, resource, &payload, *timeout_seconds, retry)
-                    .await;
+                let limit = match timeout_seconds_path {
+                    Some(path) => Some(whole_seconds(path, &self.data)?),
+                    None => *timeout_seconds,
+                };
+                let outcome = if resource == ASK {
+                    self.wait_for_an_answer(functions, &payload, limit)
+                } else {
+                    self.attempt(functions, resource, &payload, limit, retry)
+                        .await
+                };
                 match outcome {
                     Ok(result) => {
                         within_limit(name, &result)?;
@@ -251,12 +268,14 @@ impl Execution {
                 Ok(())
             }
             State::Pass {
+                input_path,
                 parameters,
                 result_path,
                 next,
                 ..
             } => {
-                let result = fill(parameters.as_ref(), &self.data, &self.context())?;
+                let input = input_path.get(&self.data)?;
+                let result = fill(parameters.as_ref(), input, &self.context())?;
                 self.leave(result_path, result, next)
             }
             State::Succeed { .. } => {
@@ -279,6 +298,27 @@ impl Execution {
                 }
                 let cause = text(cause.as_ref(), cause_path.as_ref(), &self.data, CAUSE_LIMIT)?;
                 Err(Interruption::Error(TaskError { error: name, cause }))
+            }
+        }
+    }
+
+    /// Sends the event and waits until somebody has answered it, or the time is over.
+    fn wait_for_an_answer(
+        &mut self,
+        functions: &impl Functions,
+        payload: &Value,
+        limit: Option<u64>,
+    ) -> Result<Value, Interruption> {
+        self.events += 4; // scheduled, started, submitted, and how it ended
+        let limit = limit.unwrap_or(u64::MAX);
+        match functions.ask(payload) {
+            Some((seconds, answer)) if seconds < limit => {
+                self.wait(seconds)?;
+                Ok(answer)
+            }
+            _ => {
+                self.wait(limit)?;
+                Err(error("States.Timeout", ""))
             }
         }
     }
@@ -419,6 +459,7 @@ impl Execution {
             state_machine_id: state_machine_of(&self.arn),
             execution_start_time: format!("{:.3}", self.started_at),
             state_entered_time: format!("{:.3}", self.clock.now()),
+            task_token: None,
         }
     }
 }
@@ -455,7 +496,7 @@ impl From<Missing> for Interruption {
 }
 
 fn within_limit(name: &str, data: &Value) -> Result<(), Interruption> {
-    let bytes = data.to_string().len();
+    let bytes = size(data);
     if bytes <= DATA_LIMIT {
         Ok(())
     } else {
@@ -463,6 +504,29 @@ fn within_limit(name: &str, data: &Value) -> Result<(), Interruption> {
             "States.DataLimitExceeded",
             &format!("{name}: {bytes} bytes are more than {DATA_LIMIT}"),
         ))
+    }
+}
+
+/// How many bytes the JSON has, without writing it.
+fn size(data: &Value) -> usize {
+    let text = |text: &str| {
+        let escaped = text.bytes().map(|byte| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+            0..0x20 => 6,
+            _ => 1,
+        });
+        2 + escaped.sum::<usize>()
+    };
+    match data {
+        Value::Null | Value::Bool(true) => 4,
+        Value::Bool(false) => 5,
+        Value::Number(number) => number.to_string().len(),
+        Value::String(string) => text(string),
+        Value::Array(items) => 1 + items.iter().map(|item| size(item) + 1).sum::<usize>().max(1),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| text(name) + size(value) + 2);
+            1 + fields.sum::<usize>().max(1)
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) enum ContextField {
     ExecutionStartTime,
     StateEnteredTime,
     StateMachineId,
+    TaskToken,
 }
 
 /// The context object of one state.
@@ -23,6 +24,8 @@ pub(super) struct Context {
     pub(super) execution_start_time: String,
     pub(super) state_entered_time: String,
     pub(super) state_machine_id: String,
+    /// Only a task that waits for it has one.
+    pub(super) task_token: Option<String>,
 }
 
 /// The value of `Parameters`: JSON in which a key that ends with `.$` has a path, or an intrinsic function, as its value.
@@ -34,6 +37,8 @@ pub(super) enum Template {
     State(ReferencePath),
     Context(ContextField),
     JsonToString(ReferencePath),
+    /// A text with `{}` in the place of the task's token.
+    FormatToken(ReferencePath),
 }
 
 /// A path that leads nowhere. On AWS it ends the execution.
@@ -100,6 +105,13 @@ impl<'de> Deserialize<'de> for ReferencePath {
     }
 }
 
+impl Context {
+    fn token(&self) -> Result<&str, Missing> {
+        let token = self.task_token.as_deref();
+        token.ok_or_else(|| Missing("$$.Task.Token".to_owned()))
+    }
+}
+
 impl ContextField {
     fn parse(text: &str) -> Result<Self, String> {
         match text {
@@ -107,6 +119,7 @@ impl ContextField {
             "$$.Execution.StartTime" => Ok(Self::ExecutionStartTime),
             "$$.State.EnteredTime" => Ok(Self::StateEnteredTime),
             "$$.StateMachine.Id" => Ok(Self::StateMachineId),
+            "$$.Task.Token" => Ok(Self::TaskToken),
             _ => Err(format!(
                 "`{text}` is not a field of the context object that this interpreter knows"
             )),
@@ -153,6 +166,11 @@ impl Template {
             .and_then(|rest| rest.strip_suffix(')'))
         {
             ReferencePath::parse(argument).map(Self::JsonToString)
+        } else if let Some(template) = expression
+            .strip_prefix("States.Format(")
+            .and_then(|rest| rest.strip_suffix(", $$.Task.Token)"))
+        {
+            ReferencePath::parse(template).map(Self::FormatToken)
         } else {
             Err(format!(
                 "`{expression}` is neither a path nor an intrinsic function that this interpreter knows"
@@ -184,7 +202,15 @@ impl Template {
                 context.state_entered_time.clone().into()
             }
             Self::Context(ContextField::StateMachineId) => context.state_machine_id.clone().into(),
+            Self::Context(ContextField::TaskToken) => context.token()?.into(),
             Self::JsonToString(path) => path.get(state)?.to_string().into(),
+            Self::FormatToken(path) => {
+                let template = path.get(state)?.as_str().unwrap_or_default();
+                if template.matches("{}").count() != 1 {
+                    return Err(Missing(format!("{path}, a text with one pair of braces")));
+                }
+                template.replace("{}", context.token()?).into()
+            }
         })
     }
 }

@@ -66,6 +66,12 @@ pub struct Request {
     /// What happens on an unhealthy verdict.
     #[serde(default)]
     pub on_unhealthy: OnUnhealthy,
+    /// How a frozen deployment waits for a person's decision. Only with `onUnhealthy: freeze`.
+    #[serde(default)]
+    pub freeze: Freeze,
+    /// What happens when an earlier deployment of the service has left something that a person should have put in order.
+    #[serde(default)]
+    pub leftovers: Leftovers,
     /// How long the canary may take until all its tasks run and can be reached, in seconds. 30 to 86400.
     #[serde(default = "default_ready_within")]
     #[schemars(range(min = 30, max = 86_400))]
@@ -482,8 +488,106 @@ pub enum OnUnhealthy {
     /// Put everything back.
     #[default]
     RollBack,
-    /// Leave everything as it is and call a person.
+    /// Hold the weight, ask a person, and go on as decided; see `freeze`.
     Freeze,
+}
+
+/// How a frozen deployment waits for a person's decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Freeze {
+    /// Which weight the canary keeps meanwhile.
+    pub hold_at: HoldAt,
+    /// How long the decision is waited for, in seconds; never beyond the deployment's deadline. 60 to 518400.
+    #[schemars(range(min = 60, max = 518_400))]
+    pub for_seconds: u32,
+    /// What happens when nobody has decided by then.
+    pub then: Decision,
+}
+
+impl Default for Freeze {
+    fn default() -> Self {
+        Self {
+            hold_at: HoldAt::default(),
+            for_seconds: 3600,
+            then: Decision::default(),
+        }
+    }
+}
+
+/// Which weight a frozen canary keeps.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum HoldAt {
+    /// The one that it has.
+    #[default]
+    CurrentStep,
+    /// That of the last step whose checks were healthy; none, if there is no such step.
+    LastHealthyStep,
+}
+
+/// What a person, or nobody within the time, decides about a frozen deployment.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum Decision {
+    /// Put everything back.
+    #[default]
+    RollBack,
+    /// Begin the step anew, with a window and a count of failures of its own.
+    Resume,
+    /// Go to the plan's last weight and make the new version the stable one, without another check.
+    Promote,
+}
+
+/// What happens when an earlier deployment has left something.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum Leftovers {
+    /// This deployment is refused, with the list of what is left.
+    #[default]
+    Refuse,
+    /// The earlier deployment is rolled back first.
+    Remove,
 }
 
 /// Where the new version's images come from.

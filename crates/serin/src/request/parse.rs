@@ -8,9 +8,10 @@ use super::fault::Faults;
 use super::queries::queries;
 use super::reader::{Object, expected, number, shown, text, weight, whole};
 use super::{
-    Capacity, Checks, Finish, FinishMode, ImageDefinition, ImageDetail, LONGEST_DEADLINE_SECONDS,
-    LatencyLimit, MaxPercent, OnTooLittleData, OnUnhealthy, PlanRequest, Request, RouteName,
-    RouterKind, RouterWish, StepRequest, default_deadline, default_ready_within,
+    Capacity, Checks, Finish, FinishMode, Freeze, ImageDefinition, ImageDetail,
+    LONGEST_DEADLINE_SECONDS, LatencyLimit, Leftovers, MaxPercent, OnTooLittleData, OnUnhealthy,
+    PlanRequest, Request, RouteName, RouterKind, RouterWish, StepRequest, default_deadline,
+    default_ready_within,
 };
 use crate::name::{ClusterName, ContainerName, ServiceName};
 use crate::plan::Plan;
@@ -43,6 +44,8 @@ pub(super) const REQUEST_FIELDS: &[&str] = &[
     "checks",
     "finish",
     "onUnhealthy",
+    "freeze",
+    "leftovers",
     "readyWithinSeconds",
     "deadlineSeconds",
 ];
@@ -243,6 +246,16 @@ fn request(faults: &mut Faults, value: &Value) -> Option<Request> {
     let on_unhealthy = object
         .choice::<OnUnhealthy>(faults, "onUnhealthy")
         .unwrap_or_default();
+    if object.has("freeze") && on_unhealthy != OnUnhealthy::Freeze {
+        faults.add("freeze", "only means something with onUnhealthy: freeze");
+    }
+    let freeze = object
+        .get("freeze")
+        .and_then(|value| freeze(faults, value))
+        .unwrap_or_default();
+    let leftovers = object
+        .choice::<Leftovers>(faults, "leftovers")
+        .unwrap_or_default();
     let ready_within_seconds = object
         .whole(faults, "readyWithinSeconds", 30, 86_400)
         .unwrap_or_else(default_ready_within);
@@ -270,6 +283,8 @@ fn request(faults: &mut Faults, value: &Value) -> Option<Request> {
         checks,
         finish,
         on_unhealthy,
+        freeze,
+        leftovers,
         ready_within_seconds,
         deadline_seconds,
     })
@@ -755,5 +770,20 @@ fn finish(faults: &mut Faults, value: &Value) -> Option<Finish> {
     Some(Finish {
         mode,
         keep_canary_seconds,
+    })
+}
+
+fn freeze(faults: &mut Faults, value: &Value) -> Option<Freeze> {
+    let object = Object::read(faults, "freeze", value, &["holdAt", "forSeconds", "then"])?;
+    let default = Freeze::default();
+    let hold_at = object.choice(faults, "holdAt").unwrap_or(default.hold_at);
+    let for_seconds = object
+        .whole(faults, "forSeconds", 60, LONGEST_DEADLINE_SECONDS.into())
+        .unwrap_or(default.for_seconds);
+    let then = object.choice(faults, "then").unwrap_or(default.then);
+    Some(Freeze {
+        hold_at,
+        for_seconds,
+        then,
     })
 }

@@ -1,0 +1,323 @@
+//! The careless changes that `cargo xtask mutate` makes, one at a time, and the tests that must notice each.
+
+/// A careless change.
+#[derive(Debug)]
+pub(crate) struct Mutation {
+    /// What somebody got wrong, in a few words.
+    pub(crate) change: &'static str,
+    /// Where, by its path from the root.
+    pub(crate) file: &'static str,
+    /// The text that is there exactly once.
+    pub(crate) text: &'static str,
+    /// What takes its place.
+    pub(crate) replacement: &'static str,
+    /// Which tests must notice.
+    pub(crate) caught_by: Tests,
+}
+
+/// Some tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tests {
+    /// Those of the binary in `tests/` whose names contain this.
+    Serin(&'static str),
+    /// The unit tests of a package that needs no AWS crate.
+    Package(&'static str),
+}
+
+use Tests::{Package, Serin};
+
+const SHIFT: &str = "functions/shift-weight/src/lib.rs";
+const CREATE: &str = "functions/create-canary/src/lib.rs";
+const CHECK: &str = "functions/health-check/src/lib.rs";
+const CLEANUP: &str = "functions/cleanup/src/lib.rs";
+const ROLLBACK: &str = "functions/rollback/src/lib.rs";
+const MACHINE: &str = "statemachine/canary-deployment.asl.json";
+const LEDGER: &str = "crates/serin-aws/src/dynamo_db.rs";
+const RULES: &str = "crates/serin-aws/src/alb/rules.rs";
+const ROUTES: &str = "crates/serin-aws/src/app_mesh/routes.rs";
+const LIMITS: &str = "crates/serin-judge/src/limits.rs";
+const WINDOW: &str = "crates/serin-judge/src/window.rs";
+
+/// Every change, in the order of a deployment's life.
+pub(crate) const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        change: "the lock of a service is taken whoever has it",
+        file: LEDGER,
+        text: r#".condition_expression("attribute_not_exists(#execution) OR #execution = :me")"#,
+        replacement: r#".condition_expression("attribute_not_exists(#execution) OR attribute_exists(id) OR #execution = :me")"#,
+        caught_by: Serin("a_second_deployment_"),
+    },
+    Mutation {
+        change: "a repetition registers the canary's task definition a second time",
+        file: "crates/serin-aws/src/ecs/definitions.rs",
+        text: "        if let Some(own) = self.own_definition(family, &deployment.execution).await? {\n            return Ok(own);\n        }\n",
+        replacement: "",
+        caught_by: Serin("every_function_may_run_twice"),
+    },
+    Mutation {
+        change: "scaling stable in is not suspended",
+        file: CREATE,
+        text: "    fleet.hold_scale_in(deployment).await?;\n",
+        replacement: "",
+        caught_by: Serin("simulation::capacity::what_"),
+    },
+    Mutation {
+        change: "creating the canary does not ask the ledger whether the deployment still runs",
+        file: CREATE,
+        text: "    if ledger.phase(&execution).await? != Some(Phase::Running) {",
+        replacement: "    if ledger.phase(&execution).await?.is_none() {",
+        caught_by: Serin("is_called_after_the_rollback_has_begun"),
+    },
+    Mutation {
+        change: "a crash loop is waited for until the time is over",
+        file: CREATE,
+        text: "            refuse_a_crash_loop(&tasks, &stopped)?;\n",
+        replacement: "            let _ = refuse_a_crash_loop(&tasks, &stopped);\n",
+        caught_by: Serin("a_version_that_crashes_is_rolled_back"),
+    },
+    Mutation {
+        change: "the canary is ready when its tasks run, whether or not the router reaches them",
+        file: CREATE,
+        text: "    if reachable < tasks.desired {",
+        replacement: "    if false && reachable < tasks.desired {",
+        caught_by: Serin("never_becomes_healthy"),
+    },
+    Mutation {
+        change: "the weight rises before the canary has the tasks for it",
+        file: SHIFT,
+        text: "    if !has_tasks(fleet, router, &state, tasks).await? {",
+        replacement: "    if !has_tasks(fleet, router, &state, tasks).await? && tasks == 0 {",
+        caught_by: Serin("no_weight_rises_before"),
+    },
+    Mutation {
+        change: "a late shift does not ask the ledger whether the deployment still runs",
+        file: SHIFT,
+        text: "    if ledger.phase(&execution).await? != Some(Phase::Running) {",
+        replacement: "    if ledger.phase(&execution).await?.is_none() {",
+        caught_by: Serin("is_called_after_the_rollback_has_begun"),
+    },
+    Mutation {
+        change: "every shift goes one step further than the plan's next",
+        file: SHIFT,
+        text: "state.progress.step.map_or(0, |step| step + 1);",
+        replacement: "state.progress.step.map_or(0, |step| step + 2);",
+        caught_by: Serin("a_good_version_is_promoted"),
+    },
+    Mutation {
+        change: "a route is written over whatever somebody else has made of it",
+        file: ROUTES,
+        text: "                Some(live) if live.is(route, &before) => to_write.push((route, live, after)),",
+        replacement: "                Some(live) => to_write.push((route, live, after)),",
+        caught_by: Serin("somebody"),
+    },
+    Mutation {
+        change: "a route is not read back after it was written",
+        file: ROUTES,
+        text: "                Some(live) if live.is(route, after) => {\n                    shifted_at",
+        replacement: "                Some(live) if live.version >= 0 => {\n                    shifted_at",
+        caught_by: Serin("read_back"),
+    },
+    Mutation {
+        change: "a rule is written over whatever somebody else has made of it",
+        file: RULES,
+        text: "                Some(live) if live.is(rule, before) => to_write.push((rule, live, after)),",
+        replacement: "                Some(live) => to_write.push((rule, live, after)),",
+        caught_by: Serin("somebody"),
+    },
+    Mutation {
+        change: "a rule is not read back after it was written",
+        file: RULES,
+        text: "            self.modify_rule(record, rule, &live, &known, after).await?;\n            match self.describe_rule(record, rule).await? {\n                Some(live) if live.is(rule, after) => {}",
+        replacement: "            self.modify_rule(record, rule, &live, &known, after).await?;\n            match self.describe_rule(record, rule).await? {\n                Some(_) => {}",
+        caught_by: Serin("read_back"),
+    },
+    Mutation {
+        change: "a rule's other actions are not sent again",
+        file: RULES,
+        text: "    let mut actions = actions.to_vec();\n    for action in &mut actions {\n        keep_secret(action);\n        if ",
+        replacement: "    let mut actions = actions.to_vec();\n    actions.retain(|action| action.r#type == Some(ActionTypeEnum::Forward));\n    for action in &mut actions {\n        keep_secret(action);\n        if ",
+        caught_by: Serin("a_good_version_is_promoted"),
+    },
+    Mutation {
+        change: "other target groups of a rule lose their share",
+        file: "crates/serin/src/routing/alb.rs",
+        text: "            let (rest, canary) = scale.parts(entry, weight);\n            entry.weight = rest;",
+        replacement: "            let (rest, canary) = scale.parts(entry, weight);\n            entry.weight = if canary > 0 || rest == 0 { rest } else { 1 };",
+        caught_by: Serin("another_services_target_group"),
+    },
+    Mutation {
+        change: "no data is taken for health",
+        file: LIMITS,
+        text: "    let (requests, errors) = match counted(canary) {\n        Ok(counts) => counts,\n        Err(silence) => return finding(Outcome::Inconclusive,",
+        replacement: "    let (requests, errors) = match counted(canary) {\n        Ok(counts) => counts,\n        Err(silence) => return finding(Outcome::Healthy,",
+        caught_by: Serin("a_bad_canary_without_metric_data"),
+    },
+    Mutation {
+        change: "minRequests is ignored",
+        file: LIMITS,
+        text: ".filter(|_| requests >= min_requests || hopeless)",
+        replacement: ".filter(|_| requests >= min_requests || hopeless || requests > 0)",
+        caught_by: Package("serin-judge"),
+    },
+    Mutation {
+        change: "a check with nothing to look at is healthy",
+        file: LIMITS,
+        text: "        .unwrap_or(Outcome::Inconclusive);\n    let deciding",
+        replacement: "        .unwrap_or(Outcome::Healthy);\n    let deciding",
+        caught_by: Package("serin-judge"),
+    },
+    Mutation {
+        change: "the window begins before the shift has settled",
+        file: WINDOW,
+        text: "self.shifted_at.as_second() + i64::from(checks.settle_seconds);",
+        replacement: "self.shifted_at.as_second() + 0 * i64::from(checks.settle_seconds);",
+        caught_by: Package("serin-judge"),
+    },
+    Mutation {
+        change: "a step ends with the first healthy check and not when its whole hold was measured",
+        file: CHECK,
+        text: "        Outcome::Healthy if covers_hold => onward,",
+        replacement: "        Outcome::Healthy => onward,",
+        caught_by: Serin("fall_silent_in_the_last_hold"),
+    },
+    Mutation {
+        change: "when the hold is over, silence is enough to go on",
+        file: CHECK,
+        text: "            OnTooLittleData::Wait => Next::Wait,",
+        replacement: "            OnTooLittleData::Wait => onward,",
+        caught_by: Serin("a_bad_canary_without_metric_data"),
+    },
+    Mutation {
+        change: "dead tasks are no reason to roll back",
+        file: CHECK,
+        text: "    let mut findings = vec![judge_tasks(canary, &stopped)];",
+        replacement: "    let _ = judge_tasks(canary, &stopped);\n    let mut findings = Vec::new();",
+        caught_by: Serin("whose_tasks_have_died"),
+    },
+    Mutation {
+        change: "alarms are not looked at",
+        file: CHECK,
+        text: "    if !checks.alarms.is_empty() {",
+        replacement: "    if checks.alarms.len() > 1000 {",
+        caught_by: Serin("an_alarm_that_goes_off"),
+    },
+    Mutation {
+        change: "an unhealthy verdict calls for a person and not for the rollback",
+        file: MACHINE,
+        text: "\"StringEquals\": \"rollBack\", \"Next\": \"Roll back to stable\"",
+        replacement: "\"StringEquals\": \"rollBack\", \"Next\": \"Needs attention\"",
+        caught_by: Serin("the_path_of_a_bad_version"),
+    },
+    Mutation {
+        change: "stable is updated without a last look at the routes",
+        file: CLEANUP,
+        text: "            self.router\n                .verify(deployment, state.progress.weight_percent)\n                .await?;\n        }\n        let tasks =",
+        replacement: "        }\n        let tasks =",
+        caught_by: Serin("before_the_promotion"),
+    },
+    Mutation {
+        change: "stable gets the traffic back before it runs the new version",
+        file: CLEANUP,
+        text: "        if !tasks.is_steady()\n            ||",
+        replacement: "        if tasks.running_new == 0 && !tasks.is_steady()\n            &&",
+        caught_by: Serin("simulation::capacity::"),
+    },
+    Mutation {
+        change: "the canary is removed before it has drained, after a promotion",
+        file: CLEANUP,
+        text: "        let drained_at = settled_at.as_second() + i64::from(deployment.drain_seconds());",
+        replacement: "        let drained_at = settled_at.as_second();",
+        caught_by: Serin("a_good_version_is_promoted"),
+    },
+    Mutation {
+        change: "scaling in stays suspended after a promotion",
+        file: CLEANUP,
+        text: "        self.fleet.release_scale_in(deployment).await?;\n",
+        replacement: "",
+        caught_by: Serin("simulation::capacity::what_"),
+    },
+    Mutation {
+        change: "the rollback removes the canary first and moves the traffic then",
+        file: ROLLBACK,
+        text: "            None => self.give_traffic_back(state).await,",
+        replacement: "            None if !matches!(self.fleet.remove_service(&state.deployment, Side::Canary).await?, Removal::Gone) => Ok(state.again_in(3)),\n            None => self.give_traffic_back(state).await,",
+        caught_by: Serin("a_bad_version_is_rolled_back_and_leaves_no_trace"),
+    },
+    Mutation {
+        change: "the rollback does not tell the ledger that it has begun",
+        file: ROLLBACK,
+        text: "        self.enter(&state, Phase::RollingBack).await?;\n",
+        replacement: "",
+        caught_by: Serin("is_called_after_the_rollback_has_begun"),
+    },
+    Mutation {
+        change: "the canary is removed before it has drained, in a rollback",
+        file: ROLLBACK,
+        text: "        let drained_at = since.as_second() + i64::from(deployment.quiet_seconds());",
+        replacement: "        let drained_at = since.as_second();",
+        caught_by: Serin("that_lands_after_the_rollback"),
+    },
+    Mutation {
+        change: "a side that got traffic again meanwhile is removed all the same",
+        file: ROLLBACK,
+        text: "        if settled.wrote {\n            let state = self.settled",
+        replacement: "        if settled.wrote && state.deployment.id.as_str().is_empty() {\n            let state = self.settled",
+        caught_by: Serin("that_lands_after_the_rollback"),
+    },
+    Mutation {
+        change: "the rollback closes the deployment without looking for traces",
+        file: ROLLBACK,
+        text: "        if !left.is_empty() {\n            return self.needs_attention(state, why, left).await;",
+        replacement: "        if left.len() > 1000 {\n            return self.needs_attention(state, why, left).await;",
+        caught_by: Serin("that_never_ends"),
+    },
+    Mutation {
+        change: "scaling in stays suspended after a rollback",
+        file: ROLLBACK,
+        text: "        self.fleet.release_scale_in(deployment).await?;\n        let mut left",
+        replacement: "        let mut left",
+        caught_by: Serin("simulation::capacity::what_"),
+    },
+    Mutation {
+        change: "the rollback ignores that the new version already is the stable one",
+        file: ROLLBACK,
+        text: "        Phase::CleaningUp => step.finish_cleaning_up(state.clone()).await,",
+        replacement: "        Phase::CleaningUp => step.put_everything_back(state.clone()).await,",
+        caught_by: Serin("simulation::seeds::found::a_clean_up_that_dies"),
+    },
+    Mutation {
+        change: "a stable that was half updated gets the traffic back",
+        file: ROLLBACK,
+        text: "                tasks.is_steady() && tasks.task_definition == deployment.stable.task_definition",
+        replacement: "                tasks.is_steady() || tasks.task_definition == deployment.stable.task_definition",
+        caught_by: Serin("simulation::promotion::a_promotion_that_somebody"),
+    },
+    Mutation {
+        change: "one refusal is enough to give up",
+        file: ROLLBACK,
+        text: "const LONGEST_REFUSAL_SECONDS: i64 = 300;",
+        replacement: "const LONGEST_REFUSAL_SECONDS: i64 = 0;",
+        caught_by: Serin("a_rollback_whose_first_write_fails"),
+    },
+    Mutation {
+        change: "target groups leave the rules while their targets still drain",
+        file: "crates/serin-aws/src/alb/mod.rs",
+        text: "        if let Some(draining) = self.draining(deployment, side).await? {",
+        replacement: "        if let Some(draining) = self.draining(deployment, side).await?.filter(String::is_empty) {",
+        caught_by: Serin("drain"),
+    },
+    Mutation {
+        change: "throttled calls are not tried again",
+        file: "crates/serin-aws/src/error.rs",
+        text: "        |call, message| PortError::Throttled { call, message }\n    } else if",
+        replacement: "        |call, message| PortError::Refused { call, message }\n    } else if",
+        caught_by: Serin("throttling_that_passes"),
+    },
+    Mutation {
+        change: "the end gives the lock back before it is recorded, and without asking whose it is",
+        file: LEDGER,
+        text: "        self.make(update).await.map(drop)\n    }\n\n    async fn held",
+        replacement: "        drop(update);\n        Ok(())\n    }\n\n    async fn held",
+        caught_by: Serin("a_good_version_is_promoted"),
+    },
+];
