@@ -427,9 +427,10 @@ impl Shared {
             }
             None => self.perform(operation, request).await,
         };
-        let status = match response.answered {
-            true => response.status.as_u16(),
-            false => NO_ANSWER,
+        let status = if response.answered {
+            response.status.as_u16()
+        } else {
+            NO_ANSWER
         };
         self.recorder.call(call(status, response.injected));
         response
