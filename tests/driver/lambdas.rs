@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::Poll;
 
 use serde::Serialize;
@@ -16,22 +16,29 @@ use serin::request::Decision;
 use serin_aws::{Adapters, Diagnostic, Failed};
 use serin_sim::safety::Watch;
 use serin_sim::state_machine::{Functions, TaskError};
-use serin_sim::{Account, Killed, world};
+use serin_sim::{Account, Killed, Kit, world};
 
 use crate::permissions;
 use crate::project::functions;
 
+/// What each function's role allows.
+static ALLOWED: LazyLock<BTreeMap<&str, BTreeSet<String>>> = LazyLock::new(|| {
+    functions()
+        .map(|step| (step.name, permissions::granted_actions(step)))
+        .collect()
+});
+
 /// The functions of an installation.
 pub struct Lambdas {
     account: Account,
-    aws: Mutex<Adapters>,
+    aws: Mutex<(Kit, Adapters)>,
     watch: Watch,
     /// The calls that the function made that runs, as the actions that they are.
     made: Arc<Mutex<BTreeSet<String>>>,
     /// The calls that each function has made so far.
     used: Mutex<BTreeMap<String, BTreeSet<String>>>,
     /// What each function's role allows.
-    allowed: BTreeMap<&'static str, BTreeSet<String>>,
+    allowed: &'static BTreeMap<&'static str, BTreeSet<String>>,
     /// The calls that a function's role would not have allowed.
     forbidden: Mutex<BTreeSet<String>>,
     /// Whether Step Functions gets every second answer only.
@@ -59,9 +66,7 @@ impl Lambdas {
             aws: Mutex::new(adapters(account)),
             watch,
             made,
-            allowed: functions()
-                .map(|step| (step.name, permissions::granted_actions(step)))
-                .collect(),
+            allowed: &ALLOWED,
             used: Mutex::default(),
             forbidden: Mutex::default(),
             loses_answers: AtomicBool::new(false),
@@ -167,7 +172,7 @@ impl Lambdas {
             signals,
             ledger,
             recoveries,
-        } = &self.aws.lock().unwrap().clone();
+        } = &self.aws.lock().unwrap().1.clone();
         match function {
             "plan-deployment" => {
                 answer(payload, async |input| {
@@ -216,10 +221,12 @@ impl Lambdas {
     }
 }
 
-/// The adapters of every function; the sweep's environment also names the recovery's state machine.
-fn adapters(account: &Account) -> Adapters {
-    Adapters::new(account.clients(), world::LEDGER_TABLE)
-        .with_recovery(Some(world::RECOVERY.to_owned()))
+/// The adapters of a function that has just started; the sweep's environment also names the recovery's state machine.
+fn adapters(account: &Account) -> (Kit, Adapters) {
+    let kit = Kit::of(account);
+    let adapters = Adapters::new(kit.clients(), world::LEDGER_TABLE)
+        .with_recovery(Some(world::RECOVERY.to_owned()));
+    (kit, adapters)
 }
 
 impl Functions for Lambdas {

@@ -2,6 +2,7 @@
 //! call.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use serde_json::{Value, json};
 use serin::Report;
@@ -59,6 +60,33 @@ impl On {
     }
 }
 
+/// The state machine, and that of the recovery.
+static MACHINES: LazyLock<(StateMachine, StateMachine)> = LazyLock::new(|| {
+    let functions = STEPS
+        .iter()
+        .map(|step| (step.substitution(), step.name.to_owned()))
+        .collect::<BTreeMap<_, _>>();
+    let read = |text: &str| StateMachine::parse(text, &functions).unwrap();
+    (read(&definition_text()), read(&recovery_text()))
+});
+
+/// The worlds that were built already, by their options.
+static WORLDS: Mutex<BTreeMap<String, Arc<World>>> = Mutex::new(BTreeMap::new());
+
+/// A world that has lived long enough for stable to have metrics.
+fn world_of(options: &world::Options) -> Arc<World> {
+    let name = format!("{options:?}");
+    if let Some(world) = WORLDS.lock().unwrap().get(&name) {
+        return world.clone();
+    }
+    let account = Account::new(Clock::new("2026-11-21T12:00:00Z".parse().unwrap()));
+    world::checkout_with(&account, options);
+    account.clock().advance(3600);
+    let world = Arc::new(account.look(World::clone));
+    WORLDS.lock().unwrap().insert(name, world.clone());
+    world
+}
+
 /// A user's account with the service `checkout`, in which Serin is installed.
 pub struct Simulation {
     /// Its router.
@@ -92,21 +120,13 @@ impl Simulation {
 
     /// A world that differs from the usual one.
     pub fn with(on: On, options: &world::Options) -> Self {
-        let account = Account::new(Clock::new("2026-11-21T12:00:00Z".parse().unwrap()));
-        world::checkout_with(&account, options);
-        account.clock().advance(3600); // so that stable has metrics
+        let account = Account::with_world(&world_of(options));
         let before = account.snapshot();
         let service = format!("{}/{}", world::CLUSTER, world::SERVICE);
         let watch = Watch::new(
             &account,
             Subject::new(before.clone(), &service, world::NODE),
         );
-        let functions = STEPS
-            .iter()
-            .map(|step| (step.substitution(), step.name.to_owned()))
-            .collect::<BTreeMap<_, _>>();
-        let machine = StateMachine::parse(&definition_text(), &functions).unwrap();
-        let recovery = StateMachine::parse(&recovery_text(), &functions).unwrap();
         let lost_before = account.look(World::lost_requests);
         Self {
             on,
@@ -114,8 +134,8 @@ impl Simulation {
             account,
             before,
             watch,
-            machine,
-            recovery,
+            machine: MACHINES.0.clone(),
+            recovery: MACHINES.1.clone(),
             lost_before,
         }
     }
@@ -174,7 +194,7 @@ impl Simulation {
         let now = self.account.clock().now();
         let payload =
             json!({ "execution": arn(name), "startedAt": now, "now": now, "state": state });
-        Functions::call(&self.lambdas, function, payload).await
+        Box::pin(Functions::call(&self.lambdas, function, payload)).await
     }
 
     /// What the rule on an execution's end starts.
@@ -197,7 +217,7 @@ impl Simulation {
     /// One sweep, and the recoveries that it starts, to their ends.
     pub async fn sweep(&self) -> Vec<Deployed<'_>> {
         let tick = json!({ "time": self.account.clock().now() });
-        let swept = Functions::call(&self.lambdas, "sweep", tick).await;
+        let swept = Box::pin(Functions::call(&self.lambdas, "sweep", tick)).await;
         assert!(swept.is_ok(), "{swept:?}");
         let mut recovered = Vec::new();
         for started in self.account.take_started() {

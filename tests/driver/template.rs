@@ -1,6 +1,7 @@
 //! What the template says.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -9,15 +10,19 @@ use crate::yaml;
 
 /// The template.
 pub fn template() -> Value {
-    yaml::parse(&read("template.yaml"))
+    TEMPLATE.clone()
 }
+
+/// It is read once: reading takes a while.
+static TEMPLATE: LazyLock<Value> = LazyLock::new(|| yaml::parse(&read("template.yaml")));
 
 /// The resources of one type, by logical name.
 pub fn resources_of(kind: &str) -> BTreeMap<String, Value> {
-    let resources = template()["Resources"].as_object().unwrap().clone();
+    let resources = TEMPLATE["Resources"].as_object().unwrap();
     resources
-        .into_iter()
+        .iter()
         .filter(|(_, resource)| resource["Type"] == kind)
+        .map(|(name, resource)| (name.clone(), resource.clone()))
         .collect()
 }
 

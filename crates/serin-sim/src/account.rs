@@ -1,11 +1,13 @@
 //! One AWS account in one region, in memory.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use aws_smithy_mocks::MockResponse;
 use jiff::Timestamp;
 use serin_aws::Clients;
 
+use crate::answering::{Answer, Slot};
 use crate::clients;
 use crate::clock::Clock;
 use crate::fault::{Fault, FaultKind, Faults, Killed};
@@ -33,6 +35,9 @@ pub struct Call {
     pub error: Option<String>,
 }
 
+/// How the names of the operations begin that change nothing.
+const READS: [&str; 5] = ["Describe", "List", "Get", "Scan", "Query"];
+
 type Hook = Box<dyn FnMut(&World, &Call) + Send>;
 
 /// One AWS account in one region; cloning it gives another hand on the same account.
@@ -45,6 +50,7 @@ struct Shared {
     faults: Mutex<Faults>,
     calls: Mutex<Vec<Call>>,
     hooks: Mutex<Vec<Hook>>,
+    short_way: AtomicBool,
 }
 
 impl std::fmt::Debug for Account {
@@ -67,12 +73,33 @@ impl Account {
             faults: Mutex::default(),
             calls: Mutex::default(),
             hooks: Mutex::default(),
+            short_way: AtomicBool::new(false),
         }))
+    }
+
+    /// An account whose world is a copy of `world`, and whose clock shows the same time.
+    pub fn with_world(world: &World) -> Self {
+        let now = Timestamp::from_second(world.now()).expect("a world's time is a time");
+        let account = Self::new(Clock::new(now));
+        *account.0.world.lock().expect("the world is whole") = world.clone();
+        account
     }
 
     /// SDK clients whose calls this account answers.
     pub fn clients(&self) -> Clients {
-        clients::of(self)
+        let slot = Slot::default();
+        slot.put(Some(self.clone()));
+        clients::of(&slot)
+    }
+
+    /// From now on a call that succeeds ends as soon as its answer is known: no request is serialised, signed and sent. Only
+    /// for many runs: it would not be noticed that the SDK refuses to send a request.
+    pub fn take_the_short_way(&self) {
+        self.0.short_way.store(true, Relaxed);
+    }
+
+    pub(crate) fn takes_the_short_way(&self) -> bool {
+        self.0.short_way.load(Relaxed)
     }
 
     /// The clock.
@@ -133,6 +160,7 @@ impl Account {
         } else {
             self.world()
         };
+        world.version += 1;
         change(&mut world.settings);
     }
 
@@ -143,7 +171,9 @@ impl Account {
 
     /// Changes the world behind Serin's back.
     pub fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
-        change(&mut self.world())
+        let mut world = self.world();
+        world.version += 1;
+        change(&mut world)
     }
 
     /// Builds a part of the world, without letting time pass first.
@@ -159,12 +189,12 @@ impl Account {
     }
 
     /// Answers one call.
-    pub(crate) fn answer<O, E>(
+    pub(crate) fn answer<O>(
         &self,
         service: Service,
         operation: &'static str,
         handle: impl FnOnce(&mut World) -> Result<O, Refusal>,
-    ) -> MockResponse<O, E> {
+    ) -> Answer<O> {
         let fault = self
             .0
             .faults
@@ -172,6 +202,9 @@ impl Account {
             .expect("no panic while faults are held")
             .strike(service, operation);
         let mut world = self.world();
+        if !READS.iter().any(|read| operation.starts_with(read)) {
+            world.version += 1;
+        }
         let done = fault
             .as_ref()
             .is_none_or(FaultKind::takes_effect)
@@ -186,10 +219,10 @@ impl Account {
         }
         let (response, error) = match (fault, done) {
             (None | Some(FaultKind::AnsweredLate(_)), Some(Ok(output))) => {
-                (MockResponse::Output(output), None)
+                (Answer::Output(output), None)
             }
             (None | Some(FaultKind::AnsweredLate(_)), Some(Err(refusal))) => (
-                MockResponse::Http(refusal.response(service)),
+                Answer::Http(refusal.response(service)),
                 Some(refusal.code),
             ),
             (fault, _) => match fault
@@ -197,11 +230,11 @@ impl Account {
                 .and_then(|kind| kind.refusal(service, operation))
             {
                 Some(refusal) => (
-                    MockResponse::Http(refusal.response(service)),
+                    Answer::Http(refusal.response(service)),
                     Some(refusal.code),
                 ),
                 None => (
-                    MockResponse::Http(wire::lost_response()),
+                    Answer::Http(wire::lost_response()),
                     fault.map(|kind| format!("{kind:?}")),
                 ),
             },

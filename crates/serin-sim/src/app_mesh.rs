@@ -33,7 +33,7 @@ use crate::wire::Refusal;
 use crate::world::World;
 
 /// The meshes of the account, by name.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct AppMesh {
     pub(crate) meshes: BTreeMap<String, Mesh>,
     /// What each client token was used for; App Mesh remembers it.
@@ -42,7 +42,7 @@ pub(crate) struct AppMesh {
 }
 
 /// One mesh.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Mesh {
     pub(crate) owner: String,
     pub(crate) routers: BTreeMap<String, Router>,
@@ -50,13 +50,13 @@ pub(crate) struct Mesh {
 }
 
 /// One virtual router.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Router {
     metadata: ResourceMetadata,
     pub(crate) routes: BTreeMap<String, RouteData>,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 enum TokenUse {
     Route {
         route: (String, String, String),

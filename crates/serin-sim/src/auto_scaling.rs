@@ -29,7 +29,7 @@ use crate::wire::Refusal;
 use crate::world::World;
 
 /// What the account has in Application Auto Scaling.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct AutoScaling {
     /// By resource id, as `service/prod/checkout`.
     pub(crate) targets: BTreeMap<String, ScalableTarget>,
@@ -297,7 +297,9 @@ impl World {
             .iter_mut()
             .find(|service| service.id == id && service.status == ServiceStatus::Active);
         if let Some(service) = found {
-            service.desired = scaled(service.desired);
+            let desired = scaled(service.desired);
+            self.changes += u64::from(desired != service.desired);
+            service.desired = desired;
         }
     }
 

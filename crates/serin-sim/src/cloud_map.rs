@@ -30,7 +30,7 @@ use crate::wire::Refusal;
 use crate::world::World;
 
 /// The namespaces and services of the account, by id.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct CloudMap {
     pub(crate) namespaces: BTreeMap<String, Namespace>,
     pub(crate) services: BTreeMap<String, Registry>,

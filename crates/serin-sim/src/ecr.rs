@@ -13,7 +13,7 @@ use crate::wire::Refusal;
 use crate::world::World;
 
 /// The repositories of the account: tags by digest.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Ecr {
     pub(crate) repositories: BTreeMap<String, BTreeMap<String, Vec<String>>>,
 }

@@ -6,6 +6,7 @@
 //! behind; [`safety`] checks the safety rules after every call.
 
 mod account;
+mod answering;
 mod app_mesh;
 mod auto_scaling;
 mod checkout;
@@ -40,6 +41,7 @@ pub type Actions = Vec<aws_sdk_elasticloadbalancingv2::types::Action>;
 
 pub use account::{ACCOUNT, Account, Call, REGION};
 pub use app_mesh::{targets, targets_mut};
+pub use clients::Kit;
 pub use clock::Clock;
 pub use dynamo_db::Item;
 pub use fault::{Fault, FaultKind, Killed, Which};

@@ -70,9 +70,10 @@ impl Subject {
             violations.extend(Self::weight_only_on_healthy_tasks(world, path, now));
             violations.extend(self.only_the_weights_differ(path, before, now));
         }
-        violations.extend(self.rules_are_kept(world));
+        let now = world.snapshot();
+        violations.extend(self.rules_are_kept(world, &now));
         if !self.promoting {
-            violations.extend(self.stable_is_untouched(world));
+            violations.extend(self.stable_is_untouched(world, &now));
         }
         violations
     }
@@ -149,8 +150,7 @@ impl Subject {
     }
 
     /// Rule 4: stable's service, definition and virtual node are as they were.
-    fn stable_is_untouched(&self, world: &World) -> Vec<String> {
-        let now = world.snapshot();
+    fn stable_is_untouched(&self, world: &World, now: &Snapshot) -> Vec<String> {
         let mut violations = Vec::new();
         // What an autoscaler does to the number of tasks is nobody's fault.
         let scaled = world.settings.requests_per_task.is_some();
@@ -159,7 +159,7 @@ impl Subject {
             shape.desired = if scaled { 0 } else { shape.desired };
             Some(shape)
         };
-        if shape(&now) != shape(&self.before) {
+        if shape(now) != shape(&self.before) {
             violations.push(format!(
                 "rule 4: the ECS service {} was modified before promotion",
                 self.service
@@ -174,8 +174,8 @@ impl Subject {
                 "rule 4: the virtual node {path} was modified before promotion"
             ));
         }
-        violations.extend(self.stable_groups_are_untouched(&now));
-        violations.extend(self.scaling_is_untouched(&now));
+        violations.extend(self.stable_groups_are_untouched(now));
+        violations.extend(self.scaling_is_untouched(now));
         let gone = self
             .before
             .registries
@@ -249,6 +249,14 @@ fn weights(spec: &RouteSpec) -> BTreeMap<&str, i32> {
 pub struct Watch {
     subject: Arc<Mutex<Subject>>,
     broken: Arc<Mutex<Vec<String>>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What was found when the world was last looked at, which is so until something changes.
+#[derive(Debug, Default)]
+struct Seen {
+    version: Option<u64>,
+    violations: Vec<String>,
 }
 
 impl Watch {
@@ -257,6 +265,7 @@ impl Watch {
         let watch = Self {
             subject: Arc::new(Mutex::new(subject)),
             broken: Arc::default(),
+            seen: Arc::default(),
         };
         let hand = watch.clone();
         account.on_call(move |world, call| hand.check(world, call));
@@ -264,15 +273,16 @@ impl Watch {
     }
 
     fn check(&self, world: &World, call: &Call) {
-        let violations = self
-            .subject
-            .lock()
-            .expect("no panic while it is held")
-            .violations(world);
+        let subject = self.subject.lock().expect("no panic while it is held");
+        let mut seen = self.seen.lock().expect("no panic while it is held");
+        if seen.version != Some(world.version) {
+            seen.version = Some(world.version);
+            seen.violations = subject.violations(world);
+        }
         let mut broken = self.broken.lock().expect("no panic while it is held");
         broken.extend(
-            violations
-                .into_iter()
+            seen.violations
+                .iter()
                 .map(|violation| format!("after {} {}: {violation}", call.service, call.operation)),
         );
     }
@@ -290,6 +300,7 @@ impl Watch {
     /// Changes what the rules know, as after an outside actor's edit.
     pub fn change(&self, change: impl FnOnce(&mut Subject)) {
         change(&mut self.subject.lock().expect("no panic while it is held"));
+        self.seen.lock().expect("no panic while it is held").version = None;
     }
 
     /// What was broken so far.

@@ -11,7 +11,7 @@ use crate::wire::Refusal;
 use crate::world::World;
 
 /// The executions of the account: status by ARN.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct StepFunctions {
     pub(crate) executions: BTreeMap<String, (ExecutionStatus, i64)>,
     /// Those that a call has started and that nobody runs yet.

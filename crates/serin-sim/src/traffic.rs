@@ -21,7 +21,7 @@ pub(crate) const METRIC: &str = "envoy_http_downstream_rq_xx";
 type Followed = Vec<(i64, Vec<WeightedTarget>)>;
 
 /// What is under way.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Traffic {
     /// Requests that found no healthy task.
     pub(crate) lost: f64,
@@ -38,7 +38,27 @@ pub(crate) struct Traffic {
 impl World {
     /// One second of traffic.
     pub(crate) fn run_traffic(&mut self) {
-        let shares = self.shares();
+        self.carry_traffic(1.0);
+        if (self.now() - self.scrape_offset()).rem_euclid(self.metric_period()) == 0 {
+            self.scrape();
+        }
+    }
+
+    /// The next second in which the Envoys follow another route, or the agent reads them.
+    pub(crate) fn next_event_in_the_mesh(&self) -> i64 {
+        let followed = self.traffic.followed.values();
+        let follows = followed.flat_map(|followed| followed.get(1)).map(|next| next.0);
+        let scrape = self.next_multiple(self.metric_period(), self.scrape_offset());
+        follows.min().unwrap_or(i64::MAX).min(scrape)
+    }
+
+    fn scrape_offset(&self) -> i64 {
+        i64::try_from(self.settings.scrape_offset).expect("an offset is short")
+    }
+
+    /// The traffic of so many seconds like this one.
+    pub(crate) fn carry_traffic(&mut self, seconds: f64) {
+        let shares = self.shares(seconds);
         for (mesh, node, requests) in shares {
             let tasks = self.tasks_of_node(&mesh, &node);
             if tasks.is_empty() {
@@ -65,17 +85,12 @@ impl World {
                 count.1 += errors;
             }
         }
-        let period = i64::try_from(self.settings.metric_period).expect("a period is short");
-        let offset = i64::try_from(self.settings.scrape_offset).expect("an offset is short");
-        if (self.now() - offset).rem_euclid(period) == 0 {
-            self.scrape();
-        }
     }
 
-    /// How many requests go to which node in this second.
-    fn shares(&mut self) -> Vec<(String, String, f64)> {
+    /// How many requests go to which node in so many seconds like this one.
+    fn shares(&mut self, seconds: f64) -> Vec<(String, String, f64)> {
         let now = self.now();
-        let rate = self.settings.requests_per_second;
+        let rate = self.settings.requests_per_second * seconds;
         let follows_at =
             now + i64::try_from(self.settings.propagation_seconds).expect("it is short");
         let mut shares = Vec::new();

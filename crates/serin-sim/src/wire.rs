@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use aws_smithy_mocks::create_mock_http_client;
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-    SharedHttpConnector,
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
@@ -13,6 +11,8 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use serde_json::{Map, Value, json};
+
+use crate::answering::OnTheWire;
 
 /// The header that tells the connector to lose the answer.
 const LOST: &str = "x-serin-sim-lost";
@@ -220,39 +220,36 @@ pub(crate) fn lost_response() -> HttpResponse {
     response
 }
 
-/// The HTTP client of the simulated account: the mocks' own, which can also lose an answer.
-#[derive(Debug)]
-pub(crate) struct Wire(SharedHttpClient);
-
-impl Wire {
-    pub(crate) fn new() -> Self {
-        Self(create_mock_http_client())
-    }
-}
+/// The HTTP client of the simulated account: it gives the answer that the call brings with it, or loses it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wire;
 
 impl HttpClient for Wire {
     fn http_connector(
         &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
+        _settings: &HttpConnectorSettings,
+        _components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        SharedHttpConnector::new(Losing(self.0.http_connector(settings, components)))
+        SharedHttpConnector::new(Self)
     }
 }
 
-#[derive(Debug)]
-struct Losing(SharedHttpConnector);
-
-impl HttpConnector for Losing {
+impl HttpConnector for Wire {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let answer = self.0.call(request);
-        HttpConnectorFuture::new(async move {
-            let response = answer.await?;
-            if response.headers().get(LOST).is_some() {
-                return Err(ConnectorError::io(
-                    "the connection was closed before the answer came".into(),
-                ));
-            }
+        // An output is put in when the call completes; until then there is an answer that nobody reads.
+        let answer = request.extension::<OnTheWire>().and_then(|answer| {
+            let mut answer = answer.0.lock().expect("nobody panics while holding it");
+            answer.take()
+        });
+        let response = answer.unwrap_or_else(|| {
+            let teapot = StatusCode::try_from(418).expect("a status");
+            HttpResponse::new(teapot, SdkBody::from("an output follows"))
+        });
+        HttpConnectorFuture::ready(if response.headers().get(LOST).is_some() {
+            Err(ConnectorError::io(
+                "the connection was closed before the answer came".into(),
+            ))
+        } else {
             Ok(response)
         })
     }

@@ -1,6 +1,7 @@
 //! The simulated world: everything in the account, and the passing of time.
 //!
-//! Time passes lazily: before every call, the world is brought up to the clock, second by second.
+//! Time passes lazily: before every call, the world is brought up to the clock, second by second. Seconds in which nothing can
+//! happen but more of the same traffic pass at once.
 
 use std::collections::BTreeMap;
 
@@ -29,10 +30,14 @@ pub use crate::checkout::{
 };
 
 /// Everything in the account.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct World {
     now: i64,
     fresh: bool,
+    /// Counts what happened by itself: a second that leaves it as it was is followed by others like it.
+    pub(crate) changes: u64,
+    /// Differs whenever the world may have changed since it was looked at.
+    pub(crate) version: u64,
     pub(crate) settings: Settings,
     pub(crate) ecs: Ecs,
     pub(crate) app_mesh: AppMesh,
@@ -58,6 +63,8 @@ impl World {
         Self {
             now,
             fresh: true,
+            changes: 0,
+            version: 0,
             settings: Settings::default(),
             ecs: Ecs::default(),
             app_mesh: AppMesh::default(),
@@ -89,12 +96,53 @@ impl World {
         self.fresh = false;
         while self.now < now {
             self.now += 1;
+            let changes = self.changes;
             self.run_ecs();
             self.run_targets();
             self.run_traffic();
             self.run_balancers();
             self.run_auto_scaling();
+            if self.changes == changes {
+                let quiet = self.next_event().min(now + 1) - self.now - 1;
+                self.pass_quietly(quiet);
+            } else {
+                self.version += 1;
+            }
         }
+    }
+
+    /// The next second in which something can happen by itself, after one in which nothing did.
+    fn next_event(&self) -> i64 {
+        let events = [
+            self.next_event_in_ecs(),
+            self.next_event_at_targets(),
+            self.next_event_in_the_mesh(),
+            self.next_event_at_balancers(),
+            self.next_multiple(60, 0), // auto scaling
+        ];
+        events
+            .into_iter()
+            .min()
+            .expect("there are some")
+            .max(self.now + 1)
+    }
+
+    /// The next second that is so many seconds after a multiple of the period.
+    pub(crate) fn next_multiple(&self, period: i64, offset: i64) -> i64 {
+        self.now + period - (self.now - offset).rem_euclid(period)
+    }
+
+    /// Seconds in which nothing happens: only the traffic goes on.
+    fn pass_quietly(&mut self, seconds: i64) {
+        if seconds <= 0 {
+            return;
+        }
+        self.now += seconds;
+        self.leave_unused_targets();
+        #[expect(clippy::cast_precision_loss, reason = "less than a minute")]
+        let times = seconds as f64;
+        self.carry_traffic(times);
+        self.carry_balanced_traffic(times);
     }
 
     /// Every route of every mesh.

@@ -35,7 +35,7 @@ pub(crate) struct Datapoint {
 }
 
 /// What CloudWatch has.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct CloudWatch {
     pub(crate) series: BTreeMap<Series, Vec<Datapoint>>,
     pub(crate) alarms: BTreeMap<String, Alarm>,

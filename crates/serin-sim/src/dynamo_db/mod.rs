@@ -23,7 +23,7 @@ pub type Item = HashMap<String, AttributeValue>;
 const KEY: &str = "id";
 
 /// The tables of the account: items by partition key.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct DynamoDb {
     pub(crate) tables: BTreeMap<String, BTreeMap<String, Item>>,
 }

@@ -23,7 +23,7 @@ use crate::account::{ACCOUNT, REGION};
 use crate::wire::Refusal;
 
 /// What the account has in ECS.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Ecs {
     pub(crate) clusters: BTreeSet<String>,
     pub(crate) definitions: Vec<Definition>,
@@ -48,7 +48,7 @@ pub(crate) enum ServiceStatus {
 }
 
 /// A service: what was asked for, and what became of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ServiceState {
     pub(crate) id: u64,
     pub(crate) cluster: String,

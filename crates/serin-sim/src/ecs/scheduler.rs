@@ -21,7 +21,8 @@ impl World {
     /// One second of ECS's life.
     pub(crate) fn run_ecs(&mut self) {
         let now = self.now();
-        self.ecs.tasks.retain(|task| !matches!(task.phase, Phase::Stopped { at } if now - at > STOPPED_TASKS_ARE_KEPT));
+        let kept = |task: &TaskState| !matches!(task.phase, Phase::Stopped { at } if now - at > STOPPED_TASKS_ARE_KEPT);
+        self.ecs.tasks.retain(kept);
         for index in 0..self.ecs.tasks.len() {
             self.run_task(index);
         }
@@ -37,6 +38,41 @@ impl World {
         }
         let kept = seconds(self.settings.inactive_seconds);
         self.ecs.services.retain(|service| !matches!(service.status, ServiceStatus::Inactive { since } if now - since > kept));
+    }
+
+    /// The next second in which a task or a service changes by itself.
+    pub(crate) fn next_event_in_ecs(&self) -> i64 {
+        let now = self.now();
+        let settings = &self.settings;
+        let inactive = seconds(settings.inactive_seconds);
+        let services = self.ecs.services.iter();
+        let services = services.flat_map(|service| {
+            let grace = service.data.health_check_grace_period_seconds().unwrap_or(0);
+            let gone = match service.status {
+                ServiceStatus::Inactive { since } => Some(since + inactive + 1),
+                ServiceStatus::Active | ServiceStatus::Draining => None,
+            };
+            let tries = service.rollouts.first().map(|rollout| rollout.next_start);
+            let of_service = self.ecs.tasks.iter().filter(|task| task.service == service.id);
+            let graced = of_service.filter_map(move |task| match task.phase {
+                Phase::Running { since } => Some(since + i64::from(grace)),
+                _ => None,
+            });
+            gone.into_iter().chain(tries).chain(graced)
+        });
+        let healthy = seconds(settings.healthy_seconds);
+        let tasks = self.ecs.tasks.iter().flat_map(|task| {
+            let (first, second) = match task.phase {
+                Phase::Pending { runs_at } => (Some(runs_at), None),
+                Phase::Running { since } => (Some(since + healthy), Some(since + SECONDS_TO_CRASH)),
+                Phase::Draining => (None, None), // what its targets do is looked at there
+                Phase::Stopping { stops_at } => (Some(stops_at), None),
+                Phase::Stopped { at } => (Some(at + STOPPED_TASKS_ARE_KEPT + 1), None),
+            };
+            first.into_iter().chain(second)
+        });
+        let events = services.chain(tasks).filter(|event| *event > now);
+        events.min().unwrap_or(i64::MAX)
     }
 
     fn run_task(&mut self, index: usize) {
@@ -57,6 +93,7 @@ impl World {
                 self.fail_task(index);
             }
             Phase::Pending { runs_at } if runs_at <= now => {
+                self.changes += 1;
                 let task = &mut self.ecs.tasks[index];
                 task.phase = Phase::Running { since: now };
                 task.started_at = Some(now);
@@ -82,15 +119,18 @@ impl World {
                     && now - since >= healthy_seconds
                     && self.has_its_node(index) =>
             {
+                self.changes += 1;
                 self.ecs.tasks[index].healthy = true;
                 self.register(index);
             }
             Phase::Draining if self.load_balancing.targets_of(&task.id).next().is_none() => {
+                self.changes += 1;
                 let stops_at = now + seconds(self.settings.stop_seconds);
                 self.ecs.tasks[index].phase = Phase::Stopping { stops_at };
             }
             Phase::Stopping { stops_at } if stops_at <= now => {
-                self.ecs.tasks[index].phase = Phase::Stopped { at: now }
+                self.changes += 1;
+                self.ecs.tasks[index].phase = Phase::Stopped { at: now };
             }
             _ => {}
         }
@@ -125,6 +165,7 @@ impl World {
 
     /// Marks a task as stopped by its own fault.
     fn fail_task(&mut self, index: usize) {
+        self.changes += 1;
         let now = self.now();
         let task = &mut self.ecs.tasks[index];
         task.phase = Phase::Stopped { at: now };
@@ -134,6 +175,7 @@ impl World {
 
     /// Counts a failed task of a roll-out, and has the scheduler wait before it starts another.
     fn count_failure(&mut self, index: usize) {
+        self.changes += 1;
         let now = self.now();
         let restart = seconds(self.settings.restart_seconds);
         let task = &self.ecs.tasks[index];
@@ -286,6 +328,7 @@ impl World {
 
     /// Orders a task to stop: it leaves the registry at once, and drains at the load balancers, if its host still lives.
     pub(crate) fn stop_task(&mut self, index: usize, code: TaskStopCode, reason: &str) {
+        self.changes += 1;
         let now = self.now();
         let stop_seconds = seconds(self.settings.stop_seconds);
         self.deregister(index);
@@ -368,11 +411,13 @@ impl World {
         let breaks = service.breaks_the_circuit();
         let first = service.rollouts.first_mut().expect("it was found above");
         if complete && first.state == RolloutState::InProgress {
+            self.changes += 1;
             first.state = RolloutState::Completed;
             first.updated_at = now;
             service.rollouts.truncate(1);
             service.say(now, "has reached a steady state.");
         } else if breaks && first.state == RolloutState::InProgress {
+            self.changes += 1;
             first.state = RolloutState::Failed;
             first.updated_at = now;
             service.say(now, "deployment failed: tasks failed to start.");
@@ -380,6 +425,7 @@ impl World {
     }
 
     fn start_task(&mut self, service: usize, rollout: &Rollout) {
+        self.changes += 1;
         let now = self.now();
         let number = self.ecs.next_id();
         let definition = self
@@ -440,6 +486,7 @@ impl World {
             }
         }
         if tasks.iter().all(|&task| self.ecs.tasks[task].stopped()) {
+            self.changes += 1;
             let service = &mut self.ecs.services[index];
             service.status = ServiceStatus::Inactive { since: now };
             service.rollouts.clear();

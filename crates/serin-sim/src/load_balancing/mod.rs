@@ -35,7 +35,7 @@ use crate::wire::Refusal;
 pub(crate) type Pairs = BTreeMap<String, String>;
 
 /// What the account has of Elastic Load Balancing.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct LoadBalancing {
     pub(crate) balancers: Vec<LoadBalancer>,
     /// Each with its default actions.

@@ -119,13 +119,16 @@ impl World {
             let used = self.load_balancing.balancer_of(group.arn()).is_some()
                 || self.balancer_traffic.follows(group.arn());
             let interval = i64::from(group.data.health_check_interval_seconds().unwrap_or(30));
+            let before = targets.len();
             targets.retain(|target| match target.state {
                 TargetState::Draining { until } => used && now < until,
                 _ => true,
             });
+            let mut changes = u64::from(targets.len() != before);
             for target in targets.iter_mut().filter(|target| !target.drains()) {
                 if !used {
                     // Nobody checks the targets of a target group that is not used.
+                    changes += u64::from(target.state != TargetState::Initial);
                     *target = Target::new(
                         mem::take(&mut target.id),
                         target.port,
@@ -133,10 +136,49 @@ impl World {
                         now,
                     );
                 } else if now > target.since && (now - target.since) % interval == 0 {
+                    let before = (target.state, target.streak);
                     target.checked(self.passes(target), group);
+                    changes += u64::from(before.0 != target.state || before.1 == 0);
                 }
             }
             self.load_balancing.groups[index].targets = targets;
+            self.changes += changes;
+        }
+    }
+
+    /// The next second in which a target changes by itself. A check that finds what the last ones found changes nothing.
+    pub(crate) fn next_event_at_targets(&self) -> i64 {
+        let now = self.now();
+        let groups = self.load_balancing.groups.iter();
+        let events = groups.flat_map(|group| {
+            let interval = i64::from(group.data.health_check_interval_seconds().unwrap_or(30));
+            group.targets.iter().filter_map(move |target| {
+                let is_known = match target.state {
+                    TargetState::Draining { until } => return Some(until),
+                    TargetState::Initial => false,
+                    TargetState::Healthy => self.passes(target),
+                    TargetState::Unhealthy => !self.passes(target),
+                };
+                (!is_known).then(|| now + interval - (now - target.since).rem_euclid(interval))
+            })
+        });
+        events.min().unwrap_or(i64::MAX)
+    }
+
+    /// A target of a target group that is not used is as new in every second.
+    pub(crate) fn leave_unused_targets(&mut self) {
+        let now = self.now();
+        for index in 0..self.load_balancing.groups.len() {
+            let group = &self.load_balancing.groups[index];
+            if group.targets.is_empty()
+                || self.load_balancing.balancer_of(group.arn()).is_some()
+                || self.balancer_traffic.follows(group.arn())
+            {
+                continue;
+            }
+            for target in &mut self.load_balancing.groups[index].targets {
+                target.since = now;
+            }
         }
     }
 

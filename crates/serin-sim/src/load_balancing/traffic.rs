@@ -17,7 +17,7 @@ const KEPT_TIMES: u32 = 20;
 const SLOWEST: f64 = 2.0;
 
 /// What is under way.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct BalancerTraffic {
     /// The target groups that a rule forwards to, and since when the load balancer follows them.
     followed: BTreeMap<String, Vec<(i64, Vec<TargetGroupTuple>)>>,
@@ -28,7 +28,7 @@ pub(crate) struct BalancerTraffic {
     hosts: BTreeMap<(String, String), Hosts>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Counts {
     requests: f64,
     errors: f64,
@@ -38,7 +38,7 @@ struct Counts {
     times: BTreeMap<u64, f64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Generated {
     bad_gateway: f64,
     unavailable: f64,
@@ -46,7 +46,7 @@ struct Generated {
 }
 
 /// The fewest and the most targets in this minute.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Hosts {
     healthy: (usize, usize),
     unhealthy: (usize, usize),
@@ -70,21 +70,35 @@ impl BalancerTraffic {
 impl World {
     /// One second of the load balancers' traffic.
     pub(crate) fn run_balancers(&mut self) {
-        if self.load_balancing.balancers.is_empty() {
-            return;
-        }
-        for (balancer, group, requests) in self.balancer_shares() {
-            self.deal(&balancer, group.as_deref(), requests);
-        }
-        self.count_hosts();
-        if self.now().rem_euclid(self.metric_period()) == 0 {
+        self.carry_balanced_traffic(1.0);
+        let is_over = self.now().rem_euclid(self.metric_period()) == 0;
+        if is_over && !self.load_balancing.balancers.is_empty() {
             self.publish_balancers();
         }
     }
 
-    fn balancer_shares(&mut self) -> Vec<Share> {
+    /// The traffic of so many seconds like this one.
+    pub(crate) fn carry_balanced_traffic(&mut self, seconds: f64) {
+        if self.load_balancing.balancers.is_empty() {
+            return;
+        }
+        for (balancer, group, requests) in self.balancer_shares(seconds) {
+            self.deal(&balancer, group.as_deref(), requests);
+        }
+        self.count_hosts();
+    }
+
+    /// The next second in which a load balancer follows another rule, or a minute is over.
+    pub(crate) fn next_event_at_balancers(&self) -> i64 {
+        let followed = self.balancer_traffic.followed.values();
+        let follows = followed.flat_map(|followed| followed.get(1)).map(|next| next.0);
+        let minute = self.next_multiple(self.metric_period(), 0);
+        follows.min().unwrap_or(i64::MAX).min(minute)
+    }
+
+    fn balancer_shares(&mut self, seconds: f64) -> Vec<Share> {
         let now = self.now();
-        let rate = self.settings.requests_per_second;
+        let rate = self.settings.requests_per_second * seconds;
         let follows_at =
             now + i64::try_from(self.settings.propagation_seconds).expect("it is short");
         let mut shares = Vec::new();
@@ -268,7 +282,7 @@ impl World {
     }
 
     /// A minute on AWS; shorter where a test is to be compared with the local cloud.
-    fn metric_period(&self) -> i64 {
+    pub(crate) fn metric_period(&self) -> i64 {
         i64::try_from(self.settings.metric_period).expect("a period is short")
     }
 

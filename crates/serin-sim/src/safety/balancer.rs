@@ -28,12 +28,11 @@ fn weights(rule: &Rule) -> BTreeMap<&str, f64> {
 
 impl Subject {
     /// Rules 1, 2, 3 and 5 for every rule of a load balancer that forwarded to stable, and rule 5 for every other one.
-    pub(super) fn rules_are_kept(&self, world: &World) -> Vec<String> {
+    pub(super) fn rules_are_kept(&self, world: &World, now: &Snapshot) -> Vec<String> {
         let mut violations = Vec::new();
         if self.before.rules.is_empty() && world.load_balancing.balancers.is_empty() {
             return violations;
         }
-        let now = world.snapshot();
         for (path, before) in &self.before.rules {
             let Some(rule) = now.rules.get(path) else {
                 violations.push(format!("rule 5: rule {path} is gone"));

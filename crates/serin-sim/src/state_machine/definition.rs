@@ -1,6 +1,7 @@
 //! The definition, read strictly: what is not known here is an error, as a spelling mistake is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -11,7 +12,7 @@ use super::path::{ReferencePath, Template};
 /// A state machine that can be run.
 #[derive(Debug, Clone)]
 pub struct StateMachine {
-    pub(super) definition: Definition,
+    pub(super) definition: Arc<Definition>,
     pub(super) jitter: Jitter,
 }
 
@@ -173,7 +174,7 @@ impl StateMachine {
         let faults = definition.faults();
         if faults.is_empty() {
             Ok(Self {
-                definition,
+                definition: Arc::new(definition),
                 jitter: Jitter::Longest,
             })
         } else {

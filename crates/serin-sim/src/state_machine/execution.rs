@@ -171,11 +171,12 @@ impl Execution {
             return;
         }
         let name = self.next.clone();
-        let state = self.machine.definition.states.get(&name).clone();
+        let definition = self.machine.definition.clone();
+        let state = definition.states.get(&name);
         self.path.push(name.clone());
         self.transitions += 1;
         self.events += 1;
-        let left = match self.enter(&name, &state, functions).await {
+        let left = match self.enter(&name, state, functions).await {
             Ok(()) => self.check_limits(&name),
             Err(interruption) => Err(interruption),
         };
@@ -495,7 +496,7 @@ impl From<Missing> for Interruption {
 }
 
 fn within_limit(name: &str, data: &Value) -> Result<(), Interruption> {
-    let bytes = data.to_string().len();
+    let bytes = size(data);
     if bytes <= DATA_LIMIT {
         Ok(())
     } else {
@@ -503,6 +504,29 @@ fn within_limit(name: &str, data: &Value) -> Result<(), Interruption> {
             "States.DataLimitExceeded",
             &format!("{name}: {bytes} bytes are more than {DATA_LIMIT}"),
         ))
+    }
+}
+
+/// How many bytes the JSON has, without writing it.
+fn size(data: &Value) -> usize {
+    let text = |text: &str| {
+        let escaped = text.bytes().map(|byte| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+            0..0x20 => 6,
+            _ => 1,
+        });
+        2 + escaped.sum::<usize>()
+    };
+    match data {
+        Value::Null | Value::Bool(true) => 4,
+        Value::Bool(false) => 5,
+        Value::Number(number) => number.to_string().len(),
+        Value::String(string) => text(string),
+        Value::Array(items) => 1 + items.iter().map(|item| size(item) + 1).sum::<usize>().max(1),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| text(name) + size(value) + 2);
+            1 + fields.sum::<usize>().max(1)
+        }
     }
 }
 
