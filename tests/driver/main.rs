@@ -4,7 +4,10 @@ use serde_json::json;
 use serin_driver::{On, Simulation, request};
 
 fn main() {
-    let runs: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(20);
+    let runs: usize = std::env::args()
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(20);
     let short = std::env::args().nth(2).is_some();
     for on in [On::AppMesh, On::Alb] {
         for tag in ["2.0.0", "2.0.0-bad"] {
@@ -16,8 +19,11 @@ fn main() {
                     .build()
                     .unwrap();
                 let simulation = Simulation::new(on);
-                if short { simulation.account.take_the_short_way(); }
-                let deployed = runtime.block_on(Box::pin(simulation.deploy(request(tag, json!({})))));
+                if short {
+                    simulation.account.take_the_short_way();
+                }
+                let deployed =
+                    runtime.block_on(Box::pin(simulation.deploy(request(tag, json!({})))));
                 assert!(!deployed.execution.is_running());
                 calls = simulation.account.calls().len();
             }

@@ -31,7 +31,7 @@ struct Xtask {
 enum Task {
     /// Deploy a good version and a bad one in a local cloud, and watch
     Demo {
-        /// Run this scenario: good, bad, replace, crash-loop, no-data or second; may be given several times
+        /// Run this scenario: good, bad, replace, crash-loop, no-data, second, stopped, killed, faulty or frozen; may be given several times
         #[arg(long)]
         scenario: Vec<String>,
         /// What sends the requests to the versions: alb (the default) or appMesh

@@ -221,18 +221,14 @@ impl Account {
             (None | Some(FaultKind::AnsweredLate(_)), Some(Ok(output))) => {
                 (Answer::Output(output), None)
             }
-            (None | Some(FaultKind::AnsweredLate(_)), Some(Err(refusal))) => (
-                Answer::Http(refusal.response(service)),
-                Some(refusal.code),
-            ),
+            (None | Some(FaultKind::AnsweredLate(_)), Some(Err(refusal))) => {
+                (Answer::Http(refusal.response(service)), Some(refusal.code))
+            }
             (fault, _) => match fault
                 .as_ref()
                 .and_then(|kind| kind.refusal(service, operation))
             {
-                Some(refusal) => (
-                    Answer::Http(refusal.response(service)),
-                    Some(refusal.code),
-                ),
+                Some(refusal) => (Answer::Http(refusal.response(service)), Some(refusal.code)),
                 None => (
                     Answer::Http(wire::lost_response()),
                     fault.map(|kind| format!("{kind:?}")),

@@ -192,9 +192,13 @@ impl Intercept for Answering {
         _components: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let output = config
-            .load::<Known>()
-            .and_then(|known| known.0.lock().expect("nobody panics while holding it").take());
+        let output = config.load::<Known>().and_then(|known| {
+            known
+                .0
+                .lock()
+                .expect("nobody panics while holding it")
+                .take()
+        });
         if let Some(output) = output {
             context.inner_mut().set_output_or_error(Ok(output));
         }

@@ -47,7 +47,9 @@ impl World {
     /// The next second in which the Envoys follow another route, or the agent reads them.
     pub(crate) fn next_event_in_the_mesh(&self) -> i64 {
         let followed = self.traffic.followed.values();
-        let follows = followed.flat_map(|followed| followed.get(1)).map(|next| next.0);
+        let follows = followed
+            .flat_map(|followed| followed.get(1))
+            .map(|next| next.0);
         let scrape = self.next_multiple(self.metric_period(), self.scrape_offset());
         follows.min().unwrap_or(i64::MAX).min(scrape)
     }

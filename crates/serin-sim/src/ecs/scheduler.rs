@@ -47,13 +47,20 @@ impl World {
         let inactive = seconds(settings.inactive_seconds);
         let services = self.ecs.services.iter();
         let services = services.flat_map(|service| {
-            let grace = service.data.health_check_grace_period_seconds().unwrap_or(0);
+            let grace = service
+                .data
+                .health_check_grace_period_seconds()
+                .unwrap_or(0);
             let gone = match service.status {
                 ServiceStatus::Inactive { since } => Some(since + inactive + 1),
                 ServiceStatus::Active | ServiceStatus::Draining => None,
             };
             let tries = service.rollouts.first().map(|rollout| rollout.next_start);
-            let of_service = self.ecs.tasks.iter().filter(|task| task.service == service.id);
+            let of_service = self
+                .ecs
+                .tasks
+                .iter()
+                .filter(|task| task.service == service.id);
             let graced = of_service.filter_map(move |task| match task.phase {
                 Phase::Running { since } => Some(since + i64::from(grace)),
                 _ => None,

@@ -91,7 +91,9 @@ impl World {
     /// The next second in which a load balancer follows another rule, or a minute is over.
     pub(crate) fn next_event_at_balancers(&self) -> i64 {
         let followed = self.balancer_traffic.followed.values();
-        let follows = followed.flat_map(|followed| followed.get(1)).map(|next| next.0);
+        let follows = followed
+            .flat_map(|followed| followed.get(1))
+            .map(|next| next.0);
         let minute = self.next_multiple(self.metric_period(), 0);
         follows.min().unwrap_or(i64::MAX).min(minute)
     }

@@ -522,9 +522,17 @@ fn size(data: &Value) -> usize {
         Value::Bool(false) => 5,
         Value::Number(number) => number.to_string().len(),
         Value::String(string) => text(string),
-        Value::Array(items) => 1 + items.iter().map(|item| size(item) + 1).sum::<usize>().max(1),
+        Value::Array(items) => {
+            1 + items
+                .iter()
+                .map(|item| size(item) + 1)
+                .sum::<usize>()
+                .max(1)
+        }
         Value::Object(fields) => {
-            let fields = fields.iter().map(|(name, value)| text(name) + size(value) + 2);
+            let fields = fields
+                .iter()
+                .map(|(name, value)| text(name) + size(value) + 2);
             1 + fields.sum::<usize>().max(1)
         }
     }
