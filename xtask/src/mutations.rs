@@ -46,7 +46,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         change: "the lock of a service is taken whoever has it",
         file: LEDGER,
         text: r#".condition_expression("attribute_not_exists(#execution) OR #execution = :me")"#,
-        replacement: r#".condition_expression("attribute_not_exists(#execution) OR attribute_exists(id) OR #execution = :me")"#,
+        replacement: r#".condition_expression("attribute_not_exists(#execution) OR attribute_exists(#execution)")"#,
         caught_by: Serin("a_second_deployment_"),
     },
     Mutation {
