@@ -3,6 +3,7 @@
 mod boundaries;
 mod names;
 mod permissions;
+mod resources;
 mod state_machine;
 mod template;
 

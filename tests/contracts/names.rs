@@ -98,3 +98,13 @@ fn the_template_builds_each_steps_own_binary_under_its_name() {
         );
     }
 }
+
+#[test]
+fn every_scenario_of_the_local_cloud_is_a_request_that_is_accepted() {
+    for scenario in serin_local::Scenario::ALL {
+        let request = scenario.request().unwrap();
+        if let Err(faults) = serin::request::Request::parse(&request) {
+            panic!("{}: {faults}", scenario.name());
+        }
+    }
+}

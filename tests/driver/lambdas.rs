@@ -36,6 +36,8 @@ pub struct Lambdas {
     watch: Watch,
     /// The calls that the function made that runs, as the actions that they are.
     made: Arc<Mutex<BTreeSet<(Service, &'static str)>>>,
+    /// The calls that each function has made so far.
+    used: Mutex<BTreeMap<String, BTreeSet<String>>>,
     /// What each function's role allows.
     allowed: &'static BTreeMap<&'static str, BTreeSet<String>>,
     /// The calls that a function's role would not have allowed.
@@ -76,6 +78,7 @@ impl Lambdas {
             watch,
             made,
             allowed: &ALLOWED,
+            used: Mutex::default(),
             forbidden: Mutex::default(),
             loses_answers: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
@@ -145,6 +148,11 @@ impl Lambdas {
         assert_eq!(*self.forbidden.lock().unwrap(), BTreeSet::new());
     }
 
+    /// The actions that each function has used so far.
+    pub fn used(&self) -> BTreeMap<String, BTreeSet<String>> {
+        self.used.lock().unwrap().clone()
+    }
+
     /// Tells the watch what the plan allows from this call on.
     fn tell_the_watch(&self, function: &str, state: &Value) {
         match function {
@@ -176,13 +184,17 @@ impl Lambdas {
     fn note_forbidden(&self, function: &str) {
         let allowed = &self.allowed[function];
         let made = std::mem::take(&mut *self.made.lock().unwrap());
-        let made = made
+        let made: BTreeSet<String> = made
             .into_iter()
-            .map(|(service, operation)| permissions::action(&service.to_string(), operation));
+            .map(|(service, operation)| permissions::action(&service.to_string(), operation))
+            .collect();
         let forbidden = made
-            .filter(|action| !allowed.contains(action))
+            .iter()
+            .filter(|action| !allowed.contains(*action))
             .map(|action| format!("{function} called {action}"));
         self.forbidden.lock().unwrap().extend(forbidden);
+        let mut used = self.used.lock().unwrap();
+        used.entry(function.to_owned()).or_default().extend(made);
     }
 
     /// A function that is killed answers nothing, and the next one begins with clients of its own.

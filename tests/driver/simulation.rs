@@ -194,7 +194,7 @@ impl Simulation {
         let now = self.account.clock().now();
         let payload =
             json!({ "execution": arn(name), "startedAt": now, "now": now, "state": state });
-        Functions::call(&self.lambdas, function, payload).await
+        Box::pin(Functions::call(&self.lambdas, function, payload)).await
     }
 
     /// What the rule on an execution's end starts.
@@ -217,7 +217,7 @@ impl Simulation {
     /// One sweep, and the recoveries that it starts, to their ends.
     pub async fn sweep(&self) -> Vec<Deployed<'_>> {
         let tick = json!({ "time": self.account.clock().now() });
-        let swept = Functions::call(&self.lambdas, "sweep", tick).await;
+        let swept = Box::pin(Functions::call(&self.lambdas, "sweep", tick)).await;
         assert!(swept.is_ok(), "{swept:?}");
         let mut recovered = Vec::new();
         for started in self.account.take_started() {

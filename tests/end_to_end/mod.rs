@@ -319,6 +319,26 @@ async fn when_every_third_call_fails_or_is_not_answered_the_deployment_ends_in_o
     assert_eq!(report.failed_requests.by_canary, 0);
 }
 
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_deployment_goes_on_as_the_printed_command_says_and_asks_again(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let (happened, report) = run(on, Scenario::Frozen).await;
+    assert_eq!(happened.outcome.error.as_deref(), Some("CanaryRolledBack"));
+    let weights: Vec<_> = happened
+        .questions
+        .iter()
+        .map(|question| question.detail["weightPercent"].clone())
+        .collect();
+    assert_eq!(weights, [25.0, 25.0], "asked again, and never went on");
+    for question in &happened.questions {
+        let why = question.detail["why"].as_str().unwrap();
+        assert!(why.contains("above the limit of 1 percent"), "{why}");
+    }
+    assert!(report.failed_requests.by_canary > 0);
+}
+
 /// The functions whose processes ended while they worked, in order.
 fn killed(happened: &Happened) -> Vec<&str> {
     let invocations = happened.record.invocations.iter();

@@ -424,11 +424,6 @@ async fn whoever_must_finish_a_deployment_is_told_that_scaling_in_is_still_suspe
         let by_hand = simulation.start("by-hand", json!({ "rollBack": arn("first") }));
         simulation.finish(by_hand).await.assert_rolled_back("");
     }
-    let simulation = Simulation::with(on, &scaled(on, 4, (2, 10)));
-    let frozen = json!({ "onUnhealthy": "freeze" });
-    let deployed = simulation.deploy(request("2.0.0-bad", frozen)).await;
-    deployed.assert_needs_attention("frozen");
-    assert_names_held_scaling(&deployed.report());
 }
 
 #[track_caller]

@@ -37,7 +37,7 @@ async fn the_question_has_the_service_the_weight_the_reason_and_a_command_for_ea
         asked["service"],
         json!({ "cluster": "prod", "service": "checkout" })
     );
-    assert_eq!(asked["weightPercent"], 10);
+    assert_eq!(asked["weightPercent"], 10.0);
     assert_eq!(asked["waitsForSeconds"], 3600);
     assert_eq!(asked["then"], "rollBack");
     assert!(
@@ -76,7 +76,10 @@ async fn while_nobody_has_answered_the_weight_stays_or_goes_to_the_last_healthy_
             settings.error_rates = vec![("2.0.0".to_owned(), 0.2)];
         });
         simulation.run_until(&mut execution, "Ask a person").await;
-        assert_eq!(execution.data()["progress"]["weightPercent"], expected);
+        assert_eq!(
+            execution.data()["progress"]["weightPercent"],
+            f64::from(expected)
+        );
         let stable = simulation.account.look(World::stable_percent);
         assert!(
             (stable - f64::from(100 - expected)).abs() < 0.01,

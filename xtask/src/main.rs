@@ -31,7 +31,7 @@ struct Xtask {
 enum Task {
     /// Deploy a good version and a bad one in a local cloud, and watch
     Demo {
-        /// Run this scenario: good, bad, replace, crash-loop, no-data or second; may be given several times
+        /// Run this scenario: good, bad, replace, crash-loop, no-data, second, stopped, killed, faulty or frozen; may be given several times
         #[arg(long)]
         scenario: Vec<String>,
         /// What sends the requests to the versions: alb (the default) or appMesh
@@ -62,6 +62,13 @@ enum Task {
         /// Make only the changes whose sentence contains this
         #[arg(long, default_value = "")]
         only: String,
+    },
+    /// Run random simulated deployments (--seeds N --from S --json FILE), replay one (--seed S), or run the exhaustive set (--exhaustive)
+    #[command(disable_help_flag = true)]
+    Simulate {
+        /// Arguments for the simulation; --help lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     /// Check format and lints
     Lint,
@@ -147,6 +154,18 @@ fn run(task: Task) -> Result<(), Failure> {
             cargo(&["test", "--workspace"], &arguments, &[])
         }
         Task::Mutate { only } => mutate::mutate(&only),
+        Task::Simulate { arguments } => {
+            let build = [
+                "build",
+                "--workspace",
+                "--bin",
+                "simulate",
+                "--profile",
+                "simulation",
+            ];
+            cargo(&build, &[], &[])?;
+            become_program("simulation/simulate", &arguments)
+        }
         Task::Schema => cargo(
             &[
                 "test",
@@ -186,7 +205,12 @@ fn prepare(targets: &str) -> Result<(), Failure> {
 
 /// Becomes serin-local.
 fn hand_over(arguments: &[OsString]) -> Result<(), Failure> {
-    let program = target_folder().join("debug/serin-local");
+    become_program("debug/serin-local", arguments)
+}
+
+/// Becomes a program that was built.
+fn become_program(path: &str, arguments: &[OsString]) -> Result<(), Failure> {
+    let program = target_folder().join(path);
     let error = Command::new(&program).args(arguments).exec();
     Err(format!("cannot run {}: {error}", program.display()).into())
 }

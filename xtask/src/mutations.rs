@@ -20,11 +20,13 @@ pub(crate) struct Mutation {
 pub(crate) enum Tests {
     /// Those of the binary in `tests/` whose names contain this.
     Serin(&'static str),
+    /// Those of the adapters whose names contain this.
+    Adapters(&'static str),
     /// The unit tests of a package that needs no AWS crate.
     Package(&'static str),
 }
 
-use Tests::{Package, Serin};
+use Tests::{Adapters, Package, Serin};
 
 const SHIFT: &str = "functions/shift-weight/src/lib.rs";
 const CREATE: &str = "functions/create-canary/src/lib.rs";
@@ -44,7 +46,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         change: "the lock of a service is taken whoever has it",
         file: LEDGER,
         text: r#".condition_expression("attribute_not_exists(#execution) OR #execution = :me")"#,
-        replacement: r#".condition_expression("attribute_not_exists(#execution) OR attribute_exists(id) OR #execution = :me")"#,
+        replacement: r#".condition_expression("attribute_not_exists(#execution) OR attribute_exists(#execution)")"#,
         caught_by: Serin("a_second_deployment_"),
     },
     Mutation {
@@ -99,8 +101,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "every shift goes one step further than the plan's next",
         file: SHIFT,
-        text: "state.progress.step.map_or(0, |step| step + 1);",
-        replacement: "state.progress.step.map_or(0, |step| step + 2);",
+        text: "        (_, step) => step.map_or(0, |step| step + 1),",
+        replacement: "        (_, step) => step.map_or(0, |step| step + 2),",
         caught_by: Serin("a_good_version_is_promoted"),
     },
     Mutation {
@@ -115,7 +117,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: ROUTES,
         text: "                Some(live) if live.is(route, after) => {\n                    shifted_at",
         replacement: "                Some(live) if live.version >= 0 => {\n                    shifted_at",
-        caught_by: Serin("read_back"),
+        caught_by: Adapters("a_write_that_does_not_show"),
     },
     Mutation {
         change: "a rule is written over whatever somebody else has made of it",
@@ -129,7 +131,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: RULES,
         text: "            self.modify_rule(record, rule, &live, &known, after).await?;\n            match self.describe_rule(record, rule).await? {\n                Some(live) if live.is(rule, after) => {}",
         replacement: "            self.modify_rule(record, rule, &live, &known, after).await?;\n            match self.describe_rule(record, rule).await? {\n                Some(_) => {}",
-        caught_by: Serin("read_back"),
+        caught_by: Adapters("a_write_that_does_not_show"),
     },
     Mutation {
         change: "a rule's other actions are not sent again",
@@ -204,8 +206,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "an unhealthy verdict calls for a person and not for the rollback",
         file: MACHINE,
-        text: "\"StringEquals\": \"rollBack\", \"Next\": \"Roll back to stable\"",
-        replacement: "\"StringEquals\": \"rollBack\", \"Next\": \"Needs attention\"",
+        text: "{ \"Variable\": \"$.next\", \"StringEquals\": \"rollBack\", \"Next\": \"Roll back to stable\" }",
+        replacement: "{ \"Variable\": \"$.next\", \"StringEquals\": \"rollBack\", \"Next\": \"Needs attention\" }",
         caught_by: Serin("the_path_of_a_bad_version"),
     },
     Mutation {
@@ -213,7 +215,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: CLEANUP,
         text: "            self.router\n                .verify(deployment, state.progress.weight_percent)\n                .await?;\n        }\n        let tasks =",
         replacement: "        }\n        let tasks =",
-        caught_by: Serin("before_the_promotion"),
+        caught_by: Serin("right_before_the_promotion"),
     },
     Mutation {
         change: "stable gets the traffic back before it runs the new version",
@@ -269,7 +271,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: ROLLBACK,
         text: "        if !left.is_empty() {\n            return self.needs_attention(state, why, left).await;",
         replacement: "        if left.len() > 1000 {\n            return self.needs_attention(state, why, left).await;",
-        caught_by: Serin("that_never_ends"),
+        caught_by: Serin("a_canary_that_never_goes"),
     },
     Mutation {
         change: "scaling in stays suspended after a rollback",
@@ -298,6 +300,34 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         text: "const LONGEST_REFUSAL_SECONDS: i64 = 300;",
         replacement: "const LONGEST_REFUSAL_SECONDS: i64 = 0;",
         caught_by: Serin("a_rollback_whose_first_write_fails"),
+    },
+    Mutation {
+        change: "a recovery does not ask whether the execution runs",
+        file: ROLLBACK,
+        text: "    if matches!(status.as_deref(), Some(\"RUNNING\" | \"PENDING_REDRIVE\")) {\n        let why",
+        replacement: "    if matches!(status.as_deref(), Some(\"PENDING_REDRIVE\")) {\n        let why",
+        caught_by: Serin("runs_again_is_not_recovered"),
+    },
+    Mutation {
+        change: "the sweep recovers what a person has been told of, again and again",
+        file: "functions/sweep/src/lib.rs",
+        text: "        (_, Some(_)) => Ok(Found::Nothing),\n        (_, None) => {",
+        replacement: "        (_, _) => {",
+        caught_by: Serin("and_the_sweep_does_not_nag"),
+    },
+    Mutation {
+        change: "a deployment that needs a person gives its lock back",
+        file: LEDGER,
+        text: "        // Without an open record there is nobody whom the list could help.\n        self.make(update).await.map(drop)",
+        replacement: "        self.make(update).await.map(drop)?;\n        self.unlock(&deployment.service, &deployment.execution).await",
+        caught_by: Serin("on_top_of_leftovers"),
+    },
+    Mutation {
+        change: "a frozen deployment that nobody decides about goes on",
+        file: "functions/shift-weight/src/lib.rs",
+        text: "    if state.question.is_some() && state.decision.is_none() {",
+        replacement: "    if state.question.is_some() && state.decision.is_none() && state.unanswered.is_some() {",
+        caught_by: Serin("while_nobody_has_answered"),
     },
     Mutation {
         change: "target groups leave the rules while their targets still drain",

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::aws_cli::{self, CommandError};
 use crate::checkout::Checkout;
 use crate::data_plane::{
     DataPlane, DataPlaneConfig, DataPlaneError, LoadGenerator, LoadOptions, LoadStats, LocalRouter,
@@ -332,6 +333,15 @@ impl LocalCloud {
             }
             tokio::time::sleep(executions::LOOK_EVERY).await;
         }
+    }
+
+    /// Carries out a command of the AWS CLI that Serin has printed.
+    ///
+    /// # Errors
+    ///
+    /// When a shell or the AWS CLI would not understand it, or moto refuses it.
+    pub async fn carry_out(&self, command: &str) -> Result<(), CommandError> {
+        aws_cli::run(&self.api, command).await.map(drop)
     }
 
     /// What has been put on EventBridge's bus so far.

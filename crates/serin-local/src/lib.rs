@@ -7,6 +7,7 @@
     reason = "the local cloud is the world that a deployment acts on, and the world has real time"
 )]
 
+pub mod aws_cli;
 pub mod checkout;
 pub mod cloud;
 pub mod data_plane;

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::aws_cli::CommandError;
 use crate::checkout::Checkout;
 use crate::cloud::LocalCloud;
 use crate::data_plane::{LoadStats, LocalRouter, VersionStats};
 use crate::executions::{Ending, Execution, LOOK_EVERY, Outcome, Progress};
-use crate::gateway::{Effect, Fault, Record};
+use crate::gateway::{Effect, Event, Fault, Record};
 use crate::moto::MotoError;
 use crate::screen::View;
 
@@ -50,6 +51,8 @@ pub enum Scenario {
     Killed,
     /// Every third call gets an error, a closed connection or no answer at all, and a good version is promoted or rolled back.
     Faulty,
+    /// A bad version is frozen; a person has it checked once more and then rolled back, with the commands that the event gives.
+    Frozen,
 }
 
 /// There is no scenario of this name.
@@ -74,7 +77,7 @@ impl FromStr for Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Good,
         Self::Bad,
         Self::Replace,
@@ -84,6 +87,7 @@ impl Scenario {
         Self::Stopped,
         Self::Killed,
         Self::Faulty,
+        Self::Frozen,
     ];
 
     /// The scenario's name, on the command line and as a file.
@@ -98,6 +102,7 @@ impl Scenario {
             Self::Stopped => "stopped",
             Self::Killed => "killed",
             Self::Faulty => "faulty",
+            Self::Frozen => "frozen",
         }
     }
 
@@ -119,6 +124,9 @@ impl Scenario {
             Self::Faulty => {
                 "a good version while every third call fails, to be promoted or rolled back"
             }
+            Self::Frozen => {
+                "a bad version that is frozen, to be resumed and then rolled back by a person"
+            }
         }
     }
 
@@ -126,7 +134,9 @@ impl Scenario {
     pub const fn expected(self) -> &'static [Ending] {
         match self {
             Self::Good | Self::Replace | Self::Second | Self::Killed => &[Ending::Promoted],
-            Self::Bad | Self::CrashLoop | Self::NoData | Self::Stopped => &[Ending::RolledBack],
+            Self::Bad | Self::CrashLoop | Self::NoData | Self::Stopped | Self::Frozen => {
+                &[Ending::RolledBack]
+            }
             Self::Faulty => &[Ending::Promoted, Ending::RolledBack],
         }
     }
@@ -174,6 +184,9 @@ pub enum ScenarioError {
     /// Moto did not answer.
     #[error("the local cloud does not answer")]
     Moto(#[from] MotoError),
+    /// A command that was printed could not be carried out.
+    #[error("a printed command does not work")]
+    Command(#[from] CommandError),
 }
 
 /// What happened in a scenario.
@@ -195,6 +208,8 @@ pub struct Happened {
     pub load: LoadStats,
     /// What went through the gateway meanwhile.
     pub record: Record,
+    /// What the deployment asked while it was frozen.
+    pub questions: Vec<Event>,
     /// How the world differs from what it has to be after such an ending; empty when nothing is left.
     pub trace_left: Vec<String>,
     /// How long it took from the first datapoint with a 5xx answer of the canary until stable had all the traffic.
@@ -283,6 +298,7 @@ pub async fn run(
         second_recovery,
         load: LoadStats::default(),
         record: Record::default(),
+        questions: questions(cloud, &execution),
         trace_left: Vec::new(),
         seconds_to_stable: None,
         seconds_from_end_to_stable: None,
@@ -368,7 +384,14 @@ enum Meanwhile {
     Stop {
         stopped: bool,
     },
+    /// What a frozen deployment asks is answered.
+    Answer {
+        answered: usize,
+    },
 }
+
+/// What the person answers, one time after the other.
+const ANSWERS: [&str; 2] = ["resume", "rollBack"];
 
 impl Meanwhile {
     const fn of(scenario: Scenario) -> Self {
@@ -382,6 +405,7 @@ impl Meanwhile {
             | Scenario::CrashLoop
             | Scenario::Killed
             | Scenario::Faulty => Self::Nothing,
+            Scenario::Frozen => Self::Answer { answered: 0 },
         }
     }
 
@@ -391,7 +415,7 @@ impl Meanwhile {
         request: &Value,
         execution: &Execution,
         progress: &Progress,
-    ) -> Result<(), MotoError> {
+    ) -> Result<(), ScenarioError> {
         match self {
             Self::Silence { silent } if !*silent && progress.has_entered(SHIFT) => {
                 cloud.pause_metrics(true);
@@ -404,6 +428,16 @@ impl Meanwhile {
                 cloud.stop_execution(execution).await?;
                 *stopped = true;
             }
+            Self::Answer { answered } => {
+                let questions = questions(cloud, execution);
+                if let (Some(question), Some(answer)) =
+                    (questions.get(*answered), ANSWERS.get(*answered))
+                {
+                    let command = question.detail["commands"][answer].as_str();
+                    cloud.carry_out(command.unwrap_or_default()).await?;
+                    *answered += 1;
+                }
+            }
             Self::Nothing | Self::Silence { .. } | Self::Second(_) | Self::Stop { .. } => {}
         }
         Ok(())
@@ -414,6 +448,8 @@ impl Meanwhile {
             Self::Silence { silent: true } => Some("the metrics agent is silent"),
             Self::Second(Some(_)) => Some("a second deployment has been started"),
             Self::Stop { stopped: true } => Some("the execution has been stopped"),
+            Self::Answer { answered: 1 } => Some("a person has had it resumed"),
+            Self::Answer { answered: 2 } => Some("a person has had it rolled back"),
             _ => None,
         }
     }
@@ -425,9 +461,20 @@ impl Meanwhile {
                 Ok(None)
             }
             Self::Second(Some(second)) => Ok(Some(cloud.follow(&second, |_| ()).await?)),
-            Self::Nothing | Self::Second(None) | Self::Stop { .. } => Ok(None),
+            Self::Nothing | Self::Second(None) | Self::Stop { .. } | Self::Answer { .. } => {
+                Ok(None)
+            }
         }
     }
+}
+
+/// What a frozen deployment has asked so far.
+fn questions(cloud: &LocalCloud, execution: &Execution) -> Vec<Event> {
+    let mut events = cloud.events();
+    events.retain(|event| {
+        event.detail_type == "Frozen" && event.detail["execution"] == execution.arn.as_str()
+    });
+    events
 }
 
 /// What the versions got since an earlier look.

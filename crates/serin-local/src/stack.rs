@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::aws_cli::pascal_case;
 use crate::checkout::Checkout;
 use crate::functions::FUNCTIONS;
 use crate::moto::{Moto, MotoError, Service};
@@ -151,16 +152,6 @@ fn fill_in(definition: &str) -> Result<String, String> {
         None => Ok(text),
         Some((_, rest)) => Err(rest.split('}').next().unwrap_or(rest).to_owned()),
     }
-}
-
-/// `plan-deployment` as `PlanDeployment`.
-fn pascal_case(name: &str) -> String {
-    name.split('-')
-        .map(|word| {
-            let (first, rest) = word.split_at(word.len().min(1));
-            first.to_uppercase() + rest
-        })
-        .collect()
 }
 
 #[cfg(test)]

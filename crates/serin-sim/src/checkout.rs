@@ -137,6 +137,8 @@ pub struct Options {
     pub other_weight: Option<i32>,
     /// Whether the ECS service registers its tasks in Cloud Map.
     pub registry: bool,
+    /// Whether the Cloud Map service knows the health of its instances.
+    pub registry_checks: bool,
     /// How the virtual node finds its tasks.
     pub discovery: Discovery,
     /// `ECS`, `CODE_DEPLOY` or `EXTERNAL`.
@@ -226,6 +228,7 @@ impl Default for Options {
             stable_weight: 1,
             other_weight: None,
             registry: true,
+            registry_checks: true,
             discovery: Discovery::CloudMap,
             controller: "ECS",
             daemon: false,
@@ -551,7 +554,11 @@ fn build_registry(
         .namespace_id(namespace)
         .description("made by the platform team")
         .set_dns_config((!options.http_namespace).then_some(dns))
-        .health_check_custom_config(map_types::HealthCheckCustomConfig::builder().build())
+        .set_health_check_custom_config(
+            options
+                .registry_checks
+                .then(|| map_types::HealthCheckCustomConfig::builder().build()),
+        )
         .tags(
             map_types::Tag::builder()
                 .key("team")

@@ -338,6 +338,7 @@ pub(crate) fn get_instances_health_status(
     let all: Vec<(String, HealthStatus)> = registry
         .instances
         .iter()
+        .filter(|_| checked || world.settings.unchecked_instances_are_named)
         .filter(|(id, _)| input.instances().is_empty() || input.instances().contains(id))
         .map(|(id, instance)| {
             let status = match (checked, instance.healthy) {

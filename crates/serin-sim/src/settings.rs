@@ -47,6 +47,8 @@ pub struct Settings {
     pub sticky_share: f64,
     /// How many requests per second the autoscaler wants each task to serve; without it nothing is scaled.
     pub requests_per_task: Option<f64>,
+    /// Whether Cloud Map names the instances of a service without a health check, as unknown; AWS does not document it.
+    pub unchecked_instances_are_named: bool,
     /// Whether `RegisterScalableTarget` resets the members of `SuspendedState` that are not given; AWS does not document it.
     pub suspended_state_replaces: bool,
 }
@@ -75,6 +77,7 @@ impl Default for Settings {
             idle_rules: Vec::new(),
             sticky_share: 0.5,
             requests_per_task: None,
+            unchecked_instances_are_named: true,
             suspended_state_replaces: false,
         }
     }

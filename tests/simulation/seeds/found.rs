@@ -3,18 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use rstest::rstest;
-use serde_json::{Value, json};
-use serin_sim::state_machine::{Functions, Status};
+use serde_json::json;
+use serin_sim::state_machine::Status;
 use serin_sim::{FaultKind, Which, World, world};
 
 use super::super::{On, Simulation, arn, request};
 use super::{LASTING, Struck, TRIES, creations, look, through};
-
-/// What a step gets from the state machine now.
-fn payload(simulation: &Simulation, state: &Value) -> Value {
-    let now = simulation.account.clock().now();
-    json!({ "execution": arn("first"), "startedAt": now, "now": now, "state": state })
-}
 
 /// Found 1: after a success, a second deployment whose canary cannot be made rolled back with the first one's handles and
 /// deleted the live service.
@@ -99,8 +93,7 @@ async fn a_shift_that_is_called_after_the_rollback_has_begun_moves_nothing(
         simulation.step(&mut execution).await;
         let route = simulation.route();
         let late = simulation
-            .lambdas
-            .call("shift-weight", payload(&simulation, &state))
+            .invoke("shift-weight", "first", state.clone())
             .await;
         assert_eq!(late.unwrap_err().error, "DeploymentFenced");
         assert_eq!(simulation.route(), route);
@@ -222,8 +215,7 @@ async fn an_old_version_that_cannot_be_deleted_is_named_and_the_new_one_serves(
     );
     // When it is allowed, the last of the commands finishes it.
     simulation.account.heal();
-    let by_hand = simulation.start("by-hand", json!({ "rollBack": arn("first") }));
-    let deployed = simulation.finish(by_hand).await;
+    let deployed = simulation.roll_back_by_hand().await;
     deployed.assert_no_request_was_lost();
     let services = simulation
         .account

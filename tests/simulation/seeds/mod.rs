@@ -73,7 +73,7 @@ trait Struck {
     /// The service that bears the canary's name, while it is there.
     fn canary(&self) -> Option<String>;
 
-    /// Rolls back what the execution `first` left, as its operator or the recovery does.
+    /// Rolls back what the execution `first` left, with the command that its report gives.
     async fn roll_back_by_hand(&self) -> Deployed<'_>;
 
     /// Fails the test if anything but stable's definition differs from before, and that one by more than its version.
@@ -118,8 +118,8 @@ impl Struck for Simulation {
     }
 
     async fn roll_back_by_hand(&self) -> Deployed<'_> {
-        let recovery = self.start("recovery", json!({ "rollBack": arn("first") }));
-        self.finish(recovery).await
+        let by_hand = self.start("by-hand", json!({ "rollBack": arn("first") }));
+        self.finish(by_hand).await
     }
 
     #[track_caller]

@@ -420,14 +420,17 @@ impl Shared {
             }
             Some(Effect::Kill) => {
                 self.perform(operation, request).await;
+                // With the process its connection goes, and with that this.
+                self.recorder.call(call(NO_ANSWER, true));
                 self.kill(function.as_deref()).await;
-                ApiResponse::none()
+                return ApiResponse::none();
             }
             None => self.perform(operation, request).await,
         };
-        let status = match response.answered {
-            true => response.status.as_u16(),
-            false => NO_ANSWER,
+        let status = if response.answered {
+            response.status.as_u16()
+        } else {
+            NO_ANSWER
         };
         self.recorder.call(call(status, response.injected));
         response
