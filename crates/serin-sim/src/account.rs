@@ -205,10 +205,14 @@ impl Account {
         if !READS.iter().any(|read| operation.starts_with(read)) {
             world.version += 1;
         }
+        let undone = (fault == Some(FaultKind::Undone)).then(|| world.snapshot());
         let done = fault
             .as_ref()
             .is_none_or(FaultKind::takes_effect)
             .then(|| handle(&mut world));
+        if let Some(before) = undone {
+            world.put_routes_back(&before);
+        }
         let killed = matches!(
             fault,
             Some(FaultKind::KilledBefore | FaultKind::KilledAfter)
@@ -218,10 +222,10 @@ impl Account {
             world.advance_to(self.0.clock.now().as_second());
         }
         let (response, error) = match (fault, done) {
-            (None | Some(FaultKind::AnsweredLate(_)), Some(Ok(output))) => {
+            (None | Some(FaultKind::AnsweredLate(_) | FaultKind::Undone), Some(Ok(output))) => {
                 (Answer::Output(output), None)
             }
-            (None | Some(FaultKind::AnsweredLate(_)), Some(Err(refusal))) => {
+            (None | Some(FaultKind::AnsweredLate(_) | FaultKind::Undone), Some(Err(refusal))) => {
                 (Answer::Http(refusal.response(service)), Some(refusal.code))
             }
             (fault, _) => match fault

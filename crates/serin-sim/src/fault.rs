@@ -43,6 +43,8 @@ pub enum FaultKind {
     DoneThenServerError,
     /// The call takes effect, and its answer comes so many seconds later.
     AnsweredLate(u64),
+    /// The call takes effect and is answered; but somebody else puts every route and rule back before anybody reads it.
+    Undone,
     /// The Lambda dies before the call: the call unwinds with [`Killed`], which a test catches.
     KilledBefore,
     /// The Lambda dies after the call took effect.
@@ -65,6 +67,7 @@ impl FaultKind {
             Self::AnswerLost
             | Self::NeverSent
             | Self::AnsweredLate(_)
+            | Self::Undone
             | Self::KilledBefore
             | Self::KilledAfter => None,
         }
@@ -77,6 +80,7 @@ impl FaultKind {
             Self::AnswerLost
                 | Self::DoneThenServerError
                 | Self::AnsweredLate(_)
+                | Self::Undone
                 | Self::KilledAfter
         )
     }
