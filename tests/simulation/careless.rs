@@ -123,3 +123,37 @@ async fn a_canary_that_is_created_late_or_once_more_is_not_made_a_second_time(
     }
     simulation.watch.assert_safe();
 }
+
+#[rstest]
+#[tokio::test]
+async fn what_has_lost_its_traffic_drains_first_however_soon_the_function_is_called_again(
+    #[values(On::AppMesh, On::Alb)] on: On,
+    #[values(("2.0.0", "cleanup"), ("2.0.0-bad", "rollback"))] case: (&str, &str),
+) {
+    let (tag, function) = case;
+    let simulation = Simulation::new(on);
+    let mut execution = simulation.start("first", request(tag, json!({})));
+    let is_settled = |progress: &serde_json::Value| {
+        progress["cleanup"]["trafficSettledAt"].is_string() || progress["rollback"].is_object()
+    };
+    while !is_settled(&execution.data()["progress"]) {
+        simulation.step(&mut execution).await;
+    }
+    let services = simulation
+        .account
+        .look(|world| world.services(world::CLUSTER));
+    let canary = services.iter().find(|name| name.contains("-canary-"));
+    let canary = canary.unwrap();
+    let state = execution.data().clone();
+    simulation.account.clock().advance(5);
+    simulation.invoke(function, "first", state).await.unwrap();
+    let tasks = simulation.account.look(|world| {
+        let service = world.service(world::CLUSTER, canary);
+        service.map_or(0, |service| service.desired_count)
+    });
+    assert!(tasks > 0, "it is going already");
+    let deployed = simulation.finish(execution).await;
+    deployed
+        .assert_stable_has_all_traffic()
+        .assert_no_request_was_lost();
+}

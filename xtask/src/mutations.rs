@@ -220,7 +220,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: CLEANUP,
         text: "        let drained_at = settled_at.as_second() + i64::from(deployment.drain_seconds());",
         replacement: "        let drained_at = settled_at.as_second();",
-        caught_by: Serin("a_good_version_is_promoted"),
+        caught_by: Serin("what_has_lost_its_traffic_drains_first"),
     },
     Mutation {
         change: "scaling in stays suspended after a promotion",
@@ -248,7 +248,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: ROLLBACK,
         text: "        let drained_at = since.as_second() + i64::from(deployment.quiet_seconds());",
         replacement: "        let drained_at = since.as_second();",
-        caught_by: Serin("that_lands_after_the_rollback"),
+        caught_by: Serin("what_has_lost_its_traffic_drains_first"),
     },
     Mutation {
         change: "a side that got traffic again meanwhile is removed all the same",
