@@ -164,6 +164,9 @@ fn every_action_is_allowed_on_no_more_than_it_can_be_limited_to() {
                     .unwrap_or_else(|| panic!("{}: the table has no {action}", step.name));
                 match reach {
                     Everything | EverythingBecause(_) => {
+                        if let EverythingBecause(reason) = reach {
+                            assert!(reason.contains(' '), "{action}: a reason is a sentence");
+                        }
                         assert_eq!(resources, ["*"], "{}: {action}", step.name);
                         suits.insert("*".to_owned());
                     }
