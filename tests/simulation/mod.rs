@@ -4,11 +4,11 @@
 mod alb;
 mod by_hand;
 mod capacity;
+mod careless;
 mod endings;
 mod errors;
 mod every_call;
 mod freeze;
-mod last_looks;
 mod leftovers;
 mod limits;
 mod no_trace;

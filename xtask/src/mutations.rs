@@ -20,13 +20,11 @@ pub(crate) struct Mutation {
 pub(crate) enum Tests {
     /// Those of the binary in `tests/` whose names contain this.
     Serin(&'static str),
-    /// Those of the adapters whose names contain this.
-    Adapters(&'static str),
     /// The unit tests of a package that needs no AWS crate.
     Package(&'static str),
 }
 
-use Tests::{Adapters, Package, Serin};
+use Tests::{Package, Serin};
 
 const SHIFT: &str = "functions/shift-weight/src/lib.rs";
 const CREATE: &str = "functions/create-canary/src/lib.rs";
@@ -54,7 +52,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "crates/serin-aws/src/ecs/definitions.rs",
         text: "        if let Some(own) = self.own_definition(family, &deployment.execution).await? {\n            return Ok(own);\n        }\n",
         replacement: "",
-        caught_by: Serin("every_function_may_run_twice"),
+        caught_by: Serin("a_canary_that_is_created_late_or_once_more"),
     },
     Mutation {
         change: "scaling stable in is not suspended",
@@ -68,7 +66,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: CREATE,
         text: "    if ledger.phase(&execution).await? != Some(Phase::Running) {",
         replacement: "    if ledger.phase(&execution).await?.is_none() {",
-        caught_by: Serin("is_called_after_the_rollback_has_begun"),
+        caught_by: Serin("a_canary_that_is_created_late_or_once_more"),
     },
     Mutation {
         change: "a crash loop is waited for until the time is over",
@@ -76,13 +74,6 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         text: "            refuse_a_crash_loop(&tasks, &stopped)?;\n",
         replacement: "            let _ = refuse_a_crash_loop(&tasks, &stopped);\n",
         caught_by: Serin("a_version_that_crashes_is_rolled_back"),
-    },
-    Mutation {
-        change: "the canary is ready when its tasks run, whether or not the router reaches them",
-        file: CREATE,
-        text: "    if reachable < tasks.desired {",
-        replacement: "    if false && reachable < tasks.desired {",
-        caught_by: Serin("never_becomes_healthy"),
     },
     Mutation {
         change: "the weight rises before the canary has the tasks for it",
@@ -116,8 +107,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         change: "a route is not read back after it was written",
         file: ROUTES,
         text: "                Some(live) if live.is(route, after) => {\n                    shifted_at",
-        replacement: "                Some(live) if live.version >= 0 => {\n                    shifted_at",
-        caught_by: Adapters("a_write_that_does_not_show"),
+        replacement: "                Some(live) if live.version > 0 => {\n                    shifted_at",
+        caught_by: Serin("somebody_undoes_at_once"),
     },
     Mutation {
         change: "a rule is written over whatever somebody else has made of it",
@@ -131,7 +122,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: RULES,
         text: "            self.modify_rule(record, rule, &live, &known, after).await?;\n            match self.describe_rule(record, rule).await? {\n                Some(live) if live.is(rule, after) => {}",
         replacement: "            self.modify_rule(record, rule, &live, &known, after).await?;\n            match self.describe_rule(record, rule).await? {\n                Some(_) => {}",
-        caught_by: Adapters("a_write_that_does_not_show"),
+        caught_by: Serin("somebody_undoes_at_once"),
     },
     Mutation {
         change: "a rule's other actions are not sent again",
@@ -229,7 +220,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: CLEANUP,
         text: "        let drained_at = settled_at.as_second() + i64::from(deployment.drain_seconds());",
         replacement: "        let drained_at = settled_at.as_second();",
-        caught_by: Serin("a_good_version_is_promoted"),
+        caught_by: Serin("what_has_lost_its_traffic_drains_first"),
     },
     Mutation {
         change: "scaling in stays suspended after a promotion",
@@ -257,7 +248,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: ROLLBACK,
         text: "        let drained_at = since.as_second() + i64::from(deployment.quiet_seconds());",
         replacement: "        let drained_at = since.as_second();",
-        caught_by: Serin("that_lands_after_the_rollback"),
+        caught_by: Serin("what_has_lost_its_traffic_drains_first"),
     },
     Mutation {
         change: "a side that got traffic again meanwhile is removed all the same",

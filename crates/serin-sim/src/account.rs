@@ -267,10 +267,14 @@ impl Account {
         if changes {
             world.version += 1;
         }
+        let undone = (fault == Some(FaultKind::Undone)).then(|| world.snapshot());
         let done = fault
             .as_ref()
             .is_none_or(FaultKind::takes_effect)
             .then(|| handle(&mut world, input));
+        if let Some(before) = undone {
+            world.put_routes_back(&before);
+        }
         let killed = matches!(
             fault,
             Some(FaultKind::KilledBefore | FaultKind::KilledAfter)
@@ -296,10 +300,10 @@ impl Account {
                 });
         }
         let (response, error) = match (fault, done) {
-            (None | Some(FaultKind::AnsweredLate(_)), Some(Ok(output))) => {
+            (None | Some(FaultKind::AnsweredLate(_) | FaultKind::Undone), Some(Ok(output))) => {
                 (Answer::Output(output), None)
             }
-            (None | Some(FaultKind::AnsweredLate(_)), Some(Err(refusal))) => (
+            (None | Some(FaultKind::AnsweredLate(_) | FaultKind::Undone), Some(Err(refusal))) => (
                 Answer::Http(Box::new(refusal.response(service))),
                 Some(refusal.code),
             ),

@@ -57,6 +57,8 @@ pub enum FaultKind {
     /// The connection breaks before the answer comes, and the call arrives and takes effect only so many seconds later,
     /// whatever has become of its caller. A call that changes nothing never arrives.
     ArrivesLate(i64),
+    /// The call takes effect and is answered; but somebody else puts every route and rule back before anybody reads it.
+    Undone,
     /// The Lambda dies before the call: the call unwinds with [`Killed`], which a test catches.
     KilledBefore,
     /// The Lambda dies after the call took effect.
@@ -80,6 +82,7 @@ impl FaultKind {
             | Self::NeverSent
             | Self::AnsweredLate(_)
             | Self::ArrivesLate(_)
+            | Self::Undone
             | Self::KilledBefore
             | Self::KilledAfter => None,
         }
@@ -109,6 +112,7 @@ impl FaultKind {
             Self::AnswerLost
                 | Self::DoneThenServerError
                 | Self::AnsweredLate(_)
+                | Self::Undone
                 | Self::KilledAfter
         )
     }

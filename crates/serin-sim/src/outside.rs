@@ -13,7 +13,9 @@ use crate::cloud_watch::{Alarm, Datapoint, Series};
 use crate::dynamo_db::Item;
 use crate::ecs;
 use crate::load_balancing::Target;
+use crate::snapshot::Snapshot;
 use crate::step_functions::Started;
+use crate::world::World;
 
 impl Account {
     /// Somebody edits a route in the console.
@@ -231,5 +233,32 @@ impl Account {
                 .or_default()
                 .clear();
         });
+    }
+}
+
+impl World {
+    /// Somebody puts every route and rule back as it was.
+    pub(crate) fn put_routes_back(&mut self, before: &Snapshot) {
+        let changed = self.snapshot();
+        for (path, spec) in &before.routes {
+            let parts: Vec<_> = path.splitn(3, '/').map(str::to_owned).collect();
+            if let ([mesh, router, route], false) =
+                (parts.as_slice(), changed.routes.get(path) == Some(spec))
+            {
+                let path = (mesh.clone(), router.clone(), route.clone());
+                self.write_route(&path, spec.clone());
+            }
+        }
+        for (path, rule) in &before.rules {
+            if changed.rules.get(path) == Some(rule) {
+                continue;
+            }
+            let place = self.load_balancing.place(path).expect("no rule goes");
+            let listener = place.listener.listener_arn.clone().unwrap_or_default();
+            let own = place.rule.and_then(|rule| rule.rule_arn.clone());
+            let actions = rule.actions.clone().unwrap_or_default();
+            self.load_balancing
+                .write_actions(&listener, own.as_deref(), actions);
+        }
     }
 }
