@@ -100,6 +100,7 @@ impl FaultKind {
             Self::DoneThenServerError => "done, server error",
             Self::AnsweredLate(_) => "answered late",
             Self::ArrivesLate(_) => "arrives late",
+            Self::Undone => "undone by somebody else",
             Self::KilledBefore => "killed before",
             Self::KilledAfter => "killed after",
         }
