@@ -290,7 +290,7 @@ async fn a_decision_is_never_waited_for_beyond_the_deadline() {
     let stage = Stage::default();
     let mut more = bad();
     more["onUnhealthy"] = json!("freeze");
-    more["deadlineSeconds"] = json!(1200);
+    more["deadlineSeconds"] = json!(2400);
     let state = shifted(&stage, more).await;
     let deadline = state.deployment.deadline_at;
     let state = check_until_next(&stage, state).await;

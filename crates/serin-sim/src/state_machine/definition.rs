@@ -314,10 +314,9 @@ impl State {
                 catch,
                 ..
             } => {
-                if timeout_seconds.is_some() == timeout_seconds_path.is_some() {
-                    faults.push(
-                        "a Task needs one of TimeoutSeconds and TimeoutSecondsPath".to_owned(),
-                    );
+                if timeout_seconds.is_some() && timeout_seconds_path.is_some() {
+                    faults
+                        .push("a Task has one of TimeoutSeconds and TimeoutSecondsPath".to_owned());
                 }
                 if resource.starts_with("arn:aws:states:::") && resource != ASK {
                     faults.push(format!("the integration {resource} is not known here"));

@@ -498,8 +498,8 @@ fn every_fault_of_a_broken_file_is_told() {
         "unknown field `End`",
     );
     assert_refused(
-        &json!({ "Start": { "Type": "Pass", "InputPath": "$", "Next": "Start" } }),
-        "unknown field `InputPath`",
+        &json!({ "Start": { "Type": "Pass", "OutputPath": "$", "Next": "Start" } }),
+        "unknown field `OutputPath`",
     );
     assert_refused(
         &json!({ "Start": { "Type": "Pass", "ResultPath": null, "Next": "Start" } }),
@@ -520,6 +520,14 @@ fn every_fault_of_a_broken_file_is_told() {
     assert_refused(
         &json!({ "Start": { "Type": "Choice", "Choices": [{ "Variable": "$.a", "NumericEquals": 1, "Next": "Start" }] } }),
         "NumericEquals",
+    );
+    assert_refused(
+        &task(json!({ "TimeoutSeconds": 1, "TimeoutSecondsPath": "$.a" })),
+        "one of TimeoutSeconds and TimeoutSecondsPath",
+    );
+    assert_refused(
+        &task(json!({ "Resource": "arn:aws:states:::sns:publish" })),
+        "the integration arn:aws:states:::sns:publish is not known here",
     );
     assert_refused(
         &task(json!({ "Retry": [{ "ErrorEquals": ["States.ALL", "A"] }] })),
@@ -543,7 +551,7 @@ fn unknown_paths_and_intrinsic_functions_are_refused() {
         ("$.a[0]", "not a path"),
         ("$a", "not a path"),
         ("$.a..b", "not a path"),
-        ("$$.Task.Token", "context object"),
+        ("$$.Task.Timeout", "context object"),
         ("plain", "neither a path"),
     ] {
         assert_refused(&task(json!({ "Parameters": { "a.$": expression } })), fault);
@@ -569,4 +577,45 @@ fn a_name_without_a_substitution_is_refused() {
         error,
         ParseError(vec!["there is no substitution for ${Nobody}".to_owned()])
     );
+}
+
+/// Somebody who answers after so many seconds.
+struct Answering(u64);
+
+impl Functions for Answering {
+    async fn call(&self, resource: &str, _: Value) -> Result<Value, TaskError> {
+        panic!("{resource} is no function")
+    }
+
+    fn ask(&self, event: &Value) -> Option<(u64, Value)> {
+        let command = event["Entries"][0]["Detail"]["command"].as_str().unwrap();
+        let token = command.strip_prefix("answer ").expect("the token is in it");
+        assert!(!token.is_empty());
+        Some((self.0, json!("yes")))
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_asked_in_time_is_heard_and_nobody_in_time_is_a_timeout() {
+    let states = json!({
+        "Task": {
+            "Type": "Task", "Resource": "arn:aws:states:::events:putEvents.waitForTaskToken",
+            "Parameters": { "Entries": [{ "Detail": { "command.$": "States.Format($.template, $$.Task.Token)" } }] },
+            "TimeoutSecondsPath": "$.for", "ResultPath": "$.answer", "Next": "Good",
+            "Catch": [{ "ErrorEquals": ["States.Timeout"], "ResultPath": "$.late", "Next": "Default" }],
+        },
+        "Default": { "Type": "Pass", "InputPath": "$.then", "ResultPath": "$.answer", "Next": "Good" },
+        "Good": { "Type": "Succeed" },
+    });
+    for (seconds, answer, took) in [(59, "yes", 59), (60, "no", 60)] {
+        let clock = clock();
+        let begun = clock.now();
+        let input = json!({ "template": "answer {}", "for": 60, "then": "no" });
+        let execution = machine(&states)
+            .unwrap()
+            .run(&Answering(seconds), &clock, EXECUTION, input)
+            .await;
+        assert_eq!(execution.output.unwrap()["answer"], answer);
+        assert_eq!(clock.now().as_second() - begun.as_second(), took);
+    }
 }
