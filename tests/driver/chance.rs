@@ -398,7 +398,7 @@ impl Run {
         let report = match &execution.status {
             Status::Succeeded => {
                 let output = execution.output.clone().unwrap_or_default();
-                if output["nothingToRecover"] == true {
+                if output["nothingToRecover"].is_string() {
                     None
                 } else {
                     serde_json::from_value(output["report"].clone()).ok()

@@ -7,6 +7,15 @@ use serin_sim::{Fault, FaultKind, Which, World, world};
 
 use super::{On, Simulation, arn, request};
 
+/// A deployment of a good version whose execution is stopped before this state.
+async fn stopped_in(on: On, state: &str) -> Simulation {
+    let simulation = Simulation::new(on);
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation.run_until(&mut execution, state).await;
+    simulation.abort(&mut execution, "first");
+    simulation
+}
+
 #[rstest]
 #[tokio::test]
 async fn an_execution_that_is_stopped_in_any_state_is_recovered_without_a_trace(
@@ -96,12 +105,7 @@ async fn when_the_event_of_its_end_is_lost_the_sweep_finds_it(
 async fn a_recovery_that_fails_for_hours_succeeds_when_the_ledger_answers_again(
     #[values(On::AppMesh, On::Alb)] on: On,
 ) {
-    let simulation = Simulation::new(on);
-    let mut execution = simulation.start("first", request("2.0.0", json!({})));
-    simulation
-        .run_until(&mut execution, "Wait before the next check")
-        .await;
-    simulation.abort(&mut execution, "first");
+    let simulation = stopped_in(on, "Wait before the next check").await;
     simulation.account.inject(Fault {
         operation: "GetItem",
         which: Which::Always,
@@ -120,12 +124,7 @@ async fn a_recovery_that_fails_for_hours_succeeds_when_the_ledger_answers_again(
 async fn a_recovery_that_may_not_remove_the_canary_names_what_is_left_once_and_the_sweep_does_not_nag(
     #[values(On::AppMesh, On::Alb)] on: On,
 ) {
-    let simulation = Simulation::new(on);
-    let mut execution = simulation.start("first", request("2.0.0", json!({})));
-    simulation
-        .run_until(&mut execution, "Wait before the next check")
-        .await;
-    simulation.abort(&mut execution, "first");
+    let simulation = stopped_in(on, "Wait before the next check").await;
     simulation.account.inject(Fault {
         operation: on.delete(),
         which: Which::Always,
@@ -196,12 +195,7 @@ async fn an_execution_that_runs_again_is_not_recovered(#[values(On::AppMesh, On:
 async fn a_promotion_that_is_stopped_while_stable_is_updated_leaves_the_traffic_on_the_canary_and_calls_a_person(
     #[values(On::AppMesh, On::Alb)] on: On,
 ) {
-    let simulation = Simulation::new(on);
-    let mut execution = simulation.start("first", request("2.0.0", json!({})));
-    simulation
-        .run_until(&mut execution, "Wait for the clean-up")
-        .await;
-    simulation.abort(&mut execution, "first");
+    let simulation = stopped_in(on, "Wait for the clean-up").await;
     let recovered = simulation.recover("first").await;
     recovered
         .assert_needs_attention("the execution is ABORTED")

@@ -295,8 +295,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "a recovery does not ask whether the execution runs",
         file: ROLLBACK,
-        text: "    if matches!(status.as_deref(), Some(\"RUNNING\" | \"PENDING_REDRIVE\")) {\n        let why",
-        replacement: "    if matches!(status.as_deref(), Some(\"PENDING_REDRIVE\")) {\n        let why",
+        text: "    if status == ExecutionStatus::Running {",
+        replacement: "    if status == ExecutionStatus::Forgotten {",
         caught_by: Serin("runs_again_is_not_recovered"),
     },
     Mutation {

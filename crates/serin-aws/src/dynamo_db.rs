@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use jiff::{SignedDuration, Timestamp};
-use serin::ports::{HeldLock, Ledger, LedgerRecord, Lock, LockHolder, Phase};
+use serin::ports::{ExecutionStatus, HeldLock, Ledger, LedgerRecord, Lock, LockHolder, Phase};
 use serin::{
     ClusterName, Deployment, Ending, ExecutionArn, Leftover, PortError, ServiceKey, ServiceName,
 };
@@ -369,7 +369,7 @@ impl Ledger for DynamoDbLedger {
     async fn execution_status(
         &self,
         execution: &ExecutionArn,
-    ) -> Result<Option<String>, PortError> {
+    ) -> Result<ExecutionStatus, PortError> {
         match self
             .step_functions
             .describe_execution()
@@ -377,10 +377,15 @@ impl Ledger for DynamoDbLedger {
             .send()
             .await
         {
-            Err(error) if has_code(&error, "ExecutionDoesNotExist") => Ok(None),
+            Err(error) if has_code(&error, "ExecutionDoesNotExist") => {
+                Ok(ExecutionStatus::Forgotten)
+            }
             answer => {
                 let answer = answer.map_err(failed("Step Functions DescribeExecution"))?;
-                Ok(Some(answer.status.as_str().to_owned()))
+                Ok(match answer.status.as_str() {
+                    "RUNNING" | "PENDING_REDRIVE" => ExecutionStatus::Running,
+                    over => ExecutionStatus::Over(over.to_owned()),
+                })
             }
         }
     }

@@ -676,6 +676,20 @@ pub struct LedgerRecord {
     pub left: Vec<Leftover>,
 }
 
+/// What Step Functions says of an execution.
+#[derive(Debug, Clone, PartialEq, Eq, strum::Display)]
+pub enum ExecutionStatus {
+    /// It goes on by itself, now or when its redrive begins.
+    #[strum(to_string = "RUNNING")]
+    Running,
+    /// It has ended, in Step Functions' own word: `SUCCEEDED`, `FAILED`, `TIMED_OUT` or `ABORTED`.
+    #[strum(to_string = "{0}")]
+    Over(String),
+    /// It is no longer known; Step Functions forgets after 90 days.
+    #[strum(to_string = "no longer known")]
+    Forgotten,
+}
+
 /// A lock that some execution holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldLock {
@@ -743,9 +757,11 @@ pub trait Ledger {
     /// Every lock that is held now. One that was taken a moment ago may be missing.
     async fn held(&self) -> Result<Vec<HeldLock>, PortError>;
 
-    /// What Step Functions says of an execution: `RUNNING`, `ABORTED`, ...; `None` if it no longer knows.
-    async fn execution_status(&self, execution: &ExecutionArn)
-    -> Result<Option<String>, PortError>;
+    /// What Step Functions says of an execution.
+    async fn execution_status(
+        &self,
+        execution: &ExecutionArn,
+    ) -> Result<ExecutionStatus, PortError>;
 }
 
 // ------------------------------------------------------------------------------------------------------------- recovery

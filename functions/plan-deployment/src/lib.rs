@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use serin::deployment::{CanaryVersion, StableVersion};
 use serin::name::{canary_family, canary_name};
 use serin::ports::{
-    DiscoveryError, Fleet, HealthSignals, ImagePin, Ledger, Lock, LockHolder, Phase, PortError,
-    ServiceDescription, TaskDefinitionDescription, TrafficRouter,
+    DiscoveryError, ExecutionStatus, Fleet, HealthSignals, ImagePin, Ledger, Lock, LockHolder,
+    Phase, PortError, ServiceDescription, TaskDefinitionDescription, TrafficRouter,
 };
 use serin::report::{Ending, Leftover};
 use serin::request::{Faults, Leftovers, NewVersion, Request};
@@ -188,13 +188,11 @@ async fn refusal(
 ) -> Result<PlanDeploymentError, PortError> {
     let status = ledger.execution_status(&holder.execution).await?;
     let record = ledger.find(&holder.execution).await?;
-    let runs = status.as_deref() == Some("RUNNING");
-    let status = status.unwrap_or_else(|| "no longer known".into());
     let by = format!(
         "{key} is being deployed by {} since {}, which is {status}",
         holder.execution, holder.since
     );
-    let Some(record) = record.filter(|_| !runs) else {
+    let Some(record) = record.filter(|_| status != ExecutionStatus::Running) else {
         return Ok(PlanDeploymentError::AnotherDeploymentInProgress(by));
     };
     let needs_attention = record.ending == Some(Ending::NeedsAttention);
@@ -232,7 +230,7 @@ async fn take_lock(
     };
     let planned = ledger.find(&holder.execution).await?.is_some();
     let status = ledger.execution_status(&holder.execution).await?;
-    if planned || status.as_deref() == Some("RUNNING") {
+    if planned || status == ExecutionStatus::Running {
         return Ok(lock);
     }
     ledger.unlock(key, &holder.execution).await?;

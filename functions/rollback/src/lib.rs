@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serin::deployment::LATE_SECONDS;
 use serin::ports::{
-    Fleet, Ledger, LedgerRecord, Observation, Phase, Removal, Settled, Side, TrafficRouter,
+    ExecutionStatus, Fleet, Ledger, LedgerRecord, Observation, Phase, Removal, Settled, Side,
+    TrafficRouter,
 };
 use serin::progress::RollbackProgress;
 use serin::report::{Ending, Leftover, Report};
@@ -86,20 +87,25 @@ pub struct Found {
 pub enum Undone {
     /// The state of a deployment that was planned.
     Planned(Box<State>),
-    /// There was no deployment yet, or none that needs to be recovered.
+    /// There was no deployment yet.
     #[serde(rename_all = "camelCase")]
     Nothing {
         /// Always true.
         done: bool,
-        /// As it had ended; rolled back if nothing had been created.
+        /// Always rolled back: nothing had been created.
         ending: Ending,
         /// The report as text.
         cause: String,
         /// The whole story.
         report: Box<Report>,
-        /// Whether this is the answer of a recovery that found nothing to do.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        nothing_to_recover: bool,
+    },
+    /// A recovery found nothing to do.
+    #[serde(rename_all = "camelCase")]
+    NothingToRecover {
+        /// Always true.
+        done: bool,
+        /// Why.
+        nothing_to_recover: String,
     },
 }
 
@@ -121,7 +127,12 @@ pub async fn rollback(
     } = input;
     if let Some(dead) = found.recover.clone() {
         match whether_to_recover(ledger, &dead).await? {
-            Recovery::Needless(ending, why) => return Ok(nothing_to_recover(ending, why)),
+            Recovery::Needless(why) => {
+                return Ok(Undone::NothingToRecover {
+                    done: true,
+                    nothing_to_recover: why.to_owned(),
+                });
+            }
             Recovery::Needed(failure) => found.failure = Some(failure),
         }
     }
@@ -595,9 +606,19 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
 /// A deployment that the ledger does not know although it was planned: its record is lost, the state machine's copy is not.
 fn unrecorded(found: &Found) -> Option<LedgerRecord> {
     let deployment = found.deployment.clone()?;
+    // What the clean-up had done says how far it was: stable, or the canary, may be gone for good.
+    let cleanup = found
+        .progress
+        .as_ref()
+        .and_then(|progress| progress.cleanup.as_ref());
+    let phase = match cleanup {
+        Some(cleanup) if cleanup.traffic_settled_at.is_some() => Phase::CleaningUp,
+        Some(_) => Phase::Promoting,
+        None => Phase::Running,
+    };
     Some(LedgerRecord {
         deployment,
-        phase: Phase::Running,
+        phase,
         ending: None,
         left: Vec::new(),
     })
@@ -650,14 +671,13 @@ async fn nothing_was_planned(
         ending: report.ending,
         cause: report.to_cause(),
         report: Box::new(report),
-        nothing_to_recover: found.recover.is_some(),
     })
 }
 
 /// What a recovery finds.
 enum Recovery {
-    /// There is nothing to do, and why; the deployment ended so.
-    Needless(Ending, &'static str),
+    /// There is nothing to do, and why.
+    Needless(&'static str),
     /// The execution is dead and its deployment is not over.
     Needed(Failure),
 }
@@ -669,36 +689,22 @@ async fn whether_to_recover(
     dead: &ExecutionArn,
 ) -> Result<Recovery, RollbackError> {
     let status = ledger.execution_status(dead).await?;
-    if matches!(status.as_deref(), Some("RUNNING" | "PENDING_REDRIVE")) {
-        let why = "the execution runs; it puts everything in order itself";
-        return Ok(Recovery::Needless(Ending::RolledBack, why));
+    if status == ExecutionStatus::Running {
+        return Ok(Recovery::Needless(
+            "the execution runs; it puts everything in order itself",
+        ));
     }
-    let record = ledger.find(dead).await?;
-    Ok(match record.and_then(|record| record.ending) {
-        Some(Ending::NeedsAttention) => Recovery::Needless(
-            Ending::NeedsAttention,
-            "a person has been told what is left",
-        ),
-        Some(ending) => Recovery::Needless(ending, "the deployment had ended"),
-        None => {
-            let status = status.as_deref().unwrap_or("no longer known");
-            Recovery::Needed(Failure {
-                error: "ExecutionDied".to_owned(),
-                cause: format!("the execution is {status}, and its deployment was not over"),
-            })
-        }
+    let Some(record) = ledger.find(dead).await? else {
+        return Ok(Recovery::Needless("nothing had been planned"));
+    };
+    Ok(match record.ending {
+        Some(Ending::NeedsAttention) => Recovery::Needless("a person has been told what is left"),
+        Some(_) => Recovery::Needless("the deployment had ended"),
+        None => Recovery::Needed(Failure {
+            error: "ExecutionDied".to_owned(),
+            cause: format!("the execution is {status}, and its deployment was not over"),
+        }),
     })
-}
-
-fn nothing_to_recover(ending: Ending, why: &str) -> Undone {
-    let report = Report::of(&Progress::default(), ending, why);
-    Undone::Nothing {
-        done: true,
-        ending,
-        cause: report.to_cause(),
-        report: Box::new(report),
-        nothing_to_recover: true,
-    }
 }
 
 /// Why the rollback was called for: an error, or the last verdict, or a person.

@@ -423,6 +423,26 @@ async fn no_command_is_ever_given_that_removes_a_canary_which_has_become_the_sta
 }
 
 #[tokio::test]
+async fn a_replacement_whose_record_is_lost_keeps_the_traffic_on_the_version_that_stays() {
+    let stage = Stage::default();
+    let replace = json!({"capacity": "full", "finish": {"mode": "replace"}});
+    let mut state = shifted_with(&stage, 4, replace).await;
+    let now = stage.account.clock().now();
+    state.progress.cleanup = Some(serin::progress::CleanupProgress {
+        traffic_settled_at: Some(now),
+        ..Default::default()
+    });
+    state.deployment.execution = stage.in_execution("unrecorded").execution();
+    let report = roll_back(&stage, state).await;
+    assert_eq!(report.ending, Ending::Promoted, "{}", report.why);
+    stage.account.look(|world| {
+        let percent = world.percent(world::ROUTER, world::ROUTE, world::NODE);
+        assert!(percent.abs() < f64::EPSILON, "{percent}");
+        assert!(!world.nodes().contains(&world::NODE.to_owned()));
+    });
+}
+
+#[tokio::test]
 async fn a_removal_that_never_ends_is_not_reported_as_done() {
     let stage = Stage::default();
     let state = shifted(&stage, 4).await;

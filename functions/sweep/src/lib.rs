@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serin::deployment::LATE_SECONDS;
-use serin::ports::{HeldLock, Ledger, Phase, Recoveries};
+use serin::ports::{ExecutionStatus, HeldLock, Ledger, Phase, Recoveries};
 use serin::{DeploymentId, ExecutionArn, PortError, ServiceKey, step_error_from_port_error};
 
 /// Why something could not be looked at. Everything else was; the next sweep comes in a few minutes.
@@ -100,8 +100,7 @@ async fn look(
     now: Timestamp,
 ) -> Result<Found, PortError> {
     let execution = &lock.holder.execution;
-    let status = ledger.execution_status(execution).await?;
-    if matches!(status.as_deref(), Some("RUNNING" | "PENDING_REDRIVE")) {
+    if ledger.execution_status(execution).await? == ExecutionStatus::Running {
         return Ok(Found::Nothing);
     }
     let Some(record) = ledger.find(execution).await? else {

@@ -282,7 +282,10 @@ async fn an_executions_status_is_step_functions_own_word() {
         .set_execution(EXECUTION, ExecutionStatus::Aborted);
     assert_eq!(
         scene.aws.ledger.execution_status(&first()).await,
-        Ok(Some("ABORTED".into()))
+        Ok(serin::ports::ExecutionStatus::Over("ABORTED".into()))
     );
-    assert_eq!(scene.aws.ledger.execution_status(&second()).await, Ok(None));
+    assert_eq!(
+        scene.aws.ledger.execution_status(&second()).await,
+        Ok(serin::ports::ExecutionStatus::Forgotten)
+    );
 }
