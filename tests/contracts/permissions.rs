@@ -101,6 +101,12 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "ecs:DeregisterTaskDefinition",
         ],
     ),
+    ("fleet", "possible_traces", &[]),
+    (
+        "fleet",
+        "changes",
+        &["ecs:DescribeServices", "ecs:DescribeTaskDefinition"],
+    ),
     (
         "fleet",
         "traces",
@@ -228,7 +234,7 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
             "elasticloadbalancing:DescribeTargetGroups",
         ],
     ),
-    ("router", "commands_to_stable", &[]),
+    ("router", "possible_traces", &[]),
     ("signals", "measure", &["cloudwatch:GetMetricData"]),
     ("signals", "alarms", &["cloudwatch:DescribeAlarms"]),
     (

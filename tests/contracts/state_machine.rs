@@ -15,7 +15,7 @@ use super::{
 };
 
 const ROLLBACK: &str = "Roll back to stable";
-const SAY_WHAT_IS_LEFT: &str = "Say what is left";
+const SAY_WHAT_IS_LEFT: &str = "Is it known what there may be?";
 
 /// After these the function may have run; every step may run again.
 const LAMBDA_ERRORS: [&str; 9] = [

@@ -10,6 +10,7 @@ mod dice;
 pub mod exhaustive;
 mod hands;
 mod lambdas;
+pub mod leftovers;
 mod path;
 pub mod permissions;
 pub mod project;

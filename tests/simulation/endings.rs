@@ -2,6 +2,7 @@
 
 use rstest::rstest;
 use serde_json::{Value, json};
+use serin_driver::leftovers::is_named;
 use serin_sim::{Fault, FaultKind, Settings, Which};
 
 use super::{On, Simulation, arn, path_of, request, shortened};
@@ -478,12 +479,20 @@ async fn when_the_rollback_step_itself_fails_the_state_machine_says_what_is_left
     assert_eq!(
         deployed.execution.path[deployed.execution.path.len() - 3..],
         [
-            "Say what is left",
+            "Name what may be left",
             "Write it into the cause",
             "Needs attention"
         ]
     );
-    assert!(!simulation.traces().is_empty());
+    let left = deployed.report().left;
+    for trace in simulation.traces() {
+        assert!(is_named(&trace, &left), "{trace} is not in {left:#?}");
+    }
+    let (last, others) = left.split_last().unwrap();
+    assert!(
+        others.iter().all(|other| other.command == last.command),
+        "nobody has looked, so no command may take anything away by itself"
+    );
 }
 
 #[rstest]

@@ -100,16 +100,51 @@ async fn a_promotion_that_cannot_begin_is_rolled_back(#[values(On::AppMesh, On::
 
 #[rstest]
 #[tokio::test]
+async fn a_call_that_is_refused_once_after_stable_was_updated_is_tried_again(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    for operation in ["DescribeServices", on.write(), on.delete()] {
+        let simulation = Simulation::new(on);
+        let mut execution = simulation.start("first", request("2.0.0", json!({})));
+        simulation
+            .run_until(&mut execution, "Clean up behind the new version")
+            .await;
+        simulation
+            .run_until(&mut execution, "Wait for the clean-up")
+            .await;
+        simulation.account.inject(Fault {
+            operation,
+            which: Which::Nth(1),
+            kind: FaultKind::Denied,
+        });
+        let deployed = simulation.finish(execution).await;
+        deployed.assert_promoted().assert_no_request_was_lost();
+        let rolled_back = deployed
+            .execution
+            .path
+            .iter()
+            .any(|state| state == "Roll back to stable");
+        assert!(!rolled_back, "{operation}: {:?}", deployed.execution.path);
+    }
+}
+
+#[rstest]
+#[tokio::test]
 async fn a_clean_up_that_breaks_off_after_the_promotion_is_finished_and_told(
     #[values(On::AppMesh, On::Alb)] on: On,
 ) {
     let simulation = Simulation::new(on);
     simulation.account.inject(Fault {
         operation: on.delete(),
-        which: Which::Nth(1),
+        which: Which::Always,
         kind: FaultKind::Denied,
     });
-    let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut execution, "Roll back to stable")
+        .await;
+    simulation.account.heal();
+    let deployed = simulation.finish(execution).await;
     deployed
         .assert_promoted()
         .assert_stable_has_all_traffic()

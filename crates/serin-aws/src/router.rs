@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serin::name::DeploymentId;
 use serin::ports::{
     DiscoveryError, Removal, ServiceDescription, Settled, ShiftError, Side,
-    TaskDefinitionDescription, TrafficRouter,
+    TaskDefinitionDescription, Traces, TrafficRouter,
 };
 use serin::progress::Attachment;
 use serin::request::{RouterKind, RouterWish};
@@ -133,12 +133,14 @@ impl TrafficRouter for Router {
             .await)
     }
 
-    async fn traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError> {
-        with_router!(self, deployment, |router| router.traces(deployment).await)
+    async fn traces(&self, deployment: &Deployment, side: Side) -> Traces {
+        with_router!(self, deployment, |router| router
+            .traces(deployment, side)
+            .await)
     }
 
-    fn commands_to_stable(&self, deployment: &Deployment) -> Vec<Leftover> {
+    fn possible_traces(&self, deployment: &Deployment) -> Vec<Leftover> {
         with_router!(self, deployment, |router| router
-            .commands_to_stable(deployment))
+            .possible_traces(deployment))
     }
 }

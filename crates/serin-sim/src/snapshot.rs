@@ -197,8 +197,8 @@ impl Snapshot {
         );
         compare(
             "Cloud Map service",
-            &self.registries,
-            &after.registries,
+            &by_name(&self.registries),
+            &by_name(&after.registries),
             &mut differences,
         );
         compare(
@@ -222,6 +222,17 @@ impl Snapshot {
         differences.extend(new.map(|definition| format!("task definition {definition} is new")));
         differences
     }
+}
+
+/// The Cloud Map services with their names, which is what people know them by.
+fn by_name(registries: &BTreeMap<String, Registry>) -> BTreeMap<String, &Registry> {
+    registries
+        .iter()
+        .map(|(id, registry)| {
+            let name = registry.name().unwrap_or_default();
+            (format!("{name} ({id})"), registry)
+        })
+        .collect()
 }
 
 fn compare<T: PartialEq + std::fmt::Debug>(

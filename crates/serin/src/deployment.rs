@@ -10,6 +10,7 @@ use crate::name::{
     TaskDefinitionArn,
 };
 use crate::plan::Plan;
+use crate::ports::Side;
 use crate::report::{Ending, Leftover};
 use crate::request::{Capacity, Checks, Finish, FinishMode, Freeze, OnUnhealthy};
 use crate::routing::RouterRecord;
@@ -54,6 +55,10 @@ pub struct Deployment {
     /// What a person should know about how the plan was resolved.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// All that it may leave, by name: for the state machine to tell when the rollback itself cannot. Each has the command that
+    /// rolls back, which alone knows what has become of what.
+    #[serde(default)]
+    pub may_leave: Vec<Leftover>,
 }
 
 /// The version that serves now, as it was when the deployment was planned.
@@ -110,6 +115,14 @@ impl Deployment {
         &self.service.cluster
     }
 
+    /// The ECS service of a side.
+    pub fn service_of(&self, side: Side) -> &ServiceName {
+        match side {
+            Side::Stable => &self.stable.service,
+            Side::Canary => &self.canary.service,
+        }
+    }
+
     /// Whether a check has anything to ask the metrics store.
     pub fn is_measured(&self) -> bool {
         self.checks.counts_requests()
@@ -157,6 +170,15 @@ impl Deployment {
             .expect("a positive number of seconds below a week")
     }
 
+    /// When to try again what has been refused since then, in seconds; `None` when it has lasted for so long that nobody will allow
+    /// it by himself. What is refused now may be allowed in a minute: a role that was just changed, an object that somebody
+    /// else is changing.
+    pub fn try_again_in(&self, refused_since: Timestamp, now: Timestamp) -> Option<u32> {
+        const LONGEST: i64 = 300;
+        let lasted = now.as_second() - refused_since.as_second();
+        (lasted < LONGEST).then(|| self.poll_seconds(refused_since, now))
+    }
+
     /// Whether a removal that began at `since` has taken so long that a person must look.
     pub fn is_removal_stuck(&self, since: Timestamp, now: Timestamp) -> bool {
         // ECS stops a task within its stopTimeout (at most 120 seconds) after the router has drained it.
@@ -184,6 +206,15 @@ impl Deployment {
         format!(
             r#"aws stepfunctions start-execution --state-machine-arn {machine} --input '{{"rollBack": "{execution}"}}'"#
         )
+    }
+
+    /// The deployment itself as the last of what is left.
+    pub fn unfinished(&self) -> Leftover {
+        Leftover {
+            arn: self.execution.to_string(),
+            what: "the deployment keeps its lock; when the above is in order, this rolls back what is left".to_owned(),
+            command: self.roll_back_command(),
+        }
     }
 
     /// What is left while scaling in is held, and the command that allows it again; nothing when nothing scales stable.
@@ -299,6 +330,7 @@ mod tests {
             freeze: request.freeze,
             ready_within_seconds: request.ready_within_seconds,
             notes: vec![],
+            may_leave: vec![],
         }
     }
 

@@ -118,6 +118,67 @@ pub enum Removal {
     Going(String),
 }
 
+/// What was found where a deployment may have left something.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[must_use]
+pub struct Traces(Vec<Trace>);
+
+/// One place where a deployment may have left something, and where something is, or nobody could look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Trace {
+    Seen(Leftover),
+    Unread { by_name: Leftover, error: PortError },
+}
+
+impl Traces {
+    /// Adds what a look into one place has found: something, nothing, or that it cannot be looked at, where `by_name` says what
+    /// may be there.
+    pub fn look(&mut self, by_name: Leftover, found: Result<Option<Leftover>, PortError>) {
+        match found {
+            Ok(found) => self.0.extend(found.map(Trace::Seen)),
+            Err(error) => self.0.push(Trace::Unread { by_name, error }),
+        }
+    }
+
+    /// The same for a place where there is nothing else to say of what is there than its name.
+    pub fn look_for(&mut self, by_name: Leftover, there: Result<bool, PortError>) {
+        let found = there.map(|there| there.then(|| by_name.clone()));
+        self.look(by_name, found);
+    }
+
+    /// Adds all that was found elsewhere.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    /// What is there.
+    ///
+    /// # Errors
+    /// The first [`PortError`], when it was not possible to look everywhere.
+    pub fn certain(self) -> Result<Vec<Leftover>, PortError> {
+        let trace = |trace| match trace {
+            Trace::Seen(leftover) => Ok(leftover),
+            Trace::Unread { error, .. } => Err(error),
+        };
+        self.0.into_iter().map(trace).collect()
+    }
+
+    /// What is there, and what may be where it was not possible to look.
+    pub fn at_worst(self) -> Vec<Leftover> {
+        let trace = |trace| match trace {
+            Trace::Seen(leftover) => leftover,
+            Trace::Unread { by_name, error } => Leftover {
+                what: format!(
+                    "unless it is in order, which could not be seen ({error}): {}",
+                    by_name.what
+                ),
+                ..by_name
+            },
+        };
+        self.0.into_iter().map(trace).collect()
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------------------- fleet
 
 /// An ECS service as the planner must know it.
@@ -418,8 +479,15 @@ pub trait Fleet {
     /// Deregisters the revision that [`Fleet::ensure_promoted_definition`] made, if stable does not run it.
     async fn retire_promoted_definition(&self, deployment: &Deployment) -> Result<(), PortError>;
 
-    /// What differs from the snapshot, after a rollback.
-    async fn traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError>;
+    /// What of stable is not as the snapshot says: what its service runs, and the revision that was made for it. The number of its
+    /// tasks is not compared: an autoscaler may have changed it with good reason.
+    async fn changes(&self, deployment: &Deployment) -> Traces;
+
+    /// What there still is of a side that is to go: its service, its task definition, the suspended scaling in.
+    async fn traces(&self, deployment: &Deployment, side: Side) -> Traces;
+
+    /// All that the deployment may leave or change, by name. Makes no call.
+    fn possible_traces(&self, deployment: &Deployment) -> Vec<Leftover>;
 }
 
 // --------------------------------------------------------------------------------------------------------------- router
@@ -505,11 +573,11 @@ pub trait TrafficRouter {
     /// Removes the router's objects of one side, which has no traffic any more.
     async fn tear_down(&self, deployment: &Deployment, side: Side) -> Result<Removal, PortError>;
 
-    /// What differs from the snapshot, after a rollback.
-    async fn traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError>;
+    /// What there still is of a side that is to go: the routes that name it, and the objects by which it is reached.
+    async fn traces(&self, deployment: &Deployment, side: Side) -> Traces;
 
-    /// The commands that give stable all the traffic by hand, for the case that a rollback cannot. Makes no call.
-    fn commands_to_stable(&self, deployment: &Deployment) -> Vec<Leftover>;
+    /// All that the deployment may leave or change, by name. Makes no call.
+    fn possible_traces(&self, deployment: &Deployment) -> Vec<Leftover>;
 }
 
 // -------------------------------------------------------------------------------------------------------------- signals

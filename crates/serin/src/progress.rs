@@ -119,6 +119,9 @@ pub struct CleanupProgress {
     /// When the traffic went to where it stays: back to stable (promote), or wholly to the canary (replace).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic_settled_at: Option<Timestamp>,
+    /// Since when a call has been refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_since: Option<Timestamp>,
 }
 
 /// How far the rollback is.

@@ -64,6 +64,27 @@ const CAUSE_LIMIT: usize = 32_768;
 /// How much of the sentence that says why is kept when a cause would be too long.
 const SHORT_WHY: usize = 4000;
 
+/// How long a list of what is left may be within a cause, in bytes: half of it.
+pub const LONGEST_LIST: usize = CAUSE_LIMIT / 2;
+
+/// The list of what is left, when it may have only so many bytes: the first things and the last, which says how many more there
+/// are.
+pub fn at_most(mut left: Vec<Leftover>, bytes: usize) -> Vec<Leftover> {
+    let size = |left: &[Leftover]| serde_json::to_string(left).map_or(0, |text| text.len());
+    let mut omitted = 0;
+    while size(&left) > bytes && left.len() > 1 {
+        left.remove(left.len() - 2);
+        omitted += 1;
+    }
+    if let (Some(last), 1..) = (left.last_mut(), omitted) {
+        last.what = format!(
+            "{omitted} more things, for which there is no room here; {}",
+            last.what
+        );
+    }
+    left
+}
+
 impl Report {
     /// The story of a deployment that got this far.
     pub fn of(progress: &Progress, ending: Ending, why: impl Into<String>) -> Self {
@@ -86,7 +107,7 @@ impl Report {
     /// The report as the text of a `Fail` state's cause.
     ///
     /// When it is longer than a cause may be, the earlier verdicts and then the timeline are left out: why it ended and
-    /// what is left always stay.
+    /// what is left stay, as far as there is room.
     pub fn to_cause(&self) -> String {
         let mut shorter = self.clone();
         let mut text = shorter.text();
@@ -103,6 +124,7 @@ impl Report {
                 verdict.shorten();
             }
             shorter.why = cut(&shorter.why, SHORT_WHY);
+            shorter.left = at_most(shorter.left, LONGEST_LIST);
             text = shorter.text();
         }
         text
@@ -116,6 +138,27 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_stays_within_its_limit_however_much_is_left_and_says_how_much_it_leaves_out() {
+        let mut report = Report::of(&Progress::default(), Ending::NeedsAttention, "the why");
+        report.left = (0..200)
+            .map(|rule| Leftover {
+                arn: format!("arn:aws:elasticloadbalancing:eu-west-1:1:listener-rule/{rule}"),
+                what: "a rule".into(),
+                command: "x".repeat(400),
+            })
+            .collect();
+        let cause = report.to_cause();
+        assert!(cause.len() <= CAUSE_LIMIT, "{}", cause.len());
+        let read: Report = serde_json::from_str(&cause).unwrap();
+        let last = read.left.last().unwrap();
+        let omitted = 200 - read.left.len();
+        assert!(
+            last.arn.ends_with("/199") && last.what.starts_with(&format!("{omitted} more things")),
+            "{last}"
+        );
+    }
 
     #[test]
     fn a_cause_that_would_be_too_long_keeps_why_and_what_is_left() {

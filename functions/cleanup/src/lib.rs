@@ -86,14 +86,27 @@ pub async fn cleanup(
         ledger,
         now,
     };
+    let before = state.clone();
     let cleanup = state.progress.cleanup.clone().unwrap_or_default();
-    match (state.deployment.finish.mode, cleanup.traffic_settled_at) {
+    let done = match (state.deployment.finish.mode, cleanup.traffic_settled_at) {
         (_, Some(settled_at)) => step.remove_what_is_not_needed(state, settled_at).await,
         (FinishMode::Promote, None) => match cleanup.promoted {
             None => step.update_stable(state).await,
             Some(_) => step.give_traffic_back(state).await,
         },
         (FinishMode::Replace, None) => step.give_traffic_to_canary(state).await,
+    };
+    match done {
+        Err(error @ (CleanupError::AwsDenied(_) | CleanupError::AwsRefused(_))) => {
+            step.try_again(before, error)
+        }
+        done => {
+            let mut state = done?;
+            if let Some(cleanup) = &mut state.progress.cleanup {
+                cleanup.refused_since = None;
+            }
+            Ok(state)
+        }
     }
 }
 
@@ -105,6 +118,19 @@ struct Cleanup<'a, F, R, L> {
 }
 
 impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
+    /// Once stable has been touched there is no safe way back, so what is refused is tried again for a while.
+    fn try_again(&self, mut state: State, error: CleanupError) -> Result<State, CleanupError> {
+        let Some(cleanup) = &mut state.progress.cleanup else {
+            return Err(error);
+        };
+        let since = *cleanup.refused_since.get_or_insert(self.now);
+        let Some(seconds) = state.deployment.try_again_in(since, self.now) else {
+            return Err(error);
+        };
+        tracing::warn!(%error, "refused, and tried again");
+        Ok(state.again_in(seconds))
+    }
+
     /// Promote, part one: the last look at the routes before stable is touched, then the update.
     async fn update_stable(&self, mut state: State) -> Result<State, CleanupError> {
         let deployment = &state.deployment;
@@ -130,7 +156,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
         state.progress.cleanup = Some(CleanupProgress {
             promoted: Some(promoted),
             updated_at: Some(self.now),
-            traffic_settled_at: None,
+            ..CleanupProgress::default()
         });
         let seconds = state.deployment.poll_seconds(self.now, self.now);
         Ok(state.again_in(seconds))

@@ -16,7 +16,7 @@ use serin::ports::{
     DiscoveryError, ExecutionStatus, Fleet, HealthSignals, ImagePin, Ledger, Lock, LockHolder,
     Phase, PortError, ServiceDescription, TaskDefinitionDescription, TrafficRouter,
 };
-use serin::report::{Ending, Leftover};
+use serin::report::{self, Ending, Leftover};
 use serin::request::{Faults, Leftovers, NewVersion, Request};
 use serin::{
     ContainerName, Deployment, DeploymentId, ExecutionArn, ServiceKey, ServiceName, State,
@@ -300,9 +300,25 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             freeze: request.freeze,
             ready_within_seconds: request.ready_within_seconds,
             notes,
+            may_leave: Vec::new(),
         };
+        let deployment = self.with_what_it_may_leave(deployment);
         preflight::refuse_too_large(&deployment)?;
         self.preflight(deployment).await
+    }
+
+    /// For the state machine, which can look at nothing: everything by name, and for each the one command that is right whatever has
+    /// become of it.
+    fn with_what_it_may_leave(&self, mut deployment: Deployment) -> Deployment {
+        let mut may_leave = self.router.possible_traces(&deployment);
+        may_leave.extend(self.fleet.possible_traces(&deployment));
+        for left in &mut may_leave {
+            left.what = format!("unless it is in order: {}", left.what);
+            left.command = deployment.roll_back_command();
+        }
+        may_leave.push(deployment.unfinished());
+        deployment.may_leave = report::at_most(may_leave, report::LONGEST_LIST);
+        deployment
     }
 
     async fn service(

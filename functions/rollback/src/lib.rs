@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serin::deployment::LATE_SECONDS;
 use serin::ports::{
     ExecutionStatus, Fleet, Ledger, LedgerRecord, Observation, Phase, Removal, Settled, Side,
-    TrafficRouter,
+    Traces, TrafficRouter,
 };
 use serin::progress::RollbackProgress;
 use serin::report::{Ending, Leftover, Report};
@@ -24,8 +24,8 @@ use serin::{
     step_error_from_port_error,
 };
 
-/// How long a call may be refused before a person is called, in seconds.
-const LONGEST_REFUSAL_SECONDS: i64 = 300;
+/// How long a stable that runs its old version may take to be steady again after its update broke off, in seconds.
+const LONGEST_SETTLING_SECONDS: i64 = 1800;
 
 /// Why the rollback did not get further. The names are the state machine's; a rollback that fails for good needs a person.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
@@ -188,6 +188,16 @@ pub async fn rollback(
     Ok(Undone::Planned(Box::new(state)))
 }
 
+/// What stable is found to run after its update broke off.
+enum StableNow {
+    /// What it ran before: it can take the traffic back.
+    AsItWas,
+    /// The same, but not on all its tasks yet.
+    NotSteady,
+    /// Something else, or nothing.
+    Other,
+}
+
 struct Rollback<'a, F, R, L> {
     fleet: &'a F,
     router: &'a R,
@@ -216,7 +226,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         &self,
         mut state: State,
     ) -> Result<State, RollbackError> {
-        if state.progress.promotion_stopped_at.is_none() {
+        let Some(stopped_at) = state.progress.promotion_stopped_at else {
             self.enter(&state, Phase::PromotionStopped).await?;
             state.progress.promotion_stopped_at = Some(self.now);
             state.progress.note(
@@ -224,11 +234,15 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
                 "stopped the promotion; the canary keeps the traffic while its last call may still be under way",
             );
             return Ok(state.again_in(LATE_SECONDS));
-        }
-        if self.stable_is_as_it_was(&state.deployment).await? {
-            self.put_everything_back(state).await
-        } else {
-            self.leave_stable_to_a_person(state).await
+        };
+        let waited = self.now.as_second() - stopped_at.as_second();
+        match self.look_at_stable(&state.deployment).await? {
+            StableNow::AsItWas => self.put_everything_back(state).await,
+            StableNow::NotSteady if waited < LONGEST_SETTLING_SECONDS => {
+                let seconds = state.deployment.poll_seconds(stopped_at, self.now);
+                Ok(state.again_in(seconds))
+            }
+            StableNow::NotSteady | StableNow::Other => self.leave_stable_to_a_person(state).await,
         }
     }
 
@@ -242,12 +256,24 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
                 .stable_is_dead_and_the_canary_is_not(deployment)
                 .await?
         {
-            let left = self.router.commands_to_stable(deployment);
+            let (cluster, stable) = (deployment.cluster(), &deployment.stable);
+            let dead = Leftover {
+                arn: stable.service_arn.clone(),
+                what: format!(
+                    "{} has no running task; this gives it those that it had",
+                    stable.service
+                ),
+                command: format!(
+                    "aws ecs update-service --cluster {cluster} --service {} --desired-count {}",
+                    stable.service,
+                    stable.desired_count.max(1)
+                ),
+            };
             let why = format!(
                 "stable has no running task, so the canary keeps its traffic ({})",
                 why(&state)
             );
-            return self.needs_attention(state, why, left).await;
+            return self.keep_the_canary(state, why, dead).await;
         }
         self.settle(state, Side::Stable).await
     }
@@ -317,8 +343,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
             return Ok(state.again_in(seconds));
         }
         self.fleet.release_scale_in(deployment).await?;
-        let mut left = self.router.traces(deployment).await?;
-        left.extend(self.fleet.traces(deployment).await?);
+        let left = self.traces(deployment).await.certain()?;
         let why = why(&state);
         if !left.is_empty() {
             return self.needs_attention(state, why, left).await;
@@ -339,10 +364,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
 
     /// The new version is the stable one already; what is left is to give it the traffic and to remove the other side.
     async fn finish_cleaning_up(&self, state: State) -> Result<State, RollbackError> {
-        let (keep, drop) = match state.deployment.finish.mode {
-            FinishMode::Promote => (Side::Stable, Side::Canary),
-            FinishMode::Replace => (Side::Canary, Side::Stable),
-        };
+        let (keep, drop) = sides(&state.deployment);
         let Some(RollbackProgress {
             traffic_returned_at,
         }) = state.progress.rollback.clone()
@@ -424,8 +446,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         }
     }
 
-    /// What is refused now may be allowed in a minute: a role that was just changed, an object that somebody else is changing.
-    /// Stable may still lack its traffic, so a person is called only when that has lasted.
+    /// Stable may still lack its traffic, so a person is called only when a refusal has lasted.
     async fn try_again_or_give_up(
         &self,
         mut state: State,
@@ -433,13 +454,12 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         error: RollbackError,
     ) -> Result<State, RollbackError> {
         let since = *state.progress.refused_since.get_or_insert(self.now);
-        if self.now.as_second() - since.as_second() >= LONGEST_REFUSAL_SECONDS {
+        let Some(seconds) = state.deployment.try_again_in(since, self.now) else {
             return self.give_up(state, phase, error).await;
-        }
+        };
         tracing::warn!(%error, "refused, and tried again");
         let sentence = format!("trying again, because this was refused: {error}");
         state.progress.note_once(self.now, sentence);
-        let seconds = state.deployment.poll_seconds(since, self.now);
         Ok(state.again_in(seconds))
     }
 
@@ -466,12 +486,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
             }
             Phase::CleaningUp | Phase::Ended => self.leave_removal_to_a_person(state, why).await,
             Phase::Running | Phase::RollingBack => {
-                let deployment = &state.deployment;
-                let mut left = match self.router.traces(deployment).await {
-                    Ok(left) => left,
-                    Err(_) => self.router.commands_to_stable(deployment),
-                };
-                left.extend(self.fleet.traces(deployment).await.unwrap_or_default());
+                let left = self.traces(&state.deployment).await.at_worst();
                 self.needs_attention(state, why, left).await
             }
         }
@@ -481,7 +496,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
     async fn leave_stable_to_a_person(&self, state: State) -> Result<State, RollbackError> {
         let deployment = &state.deployment;
         let (cluster, stable) = (deployment.cluster(), &deployment.stable);
-        let left = vec![Leftover {
+        let updated = Leftover {
             arn: stable.service_arn.clone(),
             what: format!(
                 "{} was being updated when this happened; the canary {} keeps the traffic; this puts the old version back",
@@ -491,9 +506,49 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
                 "aws ecs update-service --cluster {cluster} --service {} --task-definition {} && aws ecs wait services-stable --cluster {cluster} --services {}",
                 stable.service, stable.task_definition, stable.service
             ),
-        }];
+        };
         let why = why(&state);
+        self.keep_the_canary(state, why, updated).await
+    }
+
+    /// A person puts stable in order first, as `first` says. All else is the rollback's to take away after that: until then it
+    /// serves the traffic.
+    async fn keep_the_canary(
+        &self,
+        state: State,
+        why: String,
+        first: Leftover,
+    ) -> Result<State, RollbackError> {
+        let deployment = &state.deployment;
+        let others = self.traces(deployment).await.at_worst().into_iter();
+        let others = others
+            .filter(|left| left.arn != first.arn)
+            .chain(deployment.held_scale_in())
+            .map(|left| Leftover {
+                what: format!(
+                    "{}; it is needed until stable is in order, and then this puts everything back",
+                    left.what
+                ),
+                command: deployment.roll_back_command(),
+                ..left
+            })
+            .collect::<Vec<_>>();
+        let left = std::iter::once(first).chain(others).collect();
         self.needs_attention(state, why, left).await
+    }
+
+    /// All that is not as it was.
+    async fn traces(&self, deployment: &Deployment) -> Traces {
+        let mut traces = self.remains(deployment, Side::Canary).await;
+        traces.extend(self.fleet.changes(deployment).await);
+        traces
+    }
+
+    /// What there still is of a side that is to go.
+    async fn remains(&self, deployment: &Deployment, side: Side) -> Traces {
+        let mut remains = self.router.traces(deployment, side).await;
+        remains.extend(self.fleet.traces(deployment, side).await);
+        remains
     }
 
     /// The new version is the stable one; the removal of the other side did not come to its end.
@@ -502,23 +557,8 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         state: State,
         why: String,
     ) -> Result<State, RollbackError> {
-        let deployment = &state.deployment;
-        let service = match deployment.finish.mode {
-            FinishMode::Promote => &deployment.canary.service,
-            FinishMode::Replace => &deployment.stable.service,
-        };
-        let cluster = deployment.cluster();
-        let left = vec![Leftover {
-            arn: deployment.execution.arn_beside(
-                "ecs",
-                None,
-                &format!("service/{cluster}/{service}"),
-            ),
-            what: format!(
-                "the new version is the stable one, but service {service}, its task definition and what the router had for it may still exist; this shows the service, and the next command removes what is left"
-            ),
-            command: format!("aws ecs describe-services --cluster {cluster} --services {service}"),
-        }];
+        let (_, drop) = sides(&state.deployment);
+        let left = self.remains(&state.deployment, drop).await.at_worst();
         self.needs_attention(state, why, left).await
     }
 
@@ -531,9 +571,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         mut left: Vec<Leftover>,
     ) -> Result<State, RollbackError> {
         let deployment = &state.deployment;
-        let held = deployment.held_scale_in();
-        left.extend(held.filter(|held| left.iter().all(|left| left.command != held.command)));
-        left.push(roll_back_again(deployment));
+        left.push(deployment.unfinished());
         let told = self.ledger.call_a_person(deployment, &left, self.now).await;
         match told.map_err(RollbackError::from) {
             // Not even that is allowed: the report is all that is left to tell it.
@@ -588,17 +626,24 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         Ok(already_over(state, ending, self.asked))
     }
 
-    /// Whether stable runs exactly what it ran before its update: then it can take the traffic back.
-    async fn stable_is_as_it_was(&self, deployment: &Deployment) -> Result<bool, RollbackError> {
+    async fn look_at_stable(&self, deployment: &Deployment) -> Result<StableNow, RollbackError> {
         let stable = self
             .fleet
             .observe(deployment.cluster(), &deployment.stable.service)
             .await?;
         Ok(match stable {
-            Observation::Active(tasks) => {
-                tasks.is_steady() && tasks.task_definition == deployment.stable.task_definition
+            Observation::Active(tasks)
+                if tasks.task_definition == deployment.stable.task_definition =>
+            {
+                if tasks.is_steady() {
+                    StableNow::AsItWas
+                } else {
+                    StableNow::NotSteady
+                }
             }
-            Observation::Absent | Observation::Draining { .. } => false,
+            Observation::Active(_) | Observation::Absent | Observation::Draining { .. } => {
+                StableNow::Other
+            }
         })
     }
 }
@@ -728,11 +773,11 @@ fn error_of(state: &State) -> Option<String> {
     state.failure.as_ref().map(|failure| failure.error.clone())
 }
 
-fn roll_back_again(deployment: &Deployment) -> Leftover {
-    Leftover {
-        arn: deployment.execution.to_string(),
-        what: "the deployment keeps its lock; when the above is in order, this rolls back what is left".into(),
-        command: deployment.roll_back_command(),
+/// Which side stays after a promotion, and which goes.
+fn sides(deployment: &Deployment) -> (Side, Side) {
+    match deployment.finish.mode {
+        FinishMode::Promote => (Side::Stable, Side::Canary),
+        FinishMode::Replace => (Side::Canary, Side::Stable),
     }
 }
 

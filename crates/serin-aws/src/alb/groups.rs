@@ -92,6 +92,20 @@ impl AlbRouter {
         }
     }
 
+    pub(super) async fn group_exists(&self, arn: &str) -> Result<bool, PortError> {
+        let request = self
+            .load_balancing
+            .describe_target_groups()
+            .target_group_arns(arn);
+        match request.send().await {
+            Err(error) if is_not_found(&error) => Ok(false),
+            answer => {
+                answer.map_err(failed("Elastic Load Balancing DescribeTargetGroups"))?;
+                Ok(true)
+            }
+        }
+    }
+
     pub(super) async fn attributes_of(
         &self,
         arn: &str,
@@ -267,15 +281,28 @@ fn copy(
         .set_tags(Some(copied.chain(ours).collect()))
 }
 
-/// The canary's target group, in the words of one who has to delete it by hand.
-pub(super) fn leftover(pair: &GroupPair, arn: &str) -> Leftover {
+/// A target group, in the words of one who has to delete it by hand.
+pub(super) fn leftover(arn: &str) -> Leftover {
+    let name = arn.rsplit('/').nth(1).unwrap_or(arn);
     Leftover {
         arn: arn.to_owned(),
         what: format!(
-            "target group {} still exists; it gets only what a rule still forwards to it",
-            pair.canary_name
+            "target group {name} still exists; it gets only what a rule still forwards to it"
         ),
         command: format!("aws elbv2 delete-target-group --target-group-arn {arn}"),
+    }
+}
+
+/// The same for the canary's, whose ARN only Elastic Load Balancing knows.
+pub(super) fn leftover_by_name(deployment: &Deployment, pair: &GroupPair) -> Leftover {
+    let name = &pair.canary_name;
+    let path = format!("targetgroup/{name}/*");
+    let execution = &deployment.execution;
+    Leftover {
+        command: format!(
+            r#"aws elbv2 delete-target-group --target-group-arn "$(aws elbv2 describe-target-groups --names {name} --query 'TargetGroups[0].TargetGroupArn' --output text)""#
+        ),
+        ..leftover(&execution.arn_beside("elasticloadbalancing", None, &path))
     }
 }
 

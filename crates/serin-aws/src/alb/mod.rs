@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serin::name::DeploymentId;
 use serin::ports::{
     DiscoveryError, Removal, ServiceDescription, Settled, ShiftError, Side,
-    TaskDefinitionDescription, TrafficRouter,
+    TaskDefinitionDescription, Traces, TrafficRouter,
 };
 use serin::progress::{Attachment, TargetGroupUse};
 use serin::request::RouterWish;
@@ -143,23 +143,34 @@ impl TrafficRouter for AlbRouter {
         Ok(removal)
     }
 
-    async fn traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError> {
+    async fn traces(&self, deployment: &Deployment, side: Side) -> Traces {
         let record = record(deployment);
-        let mut traces = self.rule_traces(record).await?;
+        let mut traces = Traces::default();
+        for rule in &record.rules {
+            let names = self.rule_names(record, rule, side).await;
+            traces.look_for(rules::leftover(deployment, record, rule, side), names);
+        }
         for pair in &record.groups {
-            if let Some(arn) = self.find_group(&pair.canary_name).await? {
-                traces.push(groups::leftover(pair, &arn));
+            match side {
+                Side::Canary => {
+                    let found = self.find_group(&pair.canary_name).await;
+                    let found = found.map(|arn| arn.map(|arn| groups::leftover(&arn)));
+                    traces.look(groups::leftover_by_name(deployment, pair), found);
+                }
+                Side::Stable => {
+                    let arn = &pair.stable.target_group_arn;
+                    traces.look_for(groups::leftover(arn), self.group_exists(arn).await);
+                }
             }
         }
-        Ok(traces)
+        traces
     }
 
-    fn commands_to_stable(&self, deployment: &Deployment) -> Vec<Leftover> {
+    fn possible_traces(&self, deployment: &Deployment) -> Vec<Leftover> {
         let record = record(deployment);
-        record
-            .rules
-            .iter()
-            .map(|rule| rules::leftover(record, rule))
-            .collect()
+        let rule = |rule| rules::leftover(deployment, record, rule, Side::Canary);
+        let group = |pair| groups::leftover_by_name(deployment, pair);
+        let rules = record.rules.iter().map(rule);
+        rules.chain(record.groups.iter().map(group)).collect()
     }
 }

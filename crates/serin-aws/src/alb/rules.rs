@@ -390,16 +390,19 @@ impl AlbRouter {
         })
     }
 
-    /// The rules that still name the canary. What others have changed is not a trace of the deployment.
-    pub(super) async fn rule_traces(&self, record: &AlbRecord) -> Result<Vec<Leftover>, PortError> {
-        let mut traces = Vec::new();
-        for rule in &record.rules {
-            let live = self.describe_rule(record, rule).await?;
-            if live.is_some_and(|live| !live.canaries.is_empty()) {
-                traces.push(leftover(record, rule));
-            }
-        }
-        Ok(traces)
+    /// Whether the rule still names a side. What others have changed is not a trace of the deployment.
+    pub(super) async fn rule_names(
+        &self,
+        record: &AlbRecord,
+        rule: &RuleRecord,
+        side: Side,
+    ) -> Result<bool, PortError> {
+        let live = self.describe_rule(record, rule).await?;
+        let is_of = |group: &Group| match side {
+            Side::Stable => matches!(group, Group::Stable(_)),
+            Side::Canary => matches!(group, Group::Canary(_)),
+        };
+        Ok(live.is_some_and(|live| live.groups.iter().any(|entry| is_of(&entry.group))))
     }
 }
 
@@ -569,8 +572,27 @@ fn text(groups: &[GroupWeight]) -> String {
     groups.join(", ")
 }
 
-/// The rule's original target groups, in the words of one who has to restore them by hand.
-pub(super) fn leftover(record: &AlbRecord, rule: &RuleRecord) -> Leftover {
+/// A rule that may still name a side, in the words of one who has to mend it by hand: for the canary with the rule's original
+/// target groups.
+pub(super) fn leftover(
+    deployment: &Deployment,
+    record: &AlbRecord,
+    rule: &RuleRecord,
+    side: Side,
+) -> Leftover {
+    let command = match side {
+        Side::Canary => original_groups(record, rule),
+        Side::Stable => deployment.roll_back_command(),
+    };
+    Leftover {
+        arn: rule.rule_arn.as_ref().unwrap_or(&rule.listener_arn).clone(),
+        what: format!("{} may still send traffic to the {side} side", rule.name),
+        command,
+    }
+}
+
+/// The command that gives a rule its original target groups.
+fn original_groups(record: &AlbRecord, rule: &RuleRecord) -> String {
     let tuples: Vec<_> = rule
         .groups
         .iter()
@@ -588,7 +610,7 @@ pub(super) fn leftover(record: &AlbRecord, rule: &RuleRecord) -> Leftover {
         r#"map(if .Type == "forward" then del(.TargetGroupArn) | .ForwardConfig.TargetGroups = [{}] elif .AuthenticateOidcConfig then .AuthenticateOidcConfig.UseExistingClientSecret = true else . end)"#,
         tuples.join(",")
     );
-    let command = if let Some(arn) = &rule.rule_arn {
+    if let Some(arn) = &rule.rule_arn {
         format!(
             r#"aws elbv2 modify-rule --rule-arn {arn} --actions "$(aws elbv2 describe-rules --rule-arns {arn} --query 'Rules[0].Actions' --output json | jq '{edit}')""#
         )
@@ -597,11 +619,6 @@ pub(super) fn leftover(record: &AlbRecord, rule: &RuleRecord) -> Leftover {
         format!(
             r#"aws elbv2 modify-listener --listener-arn {arn} --default-actions "$(aws elbv2 describe-listeners --listener-arns {arn} --query 'Listeners[0].DefaultActions' --output json | jq '{edit}')""#
         )
-    };
-    Leftover {
-        arn: rule.rule_arn.as_ref().unwrap_or(&rule.listener_arn).clone(),
-        what: format!("{} may still send traffic to the canary", rule.name),
-        command,
     }
 }
 

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serin::name::DeploymentId;
 use serin::ports::{
     DiscoveryError, Removal, ServiceDescription, Settled, ShiftError, Side,
-    TaskDefinitionDescription, TrafficRouter,
+    TaskDefinitionDescription, Traces, TrafficRouter,
 };
 use serin::progress::{Attachment, EnvironmentChange};
 use serin::request::RouterWish;
@@ -110,46 +110,45 @@ impl TrafficRouter for AppMeshRouter {
     async fn tear_down(&self, deployment: &Deployment, side: Side) -> Result<Removal, PortError> {
         let record = record(deployment);
         // The node first: while it is there, Envoys look into its Cloud Map service.
-        let node = match side {
-            Side::Canary => &record.canary_node,
-            Side::Stable => &record.stable_node,
-        };
-        if let going @ Removal::Going(_) = self.delete_node(record, node).await? {
+        if let going @ Removal::Going(_) = self.delete_node(record, record.node(side)).await? {
             return Ok(going);
         }
-        match side {
-            Side::Canary => match self.find_canary_registry(record).await? {
-                Some(id) => {
-                    self.delete_registry(&id, &record.canary_registry_name)
-                        .await
-                }
-                None => Ok(Removal::Gone),
-            },
-            Side::Stable => {
-                self.delete_registry(&record.stable_registry.id, &record.stable_registry.name)
-                    .await
-            }
+        match self.find_registry(record, side).await? {
+            Some(id) => self.delete_registry(&id, record.registry_name(side)).await,
+            None => Ok(Removal::Gone),
         }
     }
 
-    async fn traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError> {
+    async fn traces(&self, deployment: &Deployment, side: Side) -> Traces {
         let record = record(deployment);
-        let mut traces = self.route_traces(record, &deployment.execution).await?;
-        if self.node_exists(record, &record.canary_node).await? {
-            traces.push(nodes::leftover(record, &deployment.execution));
+        let mut traces = Traces::default();
+        for route in &record.routes {
+            let names = self.route_names(record, route, side).await;
+            traces.look_for(routes::leftover(deployment, record, route, side), names);
         }
-        if let Some(id) = self.find_canary_registry(record).await? {
-            traces.push(registries::leftover(record, &id, &deployment.execution));
-        }
-        Ok(traces)
+        let node = record.node(side);
+        let there = self.node_exists(record, node).await;
+        traces.look_for(nodes::leftover(deployment, record, node), there);
+        let found = self.find_registry(record, side).await;
+        let found =
+            found.map(|id| id.map(|id| registries::leftover(deployment, record, side, &id)));
+        traces.look(
+            registries::leftover_by_name(deployment, record, side),
+            found,
+        );
+        traces
     }
 
-    fn commands_to_stable(&self, deployment: &Deployment) -> Vec<Leftover> {
+    fn possible_traces(&self, deployment: &Deployment) -> Vec<Leftover> {
         let record = record(deployment);
-        record
-            .routes
-            .iter()
-            .map(|route| routes::leftover(record, route, &deployment.execution))
-            .collect()
+        let route = |route| routes::leftover(deployment, record, route, Side::Canary);
+        let mut traces: Vec<_> = record.routes.iter().map(route).collect();
+        traces.push(nodes::leftover(deployment, record, &record.canary_node));
+        traces.push(registries::leftover_by_name(
+            deployment,
+            record,
+            Side::Canary,
+        ));
+        traces
     }
 }

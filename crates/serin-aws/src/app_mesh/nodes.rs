@@ -6,7 +6,7 @@ use aws_sdk_appmesh::types::{
 };
 use serin::ports::Removal;
 use serin::routing::AppMeshRecord;
-use serin::{Deployment, ExecutionArn, Leftover, PortError};
+use serin::{Deployment, Leftover, PortError};
 
 use super::{AppMeshRouter, routes};
 use crate::error::{failed, has_code, is_not_found, port_error, refused};
@@ -176,11 +176,12 @@ impl AppMeshRouter {
     }
 }
 
-/// The canary's node, in the words of one who has to remove it by hand.
-pub(super) fn leftover(record: &AppMeshRecord, execution: &ExecutionArn) -> Leftover {
-    let (node, mesh) = (&record.canary_node, routes::mesh_options(record));
+/// A side's node, in the words of one who has to remove it by hand.
+pub(super) fn leftover(deployment: &Deployment, record: &AppMeshRecord, node: &str) -> Leftover {
+    let mesh = routes::mesh_options(record);
+    let path = format!("virtualNode/{node}");
     Leftover {
-        arn: routes::arn_in_mesh(record, execution, &format!("virtualNode/{node}")),
+        arn: routes::arn_in_mesh(record, &deployment.execution, &path),
         what: format!(
             "virtual node {node} of mesh {} still exists; it gets only what a route still sends it",
             record.mesh

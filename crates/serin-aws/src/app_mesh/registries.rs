@@ -3,11 +3,11 @@
 use aws_sdk_servicediscovery::operation::create_service::CreateServiceError;
 use aws_sdk_servicediscovery::types::{
     DnsConfig, FilterCondition, HealthStatus, Service, ServiceFilter, ServiceFilterName,
-    ServiceType, ServiceTypeOption, Tag,
+    ServiceSummary, ServiceType, ServiceTypeOption, Tag,
 };
-use serin::ports::Removal;
+use serin::ports::{Removal, Side};
 use serin::routing::AppMeshRecord;
-use serin::{Deployment, ExecutionArn, Leftover, PortError};
+use serin::{Deployment, Leftover, PortError};
 
 use super::AppMeshRouter;
 use crate::error::{failed, has_code, is_not_found, port_error, refused};
@@ -23,7 +23,7 @@ impl AppMeshRouter {
         const CALL: &str = "Cloud Map CreateService";
         let creator = format!("serin-{}", deployment.id);
         let name = &record.canary_registry_name;
-        if let Some(id) = self.find_canary_registry(record).await? {
+        if let Some(id) = self.find_registry(record, Side::Canary).await? {
             return self.adopt(&id, &creator, name).await;
         }
         let Some(stable) = self.get_registry(&record.stable_registry.id).await? else {
@@ -92,11 +92,16 @@ impl AppMeshRouter {
         }
     }
 
-    /// The id of the canary's Cloud Map service, if there is one.
-    pub(super) async fn find_canary_registry(
+    /// The id of a side's Cloud Map service, if there is one.
+    pub(super) async fn find_registry(
         &self,
         record: &AppMeshRecord,
+        side: Side,
     ) -> Result<Option<String>, PortError> {
+        let is_the_one = |service: &ServiceSummary| match side {
+            Side::Stable => service.id() == Some(&record.stable_registry.id),
+            Side::Canary => service.name() == Some(&record.canary_registry_name),
+        };
         let in_namespace = ServiceFilter::builder()
             .name(ServiceFilterName::NamespaceId)
             .values(&record.stable_registry.namespace_id)
@@ -114,11 +119,7 @@ impl AppMeshRouter {
                 Err(error) if is_not_found(&error) => return Ok(None),
                 page => page.map_err(failed("Cloud Map ListServices"))?,
             };
-            let named = page
-                .services
-                .into_iter()
-                .flatten()
-                .find(|service| service.name() == Some(&record.canary_registry_name));
+            let named = page.services.into_iter().flatten().find(is_the_one);
             if let Some(service) = named {
                 return Ok(service.id);
             }
@@ -208,15 +209,40 @@ pub(super) fn id_of(arn: &str) -> &str {
     arn.rsplit_once('/').map_or(arn, |(_, id)| id)
 }
 
-/// The canary's Cloud Map service, in the words of one who has to remove it by hand.
-pub(super) fn leftover(record: &AppMeshRecord, id: &str, execution: &ExecutionArn) -> Leftover {
+/// A side's Cloud Map service, in the words of one who has to remove it by hand.
+pub(super) fn leftover(
+    deployment: &Deployment,
+    record: &AppMeshRecord,
+    side: Side,
+    id: &str,
+) -> Leftover {
+    let execution = &deployment.execution;
     Leftover {
         arn: execution.arn_beside("servicediscovery", None, &format!("service/{id}")),
         what: format!(
-            "Cloud Map service {} still exists; nothing is registered in it once the canary's tasks are gone",
-            record.canary_registry_name
+            "Cloud Map service {} still exists; nothing is registered in it once the tasks of the {side} side are gone",
+            record.registry_name(side)
         ),
         command: format!("aws servicediscovery delete-service --id {id}"),
+    }
+}
+
+/// The same, when its id is not known.
+pub(super) fn leftover_by_name(
+    deployment: &Deployment,
+    record: &AppMeshRecord,
+    side: Side,
+) -> Leftover {
+    let id = match side {
+        Side::Stable => return leftover(deployment, record, side, &record.stable_registry.id),
+        Side::Canary => format!(
+            r#""$(aws servicediscovery list-services --filters Name=NAMESPACE_ID,Values={},Condition=EQ --query "Services[?Name=='{}'].Id" --output text)""#,
+            record.stable_registry.namespace_id, record.canary_registry_name
+        ),
+    };
+    Leftover {
+        command: format!("aws servicediscovery delete-service --id {id}"),
+        ..leftover(deployment, record, side, "*")
     }
 }
 

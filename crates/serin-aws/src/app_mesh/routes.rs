@@ -276,26 +276,18 @@ impl AppMeshRouter {
         })
     }
 
-    /// The routes that still name the canary. What others have changed is not a trace of the deployment.
-    pub(super) async fn route_traces(
+    /// Whether the route still names a side. What others have changed is not a trace of the deployment.
+    pub(super) async fn route_names(
         &self,
         record: &AppMeshRecord,
-        execution: &ExecutionArn,
-    ) -> Result<Vec<Leftover>, PortError> {
-        let mut traces = Vec::new();
-        for route in &record.routes {
-            let live = self
-                .describe_route(record, &route.virtual_router, &route.route)
-                .await?;
-            if live.is_some_and(|live| {
-                live.targets
-                    .iter()
-                    .any(|target| target.node == record.canary_node)
-            }) {
-                traces.push(leftover(record, route, execution));
-            }
-        }
-        Ok(traces)
+        route: &RouteRecord,
+        side: Side,
+    ) -> Result<bool, PortError> {
+        let live = self
+            .describe_route(record, &route.virtual_router, &route.route)
+            .await?;
+        let is_of = |target: &WeightedTarget| target.node == record.node(side);
+        Ok(live.is_some_and(|live| live.targets.iter().any(is_of)))
     }
 }
 
@@ -480,12 +472,35 @@ fn text(targets: &[WeightedTarget]) -> String {
     targets.join(", ")
 }
 
-/// The route's original weights, in the words of one who has to restore them by hand.
+/// A route that may still name a side, in the words of one who has to mend it by hand: for the canary with the route's
+/// original weights.
 pub(super) fn leftover(
+    deployment: &Deployment,
     record: &AppMeshRecord,
     route: &RouteRecord,
-    execution: &ExecutionArn,
+    side: Side,
 ) -> Leftover {
+    let path = format!(
+        "virtualRouter/{}/route/{}",
+        route.virtual_router, route.route
+    );
+    let command = match side {
+        Side::Canary => original_weights(record, route),
+        Side::Stable => deployment.roll_back_command(),
+    };
+    Leftover {
+        arn: arn_in_mesh(record, &deployment.execution, &path),
+        what: format!(
+            "{} may still send traffic to {}",
+            name(route),
+            record.node(side)
+        ),
+        command,
+    }
+}
+
+/// The command that gives a route its original weights.
+fn original_weights(record: &AppMeshRecord, route: &RouteRecord) -> String {
     let options = format!(
         "{} --virtual-router-name {} --route-name {}",
         mesh_options(record),
@@ -511,19 +526,7 @@ pub(super) fn leftover(
         route.protocol,
         targets.join(",")
     );
-    let path = format!(
-        "virtualRouter/{}/route/{}",
-        route.virtual_router, route.route
-    );
-    Leftover {
-        arn: arn_in_mesh(record, execution, &path),
-        what: format!(
-            "{} may still send traffic to {}",
-            name(route),
-            record.canary_node
-        ),
-        command: format!(r#"aws appmesh update-route {options} --spec "{spec}""#),
-    }
+    format!(r#"aws appmesh update-route {options} --spec "{spec}""#)
 }
 
 /// The ARN of something in the mesh, which belongs to the mesh's owner.

@@ -92,8 +92,7 @@ impl EcsFleet {
 
     /// Deregisters a revision, if it is active.
     pub(super) async fn deregister(&self, definition: &TaskDefinitionArn) -> Result<(), PortError> {
-        let described = self.describe_definition(definition.as_str()).await?;
-        if described.is_some_and(|(described, _)| is_active(&described)) {
+        if self.is_active(definition).await? {
             self.deregister_active(definition).await?;
         }
         Ok(())
@@ -120,24 +119,20 @@ impl EcsFleet {
         Ok(())
     }
 
-    /// What is left of the task definitions that the deployment registered.
-    pub(super) async fn definition_traces(
+    /// What is left of the revisions that the execution registered in `family`.
+    pub(super) async fn own_leftover(
         &self,
-        deployment: &Deployment,
-    ) -> Result<Vec<Leftover>, PortError> {
-        let mut traces = Vec::new();
-        for family in [&deployment.canary.family, &deployment.stable.family] {
-            if let Some(own) = self.own_definition(family, &deployment.execution).await? {
-                traces.push(Leftover {
-                    arn: own.to_string(),
-                    what: format!(
-                        "task definition {own} is still active; by itself it runs nothing"
-                    ),
-                    command: format!("aws ecs deregister-task-definition --task-definition {own}"),
-                });
-            }
-        }
-        Ok(traces)
+        family: &Family,
+        execution: &ExecutionArn,
+    ) -> Result<Option<Leftover>, PortError> {
+        let own = self.own_definition(family, execution).await?;
+        Ok(own.as_ref().map(leftover))
+    }
+
+    /// Whether a revision may still be given to a service.
+    pub(super) async fn is_active(&self, name: &TaskDefinitionArn) -> Result<bool, PortError> {
+        let described = self.describe_definition(name.as_str()).await?;
+        Ok(described.is_some_and(|(definition, _)| is_active(&definition)))
     }
 
     async fn deregister_active(&self, definition: &TaskDefinitionArn) -> Result<(), PortError> {
@@ -149,6 +144,30 @@ impl EcsFleet {
             .await;
         answer.map_err(failed("ECS DeregisterTaskDefinition"))?;
         Ok(())
+    }
+}
+
+/// A revision, in the words of one who has to retire it by hand.
+pub(super) fn leftover(definition: &TaskDefinitionArn) -> Leftover {
+    Leftover {
+        arn: definition.to_string(),
+        what: format!("task definition {definition} is still active; by itself it runs nothing"),
+        command: format!("aws ecs deregister-task-definition --task-definition {definition}"),
+    }
+}
+
+/// The deployment's own revision of `family`, whose number only ECS knows. Only the rollback looks whether it is the
+/// deployment's: the family has others.
+pub(super) fn leftover_by_name(deployment: &Deployment, family: &Family) -> Leftover {
+    let execution = &deployment.execution;
+    let arn = execution.arn_beside("ecs", None, &format!("task-definition/{family}:*"));
+    Leftover {
+        what: format!(
+            "the revision of {family} with the tag {} {execution} is still active; by itself it runs nothing",
+            ownership::EXECUTION
+        ),
+        command: deployment.roll_back_command(),
+        arn,
     }
 }
 

@@ -8,7 +8,7 @@ mod services;
 
 use serin::ports::{
     Fleet, ImagePin, Observation, Removal, ServiceDescription, Side, StoppedTask,
-    TaskDefinitionDescription,
+    TaskDefinitionDescription, Traces,
 };
 use serin::progress::Attachment;
 use serin::{ClusterName, Deployment, Leftover, PortError, ServiceName, TaskDefinitionArn};
@@ -186,10 +186,49 @@ impl Fleet for EcsFleet {
         }
     }
 
-    async fn traces(&self, deployment: &Deployment) -> Result<Vec<Leftover>, PortError> {
-        let mut traces = self.service_traces(deployment).await?;
-        traces.extend(self.definition_traces(deployment).await?);
-        traces.extend(self.scaling_traces(deployment).await?);
-        Ok(traces)
+    async fn changes(&self, deployment: &Deployment) -> Traces {
+        let mut changes = Traces::default();
+        let running = self.change_of_stable(deployment).await;
+        changes.look(services::changed_by_name(deployment), running);
+        let family = &deployment.stable.family;
+        let revision = self.own_leftover(family, &deployment.execution).await;
+        changes.look(definitions::leftover_by_name(deployment, family), revision);
+        changes
+    }
+
+    async fn traces(&self, deployment: &Deployment, side: Side) -> Traces {
+        let mut traces = Traces::default();
+        let service = self.service_trace(deployment, side).await;
+        traces.look(services::leftover_by_name(deployment, side), service);
+        match side {
+            Side::Canary => {
+                let family = &deployment.canary.family;
+                let own = self.own_leftover(family, &deployment.execution).await;
+                traces.look(definitions::leftover_by_name(deployment, family), own);
+            }
+            Side::Stable => {
+                let definition = &deployment.stable.task_definition;
+                let active = self.is_active(definition).await;
+                traces.look_for(definitions::leftover(definition), active);
+            }
+        }
+        if let Some(held) = deployment.held_scale_in() {
+            traces.look_for(held, self.is_scale_in_held(deployment).await);
+        }
+        traces
+    }
+
+    fn possible_traces(&self, deployment: &Deployment) -> Vec<Leftover> {
+        let family = |family| definitions::leftover_by_name(deployment, family);
+        let certain = [
+            services::leftover_by_name(deployment, Side::Canary),
+            family(&deployment.canary.family),
+            services::changed_by_name(deployment),
+            family(&deployment.stable.family),
+        ];
+        certain
+            .into_iter()
+            .chain(deployment.held_scale_in())
+            .collect()
     }
 }

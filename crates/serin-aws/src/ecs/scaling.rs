@@ -6,7 +6,7 @@
 use aws_sdk_applicationautoscaling::types::{
     ScalableDimension, ScalableTarget, ServiceNamespace, SuspendedState,
 };
-use serin::{ClusterName, Deployment, Leftover, PortError, Scaling, ServiceName};
+use serin::{ClusterName, Deployment, PortError, Scaling, ServiceName};
 
 use super::EcsFleet;
 use crate::error::failed;
@@ -67,19 +67,14 @@ impl EcsFleet {
         Ok(())
     }
 
-    /// That scaling in is still suspended, if it is and was not before.
-    pub(super) async fn scaling_traces(
+    /// Whether scaling in of stable is suspended now.
+    pub(super) async fn is_scale_in_held(
         &self,
         deployment: &Deployment,
-    ) -> Result<Option<Leftover>, PortError> {
-        let Some(held) = deployment.held_scale_in() else {
-            return Ok(None);
-        };
+    ) -> Result<bool, PortError> {
         let (cluster, service) = (deployment.cluster(), &deployment.stable.service);
         let target = self.scalable_target(cluster, service).await?;
-        Ok(target
-            .is_some_and(|target| is_suspended(&target))
-            .then_some(held))
+        Ok(target.is_some_and(|target| is_suspended(&target)))
     }
 
     async fn scalable_target(

@@ -159,7 +159,7 @@ impl EcsFleet {
         deployment: &Deployment,
         side: Side,
     ) -> Result<Removal, PortError> {
-        let (cluster, name) = (deployment.cluster(), self::name(deployment, side));
+        let (cluster, name) = (deployment.cluster(), deployment.service_of(side));
         let Some(service) = self.describe_service(cluster, name).await? else {
             return Ok(Removal::Gone);
         };
@@ -279,46 +279,76 @@ impl EcsFleet {
         Ok(stopped)
     }
 
-    /// How the two services differ from the snapshot. The number of stable's tasks is not compared: an autoscaler may have
-    /// changed it with good reason.
-    pub(super) async fn service_traces(
+    /// What stable's service runs, if it is not what the snapshot says.
+    pub(super) async fn change_of_stable(
         &self,
         deployment: &Deployment,
-    ) -> Result<Vec<Leftover>, PortError> {
+    ) -> Result<Option<Leftover>, PortError> {
         let cluster = deployment.cluster();
-        let mut traces = Vec::new();
         let name = &deployment.stable.service;
         let before = &deployment.stable.task_definition;
         let stable = self
             .describe_service(cluster, name)
             .await?
             .filter(|service| service.status() == Some("ACTIVE"));
-        match stable.as_ref().map(task_definition) {
-            None => traces.push(Leftover {
+        Ok(match stable.as_ref().map(task_definition) {
+            None => Some(Leftover {
                 arn: deployment.stable.service_arn.clone(),
                 what: format!("service {name} is no longer active, so nothing serves in its name"),
                 command: format!("aws ecs describe-services --cluster {cluster} --services {name}"),
             }),
-            Some(now) if now != *before => traces.push(Leftover {
-                arn: deployment.stable.service_arn.clone(),
+            Some(now) if now != *before => Some(Leftover {
                 what: format!("service {name} runs {now} and not {before}"),
-                command: format!("aws ecs update-service --cluster {cluster} --service {name} --task-definition {before}"),
+                ..changed_by_name(deployment)
             }),
-            Some(_) => {}
-        }
-        let name = &deployment.canary.service;
-        let canary = self.describe_service(cluster, name).await?;
-        if let Some(status @ ("ACTIVE" | "DRAINING")) = canary.as_ref().and_then(Service::status) {
-            let arn = canary.as_ref().and_then(Service::service_arn);
-            traces.push(Leftover {
-                arn: arn.unwrap_or_default().to_owned(),
-                what: format!("service {name} is still {status}: its tasks run and cost, and serve what the router still sends them"),
-                command: format!(
-                    "aws ecs delete-service --cluster {cluster} --service {name} --force"
+            Some(_) => None,
+        })
+    }
+
+    /// A side's service, if it is there.
+    pub(super) async fn service_trace(
+        &self,
+        deployment: &Deployment,
+        side: Side,
+    ) -> Result<Option<Leftover>, PortError> {
+        let name = deployment.service_of(side);
+        let service = self.describe_service(deployment.cluster(), name).await?;
+        let status = service.as_ref().and_then(Service::status);
+        Ok(match status {
+            Some(status @ ("ACTIVE" | "DRAINING")) => Some(Leftover {
+                what: format!(
+                    "service {name} is still {status}: its tasks run and cost, and serve what the router still sends them"
                 ),
-            });
-        }
-        Ok(traces)
+                ..leftover_by_name(deployment, side)
+            }),
+            _ => None,
+        })
+    }
+}
+
+/// That stable may have been updated, in the words of one who has to put the old version back by hand.
+pub(super) fn changed_by_name(deployment: &Deployment) -> Leftover {
+    let (cluster, stable) = (deployment.cluster(), &deployment.stable);
+    let (name, before) = (&stable.service, &stable.task_definition);
+    Leftover {
+        arn: stable.service_arn.clone(),
+        what: format!("service {name} runs another version than {before}"),
+        command: format!(
+            "aws ecs update-service --cluster {cluster} --service {name} --task-definition {before}"
+        ),
+    }
+}
+
+/// A side's service, in the words of one who has to delete it by hand.
+pub(super) fn leftover_by_name(deployment: &Deployment, side: Side) -> Leftover {
+    let (cluster, name) = (deployment.cluster(), deployment.service_of(side));
+    let path = format!("service/{cluster}/{name}");
+    Leftover {
+        arn: deployment.execution.arn_beside("ecs", None, &path),
+        what: format!(
+            "service {name} is still there: its tasks run and cost, and serve what the router still sends them"
+        ),
+        command: format!("aws ecs delete-service --cluster {cluster} --service {name} --force"),
     }
 }
 
@@ -425,13 +455,6 @@ pub(super) fn observation(service: &Service) -> Observation {
 pub(super) fn task_definition(service: &Service) -> TaskDefinitionArn {
     let primary = primary(service).and_then(|primary| primary.task_definition());
     TaskDefinitionArn::new(primary.or(service.task_definition()).unwrap_or_default())
-}
-
-fn name(deployment: &Deployment, side: Side) -> &ServiceName {
-    match side {
-        Side::Stable => &deployment.stable.service,
-        Side::Canary => &deployment.canary.service,
-    }
 }
 
 fn is_ours(service: &Service, deployment: &Deployment) -> bool {

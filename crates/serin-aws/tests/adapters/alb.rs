@@ -319,7 +319,10 @@ async fn traffic_moves_by_the_weights_alone_and_comes_back_exactly() {
         scene.account.differences_since(&before),
         Vec::<String>::new()
     );
-    assert_eq!(router.traces(deployment).await, Ok(vec![]));
+    assert_eq!(
+        router.traces(deployment, Side::Canary).await.certain(),
+        Ok(vec![])
+    );
 }
 
 #[tokio::test]
@@ -561,7 +564,11 @@ async fn a_target_group_that_somebody_elses_rule_names_is_waited_for_and_told() 
         "canary 1",
         "it is not ours to change"
     );
-    let traces = router.traces(deployment).await.unwrap();
+    let traces = router
+        .traces(deployment, Side::Canary)
+        .await
+        .certain()
+        .unwrap();
     assert_eq!(traces.len(), 1, "{traces:?}");
     assert!(
         traces[0]
@@ -671,9 +678,14 @@ async fn the_commands_give_every_rule_its_original_target_groups() {
         .account
         .look(|world| world.rule(RULE).rule_arn.unwrap());
     let listener = record(&scene).rules[1].listener_arn.clone();
-    let commands = scene.aws.router.commands_to_stable(&scene.deployment);
-    let parsed: Vec<_> = commands.iter().map(parsed).collect();
+    let commands = scene.aws.router.possible_traces(&scene.deployment);
+    let parsed: Vec<_> = commands[..2].iter().map(parsed).collect();
     assert_eq!(parsed, [(rule, expected.clone()), (listener, expected)]);
+    assert!(
+        commands[2].arn.ends_with("/*") && commands[2].command.contains("--names checkout-"),
+        "{:?}",
+        commands[2]
+    );
 }
 
 #[tokio::test]

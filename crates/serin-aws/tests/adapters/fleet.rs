@@ -2,7 +2,7 @@ use serin::ports::{Fleet, ImagePin, Observation, Removal, Rollout, Side, Traffic
 use serin::{ClusterName, Family, PortError, ServiceName};
 use serin_sim::{Fault, FaultKind, Which, world};
 
-use crate::{Scene, arn, cluster, described, plan, refusal, removed};
+use crate::{Scene, all_traces, arn, cluster, described, plan, refusal, removed};
 
 fn stable() -> ServiceName {
     ServiceName::new(world::SERVICE)
@@ -274,7 +274,7 @@ async fn the_canary_goes_to_no_tasks_before_it_goes() {
         scene.account.differences_since(&before),
         Vec::<String>::new()
     );
-    assert_eq!(fleet.traces(deployment).await, Ok(vec![]));
+    assert_eq!(all_traces(fleet, deployment).await, vec![]);
     // Once more, with nothing left.
     assert_eq!(
         fleet.remove_service(deployment, Side::Canary).await,
@@ -305,7 +305,7 @@ async fn a_service_of_the_canarys_name_that_is_not_ours_is_left_alone() {
 async fn what_is_left_of_a_canary_is_named_with_the_command_that_removes_it() {
     let scene = Scene::new().await;
     scene.created(1).await;
-    let traces = scene.aws.fleet.traces(&scene.deployment).await.unwrap();
+    let traces = all_traces(&scene.aws.fleet, &scene.deployment).await;
     let commands: Vec<_> = traces
         .iter()
         .map(|trace| trace.command.replace(scene.deployment.id.as_str(), "ID"))
@@ -390,7 +390,7 @@ async fn the_promoted_definition_is_stables_own_with_the_new_image() {
     // In use: it must not be taken away.
     fleet.retire_promoted_definition(deployment).await.unwrap();
     assert_eq!(scene.account.count_calls("DeregisterTaskDefinition"), 0);
-    let traces = fleet.traces(deployment).await.unwrap();
+    let traces = all_traces(fleet, deployment).await;
     assert!(
         traces[0].what.contains("runs") && traces[0].command.ends_with(":1"),
         "{traces:?}"

@@ -13,15 +13,17 @@ mod signals;
 
 use serin::deployment::{CanaryVersion, StableVersion};
 use serin::name::{DeploymentId, canary_family, canary_name};
-use serin::ports::{Fleet, Removal, ServiceDescription, TaskDefinitionDescription, TrafficRouter};
+use serin::ports::{
+    Fleet, Removal, ServiceDescription, Side, TaskDefinitionDescription, TrafficRouter,
+};
 use serin::progress::Attachment;
 use serin::request::Request;
 use serin::routing::AppMeshRecord;
 use serin::{
-    ClusterName, ContainerName, Deployment, ExecutionArn, PortError, RouterRecord, ServiceKey,
-    ServiceName, TaskDefinitionArn, Weight,
+    ClusterName, ContainerName, Deployment, ExecutionArn, Leftover, PortError, RouterRecord,
+    ServiceKey, ServiceName, TaskDefinitionArn, Weight,
 };
-use serin_aws::Adapters;
+use serin_aws::{Adapters, EcsFleet};
 use serin_sim::{Account, Clock, world};
 
 /// The execution of every deployment in these tests.
@@ -32,6 +34,13 @@ struct Scene {
     account: Account,
     aws: Adapters,
     deployment: Deployment,
+}
+
+/// All that the fleet finds of a deployment that should have left nothing.
+async fn all_traces(fleet: &EcsFleet, deployment: &Deployment) -> Vec<Leftover> {
+    let mut traces = fleet.changes(deployment).await;
+    traces.extend(fleet.traces(deployment, Side::Canary).await);
+    traces.certain().unwrap()
 }
 
 impl Scene {
@@ -174,6 +183,7 @@ async fn plan(account: &Account, aws: &Adapters) -> Deployment {
         on_unhealthy: request.on_unhealthy,
         freeze: request.freeze,
         ready_within_seconds: request.ready_within_seconds,
+        may_leave: Vec::new(),
         notes: vec![],
     }
 }

@@ -526,7 +526,12 @@ async fn a_route_changed_by_hand_is_reported_with_both_versions_and_no_route_is_
     );
     assert_eq!(scene.targets(), "checkout-node 1");
     assert_eq!(
-        router.traces(deployment).await.unwrap().len(),
+        router
+            .traces(deployment, Side::Canary)
+            .await
+            .certain()
+            .unwrap()
+            .len(),
         2,
         "the node and the Cloud Map service, but no route"
     );
@@ -617,7 +622,10 @@ async fn a_node_is_deleted_before_its_registry_and_a_registry_after_its_tasks() 
         scene.account.differences_since(&before),
         Vec::<String>::new()
     );
-    assert_eq!(aws.router.traces(deployment).await, Ok(vec![]));
+    assert_eq!(
+        aws.router.traces(deployment, Side::Canary).await.certain(),
+        Ok(vec![])
+    );
 }
 
 #[tokio::test]
@@ -643,7 +651,13 @@ async fn a_node_that_a_route_still_names_is_not_deleted() {
         what.contains(&scene.record().canary_node) && what.contains("stop naming"),
         "{what}"
     );
-    let traces = scene.aws.router.traces(&scene.deployment).await.unwrap();
+    let traces = scene
+        .aws
+        .router
+        .traces(&scene.deployment, Side::Canary)
+        .await
+        .certain()
+        .unwrap();
     assert_eq!(traces.len(), 3);
     assert!(traces[0].command.starts_with("aws appmesh update-route"));
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ports::Side;
 use crate::weight::Weight;
 
 /// What the App Mesh router remembers.
@@ -28,6 +29,24 @@ pub struct AppMeshRecord {
     /// The routes that name stable's node and that the request left out, as sentences name them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
+}
+
+impl AppMeshRecord {
+    /// A side's virtual node.
+    pub fn node(&self, side: Side) -> &str {
+        match side {
+            Side::Stable => &self.stable_node,
+            Side::Canary => &self.canary_node,
+        }
+    }
+
+    /// The name of a side's Cloud Map service.
+    pub fn registry_name(&self, side: Side) -> &str {
+        match side {
+            Side::Stable => &self.stable_registry.name,
+            Side::Canary => &self.canary_registry_name,
+        }
+    }
 }
 
 /// How a task tells App Mesh which virtual node it is.

@@ -302,8 +302,11 @@ fn a_token_is_short_and_belongs_to_one_write() {
 
 #[test]
 fn the_command_for_a_person_keeps_everything_but_the_targets() {
-    let execution = ExecutionArn::new("arn:aws:states:eu-west-1:1:execution:serin:one");
-    let leftover = leftover(&record(), &route(vec![target("checkout", 100)]), &execution);
+    let mut deployment = deployment();
+    deployment.execution =
+        serin::ExecutionArn::new("arn:aws:states:eu-west-1:1:execution:serin:one");
+    let route = route(vec![target("checkout", 100)]);
+    let leftover = leftover(&deployment, &record(), &route, Side::Canary);
     assert_eq!(
         leftover.arn,
         "arn:aws:appmesh:eu-west-1:1:mesh/prod/virtualRouter/shop/route/main"
