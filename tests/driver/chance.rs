@@ -51,12 +51,17 @@ pub struct Outcome {
 const MOST_STATES: usize = 4000;
 /// For how long after the last execution's end the sweeps may take to find what is left.
 const MOST_SWEEPS: usize = 60;
+/// How often a recovery may end by asking for a person before he is taken to be the one who goes on: while the ledger cannot be
+/// written, the sweep starts one every hour.
+const MOST_FAILED_RECOVERIES: usize = 4;
 
 /// An execution of either state machine.
 struct Live {
     name: String,
     execution: Execution,
     recovers: bool,
+    /// Whether it is about the first deployment, whose story this is, and not about a second one.
+    of_the_first: bool,
 }
 
 /// What is going to happen.
@@ -178,6 +183,7 @@ impl Run {
             name: "first".to_owned(),
             execution: simulation.start("first", story.input.clone()),
             recovers: false,
+            of_the_first: true,
         };
         Self {
             route: simulation.route(),
@@ -239,6 +245,9 @@ impl Run {
                 if self.act_at_the_end() {
                     continue;
                 }
+                if self.failed_recoveries() > MOST_FAILED_RECOVERIES {
+                    return;
+                }
                 let started = self.sweep_when_due().await;
                 if started || !self.due.is_empty() {
                     continue;
@@ -288,6 +297,12 @@ impl Run {
         }
     }
 
+    fn failed_recoveries(&self) -> usize {
+        let failed =
+            |live: &&Live| live.recovers && matches!(live.execution.status, Status::Failed { .. });
+        self.lives.iter().filter(failed).count()
+    }
+
     /// What was to happen after more states than there were happens now; whether something did.
     fn act_at_the_end(&mut self) -> bool {
         let redrives = self
@@ -333,11 +348,13 @@ impl Run {
 
     fn start_recovery(&mut self, name: String, input: Value) {
         self.say(&format!("the recovery {name} is started"));
+        let of_the_first = input["recover"] == arn("first");
         let execution = self.simulation.start_recovery(&name, input);
         self.lives.push(Live {
             name,
             execution,
             recovers: true,
+            of_the_first,
         });
     }
 
@@ -423,7 +440,7 @@ impl Run {
                 }
             }
         }
-        if report.is_some() {
+        if report.is_some() && live.of_the_first {
             self.last_word = report;
         }
     }
@@ -507,7 +524,12 @@ impl Run {
             }
             Act::ScaleStable(tasks) => {
                 let service = format!("{}/{}", world::CLUSTER, world::SERVICE);
-                if !self.account().snapshot().services.contains_key(&service) {
+                let services = self.account().snapshot().services;
+                // One that is being deleted, after a replacement, is no longer scaled by anybody.
+                if services
+                    .get(&service)
+                    .is_none_or(|shape| shape.status != "Active")
+                {
                     return false;
                 }
                 // Rule 4: the number of tasks is from now on as it has to stay.
@@ -667,32 +689,35 @@ impl Run {
                 let index = self.story.dice.below(all);
                 Box::pin(self.run_again(index)).await;
             }
-            // What took a lock once more is found.
-            for _ in 0..3 {
-                self.sweep_when_due().await;
-                self.account().clock().advance(300);
-            }
-            self.finish_all().await;
+            self.find_what_is_left().await;
         }
         if let Some(index) = self.story.hour_later {
             self.account().clock().advance(3600);
             Box::pin(self.run_again(index)).await;
-            for _ in 0..3 {
-                self.sweep_when_due().await;
-                self.account().clock().advance(300);
-            }
-            self.finish_all().await;
+            self.find_what_is_left().await;
         }
-        let Some(report) = self.last_word.clone() else {
+        let report = self.last_word.clone().or_else(|| self.recorded_ending());
+        let Some(report) = report else {
             self.check_nothing_said();
             return;
         };
+        self.last_word = Some(report.clone());
         match report.ending {
             Ending::RolledBack => self.check_rolled_back(),
             Ending::Promoted => self.check_promoted(),
             Ending::NeedsAttention => self.check_needs_attention(&report),
         }
         Box::pin(self.check_the_next(report.ending)).await;
+    }
+
+    /// What took a lock once more after the end is found, as soon as the sweep may look.
+    async fn find_what_is_left(&mut self) {
+        self.account().heal();
+        for _ in 0..3 {
+            self.sweep_when_due().await;
+            self.account().clock().advance(300);
+        }
+        self.finish_all().await;
     }
 
     async fn finish_all(&mut self) {
@@ -707,6 +732,15 @@ impl Run {
             }
         }
         self.break_rule("rule 6: what began after the end does not come to an end");
+    }
+
+    /// How the deployment ended as the ledger knows it: its execution may have been stopped right after it had told the ledger.
+    fn recorded_ending(&self) -> Option<Report> {
+        let ending = self.attribute("ending")?;
+        [Ending::Promoted, Ending::RolledBack]
+            .into_iter()
+            .find(|over| ending.contains(&over.to_string()))
+            .map(bare)
     }
 
     /// No execution has told how it ended: it was refused, or all of them broke off.
@@ -732,7 +766,8 @@ impl Run {
 
     fn traces(&self) -> Vec<String> {
         let edited = self.weights_edited;
-        let scaled = self.story.requests_per_task.is_some();
+        // A scalable target raises the number of tasks to its least one whenever it is written.
+        let scaled = self.story.options.scaling.is_some();
         let mut before = self.simulation.before.clone();
         let mut after = self.account().snapshot();
         if scaled {
@@ -827,9 +862,11 @@ impl Run {
         if list.contains("all that the recovery had not put back") {
             return;
         }
-        let promoted = self
-            .attribute("phase")
-            .is_some_and(|phase| phase.contains("cleaningUp"));
+        let says = |attribute, word| {
+            self.attribute(attribute)
+                .is_some_and(|value| value.contains(word))
+        };
+        let promoted = says("phase", "cleaningUp") || says("ending", "promoted");
         let unnamed: Vec<String> = if promoted && self.story.replaces {
             self.former_stable(&list)
         } else {

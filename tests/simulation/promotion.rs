@@ -130,6 +130,29 @@ async fn a_call_that_is_refused_once_after_stable_was_updated_is_tried_again(
 
 #[rstest]
 #[tokio::test]
+async fn a_promotion_whose_end_was_recorded_just_before_an_error_gives_the_lock_back_all_the_same(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let whole = Simulation::new(on);
+    whole.deploy(request("2.0.0", json!({}))).await;
+    let simulation = Simulation::new(on);
+    simulation.account.inject(Fault {
+        operation: "UpdateItem",
+        // The last one gives the lock back.
+        which: Which::Nth(whole.account.count_calls("UpdateItem")),
+        kind: FaultKind::Denied,
+    });
+    let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
+    deployed.assert_promoted();
+    let lock = simulation
+        .account
+        .item(world::LEDGER_TABLE, "service#prod/checkout")
+        .unwrap();
+    assert!(!lock.contains_key("execution"), "{lock:?}");
+}
+
+#[rstest]
+#[tokio::test]
 async fn a_clean_up_that_breaks_off_after_the_promotion_is_finished_and_told(
     #[values(On::AppMesh, On::Alb)] on: On,
 ) {

@@ -12,7 +12,9 @@ use serin::progress::{Attachment, CleanupProgress};
 use serin::report::{Ending, Report};
 use serin::request::FinishMode;
 use serin::weight::Weight;
-use serin::{State, StepInput, step_error_from_port_error, step_error_from_shift_error};
+use serin::{
+    Deployment, State, StepInput, step_error_from_port_error, step_error_from_shift_error,
+};
 
 /// How long ECS may take until its reads show what was written, in seconds.
 const READS_LAG_SECONDS: i64 = 60;
@@ -298,8 +300,12 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
         let deployment = &state.deployment;
         match self.ledger.phase(&deployment.execution).await? {
             Some(Phase::CleaningUp) => {}
-            // A recovery has finished it, or this is the repetition of the last call: nothing of what comes now is ours to touch.
-            Some(Phase::Ended) => return Ok(self.promoted(state)),
+            // A recovery has finished it, or this is the repetition of the last call, whose end may have been recorded without the
+            // lock being given back: nothing else of what comes now is ours to touch.
+            Some(Phase::Ended) => {
+                self.close(deployment).await?;
+                return Ok(self.promoted(state));
+            }
             _ => return Err(CleanupError::DeploymentFenced),
         }
         let drained_at = settled_at.as_second() + i64::from(deployment.drain_seconds());
@@ -337,18 +343,20 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             return Ok(state.again_in(seconds));
         }
         self.fleet.release_scale_in(deployment).await?;
-        self.ledger
-            .close(
-                deployment,
-                Ending::Promoted,
-                deployment.bearer_after(Ending::Promoted),
-                self.now,
-            )
-            .await?;
+        self.close(deployment).await?;
         state
             .progress
             .note(self.now, format!("removed what the {side} had"));
         Ok(self.promoted(state))
+    }
+
+    async fn close(&self, deployment: &Deployment) -> Result<(), CleanupError> {
+        let bearer = deployment.bearer_after(Ending::Promoted);
+        let closed = self
+            .ledger
+            .close(deployment, Ending::Promoted, bearer, self.now)
+            .await;
+        Ok(closed?)
     }
 
     fn promoted(&self, state: State) -> State {
