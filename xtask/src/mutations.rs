@@ -267,8 +267,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "scaling in stays suspended after a rollback",
         file: ROLLBACK,
-        text: "        self.fleet.release_scale_in(deployment).await?;\n        let mut left",
-        replacement: "        let mut left",
+        text: "        self.fleet.release_scale_in(deployment).await?;\n        let left",
+        replacement: "        let left",
         caught_by: Serin("simulation::capacity::what_"),
     },
     Mutation {
@@ -281,15 +281,15 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "a stable that was half updated gets the traffic back",
         file: ROLLBACK,
-        text: "                tasks.is_steady() && tasks.task_definition == deployment.stable.task_definition",
-        replacement: "                tasks.is_steady() || tasks.task_definition == deployment.stable.task_definition",
+        text: "                if tasks.task_definition == deployment.stable.task_definition =>",
+        replacement: "                if tasks.is_steady() || tasks.task_definition == deployment.stable.task_definition =>",
         caught_by: Serin("simulation::promotion::a_promotion_that_somebody"),
     },
     Mutation {
         change: "one refusal is enough to give up",
-        file: ROLLBACK,
-        text: "const LONGEST_REFUSAL_SECONDS: i64 = 300;",
-        replacement: "const LONGEST_REFUSAL_SECONDS: i64 = 0;",
+        file: "crates/serin/src/deployment.rs",
+        text: "        const LONGEST: i64 = 300;",
+        replacement: "        const LONGEST: i64 = 0;",
         caught_by: Serin("a_rollback_whose_first_write_fails"),
     },
     Mutation {
