@@ -523,6 +523,9 @@ impl Run {
                     .delete_service_by_hand(world::CLUSTER, &canary);
             }
             Act::ScaleStable(tasks) => {
+                // Application Auto Scaling would raise fewer to its least number when its target is written next.
+                let least = self.story.options.scaling.map_or(0, |(least, _)| least);
+                let tasks = tasks.max(least);
                 let service = format!("{}/{}", world::CLUSTER, world::SERVICE);
                 let services = self.account().snapshot().services;
                 // One that is being deleted, after a replacement, is no longer scaled by anybody.
@@ -734,13 +737,19 @@ impl Run {
         self.break_rule("rule 6: what began after the end does not come to an end");
     }
 
-    /// How the deployment ended as the ledger knows it: its execution may have been stopped right after it had told the ledger.
+    /// How the deployment ended as the ledger knows it: the execution may have been stopped right after it had told the ledger.
     fn recorded_ending(&self) -> Option<Report> {
-        let ending = self.attribute("ending")?;
-        [Ending::Promoted, Ending::RolledBack]
+        let text = self.attribute("ending")?;
+        let ending = [Ending::Promoted, Ending::RolledBack, Ending::NeedsAttention]
             .into_iter()
-            .find(|over| ending.contains(&over.to_string()))
-            .map(bare)
+            .find(|ending| text.contains(&ending.to_string()))?;
+        let record = format!("deployment#{}", arn("first"));
+        let record = self.account().item(world::LEDGER_TABLE, &record)?;
+        let left = record.get("left").and_then(|left| left.as_s().ok());
+        Some(Report {
+            left: left.map_or_else(Vec::new, |left| serde_json::from_str(left).unwrap()),
+            ..bare(ending)
+        })
     }
 
     /// No execution has told how it ended: it was refused, or all of them broke off.
@@ -766,8 +775,7 @@ impl Run {
 
     fn traces(&self) -> Vec<String> {
         let edited = self.weights_edited;
-        // A scalable target raises the number of tasks to its least one whenever it is written.
-        let scaled = self.story.options.scaling.is_some();
+        let scaled = self.story.requests_per_task.is_some();
         let mut before = self.simulation.before.clone();
         let mut after = self.account().snapshot();
         if scaled {

@@ -2,6 +2,14 @@
 
 use serin::Leftover;
 
+/// The differences that the list does not name.
+pub fn unnamed(traces: Vec<String>, left: &[Leftover]) -> Vec<String> {
+    traces
+        .into_iter()
+        .filter(|trace| !trace.starts_with("lock ") && !is_named(trace, left))
+        .collect()
+}
+
 /// Whether the list names the object of a difference.
 pub fn is_named(trace: &str, left: &[Leftover]) -> bool {
     let list = serde_json::to_string(left).expect("a list has string keys only");

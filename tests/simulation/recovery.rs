@@ -2,6 +2,7 @@
 
 use rstest::rstest;
 use serde_json::json;
+use serin_driver::leftovers::unnamed;
 use serin_sim::state_machine::Status;
 use serin_sim::{Fault, FaultKind, Which, World, world};
 
@@ -202,11 +203,73 @@ async fn a_promotion_that_is_stopped_while_stable_is_updated_leaves_the_traffic_
         .assert_no_request_was_lost();
     let percent = simulation.account.look(World::stable_percent);
     assert!(percent.abs() < f64::EPSILON, "stable has {percent} percent");
-    let left = &recovered.report().left[0];
+    let left = recovered.report().left;
     assert!(
-        left.command.contains("--task-definition") && left.arn.ends_with("service/prod/checkout"),
+        left[0].command.contains("--task-definition")
+            && left[0].arn.ends_with("service/prod/checkout"),
         "{left:?}"
     );
+    assert_eq!(unnamed(simulation.traces(), &left), Vec::<String>::new());
+    let others = &left[1..];
+    assert!(
+        others
+            .iter()
+            .all(|other| other.command.contains("rollBack")),
+        "the canary serves, so no command may take it away: {others:#?}"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_may_not_even_be_read_is_named_by_its_name(#[values(On::AppMesh, On::Alb)] on: On) {
+    let (operation, name) = match on {
+        On::AppMesh => ("ListServices", "service/*"),
+        On::Alb => ("DescribeTargetGroups", "targetgroup/checkout-tg-canary-"),
+    };
+    let simulation = stopped_in(on, "Wait before the next check").await;
+    simulation.account.inject(Fault {
+        operation,
+        which: Which::Always,
+        kind: FaultKind::Denied,
+    });
+    let told = simulation.recover("first").await;
+    told.assert_needs_attention(operation);
+    let left = told.report().left;
+    assert_eq!(unnamed(simulation.traces(), &left), Vec::<String>::new());
+    let by_name = left.iter().find(|left| left.arn.contains(name)).unwrap();
+    assert!(
+        by_name.arn.ends_with("/*") && by_name.what.contains("could not be seen"),
+        "{by_name:?}"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_removal_behind_the_promotion_that_is_not_allowed_names_only_what_is_to_go(
+    #[values(On::AppMesh, On::Alb)] on: On,
+    #[values("promote", "replace")] mode: &str,
+) {
+    let simulation = Simulation::new(on);
+    simulation.account.inject(Fault {
+        operation: on.delete(),
+        which: Which::Always,
+        kind: FaultKind::Denied,
+    });
+    let finish = json!({ "capacity": "full", "finish": { "mode": mode } });
+    let deployed = simulation.deploy(request("2.0.0", finish)).await;
+    deployed
+        .assert_needs_attention(on.delete())
+        .assert_no_request_was_lost();
+    let left = deployed.report().left;
+    let (last, gone) = left.split_last().unwrap();
+    assert!(
+        !gone.is_empty() && last.command.contains("rollBack"),
+        "{left:?}"
+    );
+    for left in gone {
+        let of_the_canary = left.what.contains("-canary");
+        assert_eq!(of_the_canary, mode == "promote", "{left:?}");
+    }
 }
 
 #[rstest]

@@ -871,6 +871,37 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_looked_at_is_no_certainty_but_is_told_by_its_name() {
+        let named = |arn: &str| Leftover {
+            arn: arn.into(),
+            what: "it is there".into(),
+            command: "aws".into(),
+        };
+        let error = PortError::Denied {
+            call: "Cloud Map ListServices".into(),
+            message: "no".into(),
+        };
+        let mut traces = Traces::default();
+        traces.look_for(named("gone"), Ok(false));
+        traces.look_for(named("there"), Ok(true));
+        assert_eq!(traces.clone().certain(), Ok(vec![named("there")]));
+        traces.look(named("unread"), Err(error.clone()));
+        assert_eq!(traces.clone().certain(), Err(error));
+        let told = traces.at_worst();
+        assert_eq!(
+            told.iter()
+                .map(|left| left.arn.as_str())
+                .collect::<Vec<_>>(),
+            ["there", "unread"]
+        );
+        assert!(
+            told[1].what.contains("ListServices is not allowed"),
+            "{}",
+            told[1].what
+        );
+    }
+
+    #[test]
     fn once_the_traffic_is_where_it_stays_there_is_no_way_back() {
         assert!(Phase::Running.may_become(Phase::RollingBack));
         assert!(Phase::PromotionStopped.may_become(Phase::RollingBack));
