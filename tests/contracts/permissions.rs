@@ -170,6 +170,18 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "router",
+        "healthy_targets_of",
+        &[
+            "servicediscovery:ListServices",
+            "servicediscovery:GetInstancesHealthStatus",
+            "servicediscovery:GetService",
+            "servicediscovery:ListInstances",
+            "elasticloadbalancing:DescribeTargetGroups",
+            "elasticloadbalancing:DescribeTargetHealth",
+        ],
+    ),
+    (
+        "router",
         "shift",
         &[
             "appmesh:DescribeRoute",

@@ -25,6 +25,17 @@ pub enum Planned {
 /// All of them.
 pub const PLANNED: [Planned; 3] = [Planned::Promoted, Planned::Replaced, Planned::RolledBack];
 
+/// The kinds of fault that happen once and pass: they must not change how a deployment ends.
+pub const PASSING: [&str; 7] = [
+    "answered after the time-out",
+    "dies after the call",
+    "dies before the call",
+    "done, answer lost",
+    "runs again an hour later",
+    "runs twice",
+    "throttled once",
+];
+
 /// One run of the set.
 #[derive(Debug, Clone)]
 pub struct Case {
@@ -43,6 +54,30 @@ impl Case {
     /// Runs it, with its trace in words when that is wanted.
     pub async fn run(&self, traced: bool) -> Outcome {
         chance::tell(self.story.clone(), 0, traced).await
+    }
+}
+
+/// What a deployment without a fault costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// How many calls of AWS's API the functions make.
+    pub calls: usize,
+    /// How often a function is invoked.
+    pub invocations: usize,
+    /// How many states the execution enters, which is what Step Functions charges for.
+    pub transitions: usize,
+    /// How long it takes.
+    pub seconds: i64,
+}
+
+/// What the deployments of the set cost when nothing fails.
+pub async fn cost(on: On, planned: Planned) -> Cost {
+    let measured = chance::measure(story(on, planned)).await;
+    Cost {
+        calls: measured.calls.len(),
+        invocations: measured.invocations,
+        transitions: measured.states,
+        seconds: measured.seconds,
     }
 }
 

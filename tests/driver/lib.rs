@@ -24,3 +24,4 @@ pub use hands::Route;
 pub use lambdas::{Lambdas, answer, task_error};
 pub use path::{path_of, shortened};
 pub use simulation::{Deployed, On, Simulation, arn, request};
+pub use story::Disturbance;

@@ -44,6 +44,35 @@ pub(crate) enum Act {
     Dawdle(u64),
 }
 
+/// The longest delay of CloudWatch, in seconds, that the request's default `dataDelaySeconds` allows for.
+const USUAL_DELAY: u64 = 120;
+
+/// What disturbs a run beside the version itself; of several, the one that holds a rollback up for longest, which is the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::Display)]
+pub enum Disturbance {
+    /// Nothing.
+    #[strum(to_string = "nothing")]
+    Nothing,
+    /// A call fails once, or a function dies.
+    #[strum(to_string = "a call that fails once, a function that dies")]
+    Once,
+    /// Calls of a kind fail for minutes or hours.
+    #[strum(to_string = "calls that fail for minutes or hours")]
+    Span,
+    /// Somebody acts: edits, kills, stops.
+    #[strum(to_string = "somebody who edits, kills or stops")]
+    Acts,
+    /// CloudWatch shows its data later than the request says, not all of them, or none.
+    #[strum(to_string = "data later than the request says, or lost")]
+    LateData,
+    /// A deployment that is to be frozen waits for a person.
+    #[strum(to_string = "a freeze, which waits for a person")]
+    Freeze,
+    /// Calls of a kind are refused for good.
+    #[strum(to_string = "calls that are refused for good")]
+    ForGood,
+}
+
 /// One random run.
 #[derive(Debug, Clone)]
 pub(crate) struct Story {
@@ -136,6 +165,25 @@ impl Story {
 }
 
 impl Story {
+    /// What disturbs it most.
+    pub(crate) fn disturbance(&self) -> Disturbance {
+        let faults = self.faults.iter().map(|fault| match fault.which {
+            Which::From(_) | Which::Always => Disturbance::ForGood,
+            Which::Span { .. } => Disturbance::Span,
+            Which::Nth(_) | Which::Next(_) => Disturbance::Once,
+        });
+        let also = [
+            (!self.acts.is_empty(), Disturbance::Acts),
+            (
+                self.metric_delay > USUAL_DELAY || self.silent || self.partial,
+                Disturbance::LateData,
+            ),
+            (self.input["onUnhealthy"] == "freeze", Disturbance::Freeze),
+        ];
+        let also = also.into_iter().filter_map(|(is, what)| is.then_some(what));
+        faults.chain(also).max().unwrap_or(Disturbance::Nothing)
+    }
+
     /// A deployment without a fault, to which something is added.
     pub(crate) fn plain(on: On, options: world::Options, tag: &'static str, input: Value) -> Self {
         Self {

@@ -8,6 +8,7 @@ mod careless;
 mod endings;
 mod errors;
 mod every_call;
+mod exhaustive;
 mod freeze;
 mod leftovers;
 mod limits;
@@ -15,6 +16,7 @@ mod no_trace;
 mod others;
 mod permissions;
 mod promotion;
+mod random;
 mod recovery;
 mod seeds;
 

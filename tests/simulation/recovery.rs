@@ -337,3 +337,98 @@ async fn a_clean_up_that_is_stopped_after_the_traffic_is_where_it_stays_is_finis
         "{services:?}"
     );
 }
+
+/// A deployment that is stopped when the canary has all the traffic.
+async fn stopped_at_full_weight(on: On) -> Simulation {
+    let simulation = Simulation::new(on);
+    let all_at_once =
+        json!({ "plan": { "steps": [{ "weightPercent": 100, "holdSeconds": 120 }] } });
+    let mut execution = simulation.start("first", request("2.0.0", all_at_once));
+    simulation
+        .run_until(&mut execution, "Check the canary's health")
+        .await;
+    simulation.abort(&mut execution, "first");
+    simulation
+}
+
+/// A person sets stable's number of tasks, which from now on is how it has to stay.
+fn scale_stable(simulation: &Simulation, tasks: i32) {
+    simulation
+        .account
+        .scale_by_hand(world::CLUSTER, world::SERVICE, tasks);
+    simulation.watch.change(|subject| {
+        let stable = format!("{}/{}", world::CLUSTER, world::SERVICE);
+        subject
+            .before
+            .services
+            .get_mut(&stable)
+            .expect("stable was there before")
+            .desired = tasks;
+    });
+    simulation.account.clock().advance(300);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_stable_whose_tasks_have_just_died_gets_the_traffic_back_as_soon_as_one_can_serve(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = stopped_at_full_weight(on).await;
+    simulation
+        .account
+        .change(|world| world.kill_tasks(world::SERVICE));
+    let recovered = simulation.recover("first").await;
+    recovered
+        .assert_recovered()
+        .assert_stable_has_all_traffic()
+        .assert_no_request_was_lost();
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_stable_that_does_not_come_back_leaves_the_traffic_on_the_canary_and_what_the_report_says_mends_it(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = stopped_at_full_weight(on).await;
+    scale_stable(&simulation, 0);
+    let recovered = simulation.recover("first").await;
+    recovered
+        .assert_needs_attention("no task that can serve")
+        .assert_no_request_was_lost();
+    let percent = simulation.account.look(World::stable_percent);
+    assert!(percent.abs() < f64::EPSILON, "stable has {percent} percent");
+    let left = recovered.report().left;
+    assert!(left[0].command.ends_with("--desired-count 4"), "{left:?}");
+
+    scale_stable(&simulation, 4);
+    let by_hand = simulation.start("by-hand", json!({ "rollBack": arn("first") }));
+    simulation
+        .finish(by_hand)
+        .await
+        .assert_rolled_back("a person asked for it")
+        .assert_stable_has_all_traffic()
+        .assert_no_request_was_lost();
+}
+
+#[rstest]
+#[tokio::test]
+async fn not_being_allowed_to_look_at_stable_does_not_keep_the_traffic_on_a_bad_canary(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = stopped_in(on, "Wait before the next check").await;
+    simulation.account.inject(Fault {
+        operation: "DescribeServices",
+        which: Which::Always,
+        kind: FaultKind::Denied,
+    });
+    let recovery = simulation.start_recovery("at-once", json!({ "recover": arn("first") }));
+    let before = simulation.account.clock().now();
+    let mut recovery = recovery;
+    simulation.step(&mut recovery).await;
+    let seconds = simulation.account.clock().now().as_second() - before.as_second();
+    let percent = simulation.account.look(World::stable_percent);
+    assert!(
+        (percent - 100.0).abs() < f64::EPSILON && seconds < 10,
+        "{percent} percent after {seconds} s"
+    );
+}

@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask demo | local | test | mutate | lint | schema`.
+//! The project's commands: `cargo xtask demo | local | test | simulate | bench | mutate | lint | schema`.
 //!
 //! They install what is needed, build everything and hand over. What they start lives in `serin-local`, so that this
 //! program is built in no time.
@@ -69,6 +69,15 @@ enum Task {
         /// Arguments for the simulation; --help lists them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
+    },
+    /// Measure how fast a bad version loses its traffic, and what a deployment costs in calls and transitions
+    Bench {
+        /// Over how many random simulated deployments
+        #[arg(long, default_value_t = 20_000)]
+        seeds: u64,
+        /// Write the figures into a file
+        #[arg(long)]
+        json: Option<PathBuf>,
     },
     /// Check format and lints
     Lint,
@@ -154,17 +163,13 @@ fn run(task: Task) -> Result<(), Failure> {
             cargo(&["test", "--workspace"], &arguments, &[])
         }
         Task::Mutate { only } => mutate::mutate(&only),
-        Task::Simulate { arguments } => {
-            let build = [
-                "build",
-                "--workspace",
-                "--bin",
-                "simulate",
-                "--profile",
-                "simulation",
-            ];
-            cargo(&build, &[], &[])?;
-            become_program("simulation/simulate", &arguments)
+        Task::Simulate { arguments } => simulate(&arguments),
+        Task::Bench { seeds, json } => {
+            let mut arguments = vec!["--bench".into(), "--seeds".into(), seeds.to_string().into()];
+            if let Some(json) = json {
+                arguments.extend(["--json".into(), json.into()]);
+            }
+            simulate(&arguments)
         }
         Task::Schema => cargo(
             &[
@@ -201,6 +206,20 @@ fn run(task: Task) -> Result<(), Failure> {
 fn prepare(targets: &str) -> Result<(), Failure> {
     install::programs(&checkout())?;
     cargo(&["build", "--workspace", targets], &[], &[])
+}
+
+/// Builds what runs simulated deployments, optimised, and becomes it.
+fn simulate(arguments: &[OsString]) -> Result<(), Failure> {
+    let build = [
+        "build",
+        "--workspace",
+        "--bin",
+        "simulate",
+        "--profile",
+        "simulation",
+    ];
+    cargo(&build, &[], &[])?;
+    become_program("simulation/simulate", arguments)
 }
 
 /// Becomes serin-local.

@@ -104,6 +104,16 @@ impl TrafficRouter for Router {
             .await)
     }
 
+    async fn healthy_targets_of(
+        &self,
+        deployment: &Deployment,
+        side: Side,
+    ) -> Result<u32, PortError> {
+        with_router!(self, deployment, |router| router
+            .healthy_targets_of(deployment, side)
+            .await)
+    }
+
     async fn shift(
         &self,
         deployment: &Deployment,

@@ -5,9 +5,14 @@ use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serin::verdict::cut;
 
 use crate::adapters::Adapters;
 use crate::error::chain;
+
+/// How many characters of an error's message travel on. An execution's cause has room for 32,768, of which the list of what is
+/// left may take half, and a message full of quotes grows fourfold when it is put into JSON twice.
+const LONGEST_MESSAGE: usize = 3500;
 
 /// Why an invocation failed, on its way to Step Functions.
 #[derive(Debug)]
@@ -26,7 +31,7 @@ impl<E: std::error::Error + Into<&'static str>> From<Failed<E>> for Diagnostic {
                 error_message: format!("the payload is not this step's input: {error}"),
             },
             Failed::Step(error) => {
-                let error_message = chain(&error);
+                let error_message = cut(&chain(&error), LONGEST_MESSAGE);
                 let name: &'static str = error.into();
                 Self {
                     error_type: name.to_owned(),
@@ -119,6 +124,25 @@ mod tests {
             diagnostic.error_message,
             "the canary did not start: invalid digit found in string"
         );
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Long(String);
+
+    impl From<Long> for &'static str {
+        fn from(_: Long) -> Self {
+            "Long"
+        }
+    }
+
+    #[test]
+    fn the_longest_message_leaves_room_for_the_list_in_an_executions_cause() {
+        let diagnostic = Diagnostic::from(Failed::Step(Long("\"".repeat(100_000))));
+        let lambda = serde_json::json!({ "errorMessage": diagnostic.error_message }).to_string();
+        let cause = serde_json::json!({ "why": lambda }).to_string();
+        let room = serin::report::CAUSE_LIMIT - serin::report::LONGEST_LIST;
+        assert!(cause.len() < room, "{}", cause.len());
     }
 
     #[test]

@@ -415,6 +415,15 @@ mod tests {
     }
 
     #[test]
+    fn what_lost_its_traffic_is_left_alone_for_as_long_as_it_drains_and_a_late_function_may_run() {
+        let mut deployment = deployment(Capacity::Full, 1);
+        deployment.checks.settle_seconds = 0;
+        assert_eq!(deployment.quiet_seconds(), LATE_SECONDS);
+        deployment.checks.settle_seconds = LATE_SECONDS + 30;
+        assert_eq!(deployment.quiet_seconds(), LATE_SECONDS + 30);
+    }
+
+    #[test]
     fn the_command_that_rolls_back_names_the_state_machine_of_the_execution() {
         let command = deployment(Capacity::Full, 1).roll_back_command();
         assert!(

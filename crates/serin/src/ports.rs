@@ -550,6 +550,14 @@ pub trait TrafficRouter {
         attachment: &Attachment,
     ) -> Result<u32, PortError>;
 
+    /// How many of a side's tasks the router could send traffic to now, for whoever knows nothing but the plan; none, too,
+    /// when that side is not there.
+    async fn healthy_targets_of(
+        &self,
+        deployment: &Deployment,
+        side: Side,
+    ) -> Result<u32, PortError>;
+
     /// Moves every route from `from` to `to` and reads each back.
     ///
     /// A route that already is at `to` is left alone; one that is at neither was changed by somebody else, and then no route

@@ -42,6 +42,9 @@ pub struct Progress {
     /// stable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promotion_stopped_at: Option<Timestamp>,
+    /// Since when a rollback has been waiting for a task of stable that can serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_missed_since: Option<Timestamp>,
     /// How far the rollback is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<RollbackProgress>,

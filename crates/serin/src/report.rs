@@ -59,7 +59,7 @@ pub struct Report {
 }
 
 /// A `Fail` state's cause has at most this many bytes (Step Functions API, `sensitive-cause`: 32,768).
-const CAUSE_LIMIT: usize = 32_768;
+pub const CAUSE_LIMIT: usize = 32_768;
 
 /// How much of the sentence that says why is kept when a cause would be too long.
 const SHORT_WHY: usize = 4000;

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serin::deployment::LATE_SECONDS;
 use serin::ports::{
-    ExecutionStatus, Fleet, Ledger, LedgerRecord, Observation, Phase, Removal, Settled, Side,
-    Traces, TrafficRouter,
+    ExecutionStatus, Fleet, Ledger, LedgerRecord, Observation, Phase, PortError, Removal, Settled,
+    Side, Traces, TrafficRouter,
 };
 use serin::progress::RollbackProgress;
 use serin::report::{Ending, Leftover, Report};
@@ -26,6 +26,9 @@ use serin::{
 
 /// How long a stable that runs its old version may take to be steady again after its update broke off, in seconds.
 const LONGEST_SETTLING_SECONDS: i64 = 1800;
+/// How long a rollback waits for a stable that has no task to serve with while the canary has, in seconds. ECS replaces a task
+/// that died within a minute or two; what takes longer does not come back by itself.
+const LONGEST_WAIT_FOR_STABLE_SECONDS: i64 = 300;
 
 /// Why the rollback did not get further. The names are the state machine's; a rollback that fails for good needs a person.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
@@ -246,36 +249,41 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         }
     }
 
-    async fn give_traffic_back(&self, state: State) -> Result<State, RollbackError> {
-        let deployment = &state.deployment;
+    /// A stable whose tasks have just died gets its traffic as soon as one is back. Until then the canary, bad as it may be,
+    /// serves more than nothing does.
+    async fn give_traffic_back(&self, mut state: State) -> Result<State, RollbackError> {
         // That costs one call before the traffic.
         self.enter(&state, Phase::RollingBack).await?;
         let carries_traffic = state.progress.weight_percent > Weight::ZERO;
-        if carries_traffic
-            && self
-                .stable_is_dead_and_the_canary_is_not(deployment)
-                .await?
-        {
-            let (cluster, stable) = (deployment.cluster(), &deployment.stable);
-            let dead = Leftover {
-                arn: stable.service_arn.clone(),
-                what: format!(
-                    "{} has no running task; this gives it those that it had",
-                    stable.service
-                ),
-                command: format!(
-                    "aws ecs update-service --cluster {cluster} --service {} --desired-count {}",
-                    stable.service,
-                    stable.desired_count.max(1)
-                ),
-            };
-            let why = format!(
-                "stable has no running task, so the canary keeps its traffic ({})",
-                why(&state)
-            );
-            return self.keep_the_canary(state, why, dead).await;
+        if !carries_traffic || !self.only_the_canary_serves(&state.deployment).await {
+            return self.settle(state, Side::Stable).await;
         }
-        self.settle(state, Side::Stable).await
+        let since = *state.progress.stable_missed_since.get_or_insert(self.now);
+        if self.now.as_second() - since.as_second() < LONGEST_WAIT_FOR_STABLE_SECONDS {
+            let sentence =
+                "stable has no task that can serve; the canary keeps the traffic until it has one";
+            state.progress.note_once(self.now, sentence);
+            let seconds = state.deployment.poll_seconds(since, self.now);
+            return Ok(state.again_in(seconds));
+        }
+        let (cluster, stable) = (state.deployment.cluster(), &state.deployment.stable);
+        let dead = Leftover {
+            arn: stable.service_arn.clone(),
+            what: format!(
+                "{} has no task that can serve; this gives it those that it had",
+                stable.service
+            ),
+            command: format!(
+                "aws ecs update-service --cluster {cluster} --service {} --desired-count {}",
+                stable.service,
+                stable.desired_count.max(1)
+            ),
+        };
+        let why = format!(
+            "stable has had no task that can serve for {LONGEST_WAIT_FOR_STABLE_SECONDS} s, so the canary keeps its traffic ({})",
+            why(&state)
+        );
+        self.keep_the_canary(state, why, dead).await
     }
 
     /// Forbids every step that would go on to change anything: each looks into the ledger before it does.
@@ -586,24 +594,27 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
         Ok(state.ended(report))
     }
 
-    /// Whether stable could not take the traffic, and the canary can.
-    async fn stable_is_dead_and_the_canary_is_not(
-        &self,
-        deployment: &Deployment,
-    ) -> Result<bool, RollbackError> {
-        let runs = |observed: &Observation| matches!(observed, Observation::Active(tasks) if tasks.running > 0);
-        let stable = self
-            .fleet
-            .observe(deployment.cluster(), &deployment.stable.service)
-            .await?;
-        if runs(&stable) {
-            return Ok(false);
+    /// Whether stable could not take the traffic, and the canary can. What cannot be seen is taken to be in order: a look that
+    /// fails must not keep the traffic on a bad canary.
+    async fn only_the_canary_serves(&self, deployment: &Deployment) -> bool {
+        let stable = self.can_serve(deployment, Side::Stable).await;
+        if let Err(error) = &stable {
+            tracing::warn!(%error, "not known whether stable can serve; taken for granted");
         }
-        let canary = self
+        !stable.unwrap_or(true)
+            && self
+                .can_serve(deployment, Side::Canary)
+                .await
+                .unwrap_or(false)
+    }
+
+    async fn can_serve(&self, deployment: &Deployment, side: Side) -> Result<bool, PortError> {
+        let observed = self
             .fleet
-            .observe(deployment.cluster(), &deployment.canary.service)
+            .observe(deployment.cluster(), deployment.service_of(side))
             .await?;
-        Ok(runs(&canary))
+        let runs = matches!(observed, Observation::Active(tasks) if tasks.running > 0);
+        Ok(runs && self.router.healthy_targets_of(deployment, side).await? > 0)
     }
 
     /// The end was recorded, but its answer was lost, perhaps before the lock was given back.

@@ -185,6 +185,18 @@ impl AlbRouter {
             .collect())
     }
 
+    /// The ARN of one side's group, if there is one; of the canary's, only the name is known beforehand.
+    pub(super) async fn group_of(
+        &self,
+        pair: &GroupPair,
+        side: Side,
+    ) -> Result<Option<String>, PortError> {
+        match side {
+            Side::Canary => self.find_group(&pair.canary_name).await,
+            Side::Stable => Ok(Some(pair.stable.target_group_arn.clone())),
+        }
+    }
+
     /// What still drains in the groups of one side, in words; `None` when nothing does.
     pub(super) async fn draining(
         &self,
@@ -192,11 +204,9 @@ impl AlbRouter {
         side: Side,
     ) -> Result<Option<String>, PortError> {
         for pair in &super::record(deployment).groups {
-            let arn = match side {
-                Side::Canary => self.find_group(&pair.canary_name).await?,
-                Side::Stable => Some(pair.stable.target_group_arn.clone()),
+            let Some(arn) = self.group_of(pair, side).await? else {
+                continue;
             };
-            let Some(arn) = arn else { continue };
             let states = self.target_states(&arn).await?;
             let draining = states.iter().filter(|state| is_draining(state)).count();
             if draining > 0 {

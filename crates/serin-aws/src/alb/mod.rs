@@ -102,6 +102,22 @@ impl TrafficRouter for AlbRouter {
         Ok(fewest.unwrap_or(0))
     }
 
+    async fn healthy_targets_of(
+        &self,
+        deployment: &Deployment,
+        side: Side,
+    ) -> Result<u32, PortError> {
+        let mut fewest = None;
+        for pair in &record(deployment).groups {
+            let healthy = match self.group_of(pair, side).await? {
+                Some(arn) => self.healthy_in(&arn).await?,
+                None => 0,
+            };
+            fewest = Some(fewest.map_or(healthy, |fewest: u32| fewest.min(healthy)));
+        }
+        Ok(fewest.unwrap_or(0))
+    }
+
     async fn shift(
         &self,
         deployment: &Deployment,

@@ -89,6 +89,22 @@ impl TrafficRouter for AppMeshRouter {
         }
     }
 
+    async fn healthy_targets_of(
+        &self,
+        deployment: &Deployment,
+        side: Side,
+    ) -> Result<u32, PortError> {
+        let record = record(deployment);
+        let registry = match side {
+            Side::Stable => Some(record.stable_registry.id.clone()),
+            Side::Canary => self.find_registry(record, side).await?,
+        };
+        match registry {
+            Some(id) => self.healthy_instances(&id).await,
+            None => Ok(0),
+        }
+    }
+
     async fn shift(
         &self,
         deployment: &Deployment,

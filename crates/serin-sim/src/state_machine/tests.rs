@@ -474,6 +474,36 @@ async fn an_execution_can_be_stopped_half_way() {
     );
 }
 
+#[tokio::test]
+async fn a_redriven_execution_goes_on_where_it_was_with_a_time_of_its_own() {
+    let clock = clock();
+    let states = json!({
+        "Start": { "Type": "Wait", "Seconds": 3000, "Next": "Then" },
+        "Then": { "Type": "Wait", "Seconds": 3000, "Next": "Done" },
+        "Done": { "Type": "Succeed" },
+    });
+    let functions = Scripted::default();
+    let mut execution = machine(&states)
+        .unwrap()
+        .start(&clock, EXECUTION, json!({}));
+    while execution.is_running() {
+        execution.step(&functions).await;
+    }
+    assert_eq!(execution.status, Status::TimedOut);
+    clock.advance(86_400);
+    execution.redrive();
+    while execution.is_running() {
+        execution.step(&functions).await;
+    }
+    assert_eq!(
+        (execution.status, execution.path),
+        (
+            Status::Succeeded,
+            ["Start", "Then", "Then", "Done"].map(str::to_owned).into()
+        )
+    );
+}
+
 #[test]
 fn every_fault_of_a_broken_file_is_told() {
     let end = json!({ "Type": "Succeed" });

@@ -320,6 +320,47 @@ async fn every_kind_of_fault_reaches_the_caller() {
 }
 
 #[tokio::test]
+async fn a_fault_for_some_seconds_begins_with_its_first_call_and_then_is_over() {
+    let account = account();
+    let clients = account.clients();
+    account.inject(Fault {
+        operation: "DescribeServices",
+        which: Which::Span {
+            from: 2,
+            seconds: 60,
+        },
+        kind: FaultKind::Denied,
+    });
+    let mut seen = Vec::new();
+    for pause in [600, 0, 59, 1] {
+        account.clock().advance(pause);
+        let describe = clients.ecs.describe_services().cluster("prod");
+        let answer = describe.services("checkout").send().await;
+        seen.push(answer.is_ok());
+    }
+    assert_eq!(seen, [true, false, false, true]);
+}
+
+#[tokio::test]
+async fn a_call_that_arrives_late_has_no_answer_and_then_an_effect() {
+    let account = account();
+    let clients = account.clients();
+    account.inject(Fault {
+        operation: "UpdateService",
+        which: Which::Next(1),
+        kind: FaultKind::ArrivesLate(14),
+    });
+    let scale = clients.ecs.update_service().cluster("prod");
+    let answer = scale.service("checkout").desired_count(7).send().await;
+    let desired = || account.look(|world| world.service("prod", "checkout").unwrap().desired_count);
+    assert!(answer.is_err());
+    account.clock().advance(13);
+    assert_eq!(desired(), 4);
+    account.clock().advance(1);
+    assert_eq!(desired(), 7);
+}
+
+#[tokio::test]
 async fn a_killed_lambda_leaves_a_whole_account_behind() {
     let account = account();
     for (kind, left) in [(FaultKind::KilledBefore, 4), (FaultKind::KilledAfter, 5)] {

@@ -1,0 +1,45 @@
+//! A fault on every call, every invocation and every state of whole deployments, one by one: `cargo xtask simulate --exhaustive`
+//! prints the same as a table.
+
+use std::collections::BTreeSet;
+
+use rstest::rstest;
+use serin::report::Ending;
+use serin_driver::exhaustive::{PASSING, Planned, cases};
+
+use super::On;
+
+#[rstest]
+#[tokio::test]
+async fn a_fault_on_any_call_or_invocation_or_state_breaks_no_rule_and_a_passing_one_changes_no_ending(
+    #[values(On::AppMesh, On::Alb)] on: On,
+    #[values(Planned::Promoted, Planned::Replaced, Planned::RolledBack)] planned: Planned,
+) {
+    let all = Box::pin(cases(on, planned)).await;
+    let kinds: BTreeSet<&str> = all.iter().map(|case| case.kind).collect();
+    assert_eq!(kinds.len(), 12, "{kinds:?}");
+    let mut wrong = Vec::new();
+    for case in &all {
+        let outcome = Box::pin(case.run(false)).await;
+        let mut broken = outcome.broken;
+        let expected = match planned {
+            Planned::Promoted | Planned::Replaced => Ending::Promoted,
+            Planned::RolledBack => Ending::RolledBack,
+        };
+        if PASSING.contains(&case.kind) && outcome.ending != expected {
+            broken.push(format!("it ended as {}", outcome.ending));
+        }
+        wrong.extend(
+            broken
+                .first()
+                .map(|first| format!("{} at {}: {first}", case.kind, case.place)),
+        );
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        all.len(),
+        wrong.join("\n")
+    );
+}
