@@ -173,9 +173,11 @@ fn runs() -> Vec<Run> {
             not_scaled(run(on, "2.0.0", replace(), HalfWay::Nothing)),
         ]);
     }
-    let mut unchecked = run(On::AppMesh, "2.0.0", json!({}), HalfWay::Nothing);
-    unchecked.options.registry_checks = false;
-    runs.push(unchecked);
+    runs.extend(["2.0.0", "2.0.0-bad"].map(|tag| {
+        let mut unchecked = run(On::AppMesh, tag, json!({}), HalfWay::Nothing);
+        unchecked.options.registry_checks = false;
+        unchecked
+    }));
     runs
 }
 

@@ -274,8 +274,9 @@ async fn a_removal_behind_the_promotion_that_is_not_allowed_names_only_what_is_t
 
 #[rstest]
 #[tokio::test]
-async fn a_promotion_that_is_stopped_before_it_has_updated_stable_is_put_back(
+async fn a_promotion_that_is_stopped_before_it_has_updated_stable_is_put_back_once_stable_is_steady(
     #[values(On::AppMesh, On::Alb)] on: On,
+    #[values(true, false)] steady: bool,
 ) {
     let simulation = Simulation::new(on);
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
@@ -293,6 +294,11 @@ async fn a_promotion_that_is_stopped_before_it_has_updated_stable_is_put_back(
         .await;
     assert!(killed.is_err());
     simulation.abort(&mut execution, "first");
+    if !steady {
+        simulation
+            .account
+            .change(|world| world.kill_tasks(world::SERVICE));
+    }
     simulation
         .recover("first")
         .await

@@ -286,6 +286,20 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         caught_by: Serin("simulation::promotion::a_promotion_that_somebody"),
     },
     Mutation {
+        change: "stable gets the traffic back although none of its tasks can serve and the canary's can",
+        file: ROLLBACK,
+        text: "        if !carries_traffic || !self.only_the_canary_serves(&state.deployment).await {",
+        replacement: "        if !carries_traffic || self.now > state.deployment.started_at {",
+        caught_by: Serin("a_stable_whose_tasks_have_just_died"),
+    },
+    Mutation {
+        change: "a rollback that may not look at stable's tasks leaves the traffic where it is",
+        file: ROLLBACK,
+        text: "        !stable.unwrap_or(true)",
+        replacement: "        !stable.unwrap_or(false)",
+        caught_by: Serin("not_being_allowed_to_look_at_stable"),
+    },
+    Mutation {
         change: "one refusal is enough to give up",
         file: "crates/serin/src/deployment.rs",
         text: "        const LONGEST: i64 = 300;",
