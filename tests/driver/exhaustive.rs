@@ -123,66 +123,11 @@ pub async fn cases(on: On, planned: Planned) -> Vec<Case> {
         *nth += 1;
         let nth = *nth;
         let place = format!("call {number}, {operation}");
-        let mut strike = |name, operation, which, kind: FaultKind| {
-            let fault = Fault {
-                operation,
-                which,
-                kind,
-            };
+        for (name, fault) in faults_on(call, number, operation, nth) {
             add(name, place.clone(), &|story| {
                 story.faults.push(fault.clone());
             });
-        };
-        for (error, sentence) in refusals(&call.service.to_string(), call.operation) {
-            let kind = FaultKind::Refused(error, sentence);
-            strike("refused", "*", Which::Nth(number), kind);
         }
-        let ten_minutes = Which::Span {
-            from: nth,
-            seconds: 600,
-        };
-        strike(
-            "throttled once",
-            "*",
-            Which::Nth(number),
-            FaultKind::Throttled,
-        );
-        strike(
-            "throttled for ten minutes",
-            operation,
-            ten_minutes,
-            FaultKind::Throttled,
-        );
-        strike(
-            "done, answer lost",
-            "*",
-            Which::Nth(number),
-            FaultKind::AnswerLost,
-        );
-        strike(
-            "answered after the time-out",
-            "*",
-            Which::Nth(number),
-            FaultKind::AnsweredLate(70),
-        );
-        strike(
-            "denied for good",
-            operation,
-            Which::From(nth),
-            FaultKind::Denied,
-        );
-        strike(
-            "dies before the call",
-            "*",
-            Which::Nth(number),
-            FaultKind::KilledBefore,
-        );
-        strike(
-            "dies after the call",
-            "*",
-            Which::Nth(number),
-            FaultKind::KilledAfter,
-        );
     }
     for index in 0..measured.invocations {
         let place = format!("invocation {}", index + 1);
@@ -203,6 +148,53 @@ pub async fn cases(on: On, planned: Planned) -> Vec<Case> {
         });
     }
     cases
+}
+
+/// Every fault that may strike one call, which is the one of this number, and the `nth` of its operation.
+fn faults_on(
+    call: &Call,
+    number: usize,
+    operation: &'static str,
+    nth: usize,
+) -> Vec<(&'static str, Fault)> {
+    let this = |kind| Fault {
+        operation: "*",
+        which: Which::Nth(number),
+        kind,
+    };
+    let from_this_on = |which, kind| Fault {
+        operation,
+        which,
+        kind,
+    };
+    let ten_minutes = Which::Span {
+        from: nth,
+        seconds: 600,
+    };
+    let refused = refusals(&call.service.to_string(), call.operation);
+    let mut faults: Vec<_> = refused
+        .iter()
+        .map(|(error, sentence)| ("refused", this(FaultKind::Refused(error, sentence))))
+        .collect();
+    faults.extend([
+        ("throttled once", this(FaultKind::Throttled)),
+        (
+            "throttled for ten minutes",
+            from_this_on(ten_minutes, FaultKind::Throttled),
+        ),
+        ("done, answer lost", this(FaultKind::AnswerLost)),
+        (
+            "answered after the time-out",
+            this(FaultKind::AnsweredLate(70)),
+        ),
+        (
+            "denied for good",
+            from_this_on(Which::From(nth), FaultKind::Denied),
+        ),
+        ("dies before the call", this(FaultKind::KilledBefore)),
+        ("dies after the call", this(FaultKind::KilledAfter)),
+    ]);
+    faults
 }
 
 /// The operation with its service, as a fault names it.

@@ -305,7 +305,7 @@ impl Functions for Lambdas {
         }
         let now = self.account.clock().now().as_second();
         self.account.kill_callers_after(Some(now + LAMBDA_SECONDS));
-        *self.running.lock().unwrap() = resource.to_owned();
+        resource.clone_into(&mut self.running.lock().unwrap());
         let answer = self.invoke_until_killed(resource, payload.clone()).await;
         self.account.kill_callers_after(None);
         if self.remembers.load(Relaxed) {

@@ -73,6 +73,17 @@ pub enum Disturbance {
     ForGood,
 }
 
+/// What CloudWatch shows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Data {
+    /// After how many seconds.
+    pub(crate) delay: u64,
+    /// Whether it falls silent in the middle of the run.
+    pub(crate) silent: bool,
+    /// Whether it shows only a part from then on.
+    pub(crate) partial: bool,
+}
+
 /// One random run.
 #[derive(Debug, Clone)]
 pub(crate) struct Story {
@@ -81,9 +92,7 @@ pub(crate) struct Story {
     pub(crate) tag: &'static str,
     pub(crate) input: Value,
     pub(crate) replaces: bool,
-    pub(crate) metric_delay: u64,
-    pub(crate) silent: bool,
-    pub(crate) partial: bool,
+    pub(crate) data: Data,
     /// How many requests a second each task is to serve, when stable is scaled by itself.
     pub(crate) requests_per_task: Option<f64>,
     pub(crate) faults: Vec<Fault>,
@@ -133,9 +142,11 @@ impl Story {
             tag,
             input,
             replaces,
-            metric_delay: dice.pick(&[20, 20, 20, 60, 150]),
-            silent: dice.percent(4),
-            partial: dice.percent(4),
+            data: Data {
+                delay: dice.pick(&[20, 20, 20, 60, 150]),
+                silent: dice.percent(4),
+                partial: dice.percent(4),
+            },
             requests_per_task: (scaling && dice.percent(50)).then(|| dice.pick(&[60.0, 25.0])),
             faults: Vec::new(),
             acts: Vec::new(),
@@ -175,7 +186,7 @@ impl Story {
         let also = [
             (!self.acts.is_empty(), Disturbance::Acts),
             (
-                self.metric_delay > USUAL_DELAY || self.silent || self.partial,
+                self.data.delay > USUAL_DELAY || self.data.silent || self.data.partial,
                 Disturbance::LateData,
             ),
             (self.input["onUnhealthy"] == "freeze", Disturbance::Freeze),
@@ -192,9 +203,11 @@ impl Story {
             tag,
             replaces: input["finish"]["mode"] == "replace",
             input,
-            metric_delay: 20,
-            silent: false,
-            partial: false,
+            data: Data {
+                delay: 20,
+                silent: false,
+                partial: false,
+            },
             requests_per_task: None,
             faults: Vec::new(),
             acts: Vec::new(),
@@ -384,14 +397,13 @@ fn act(dice: &mut Dice) -> Act {
         6 => Act::DeleteCanary,
         7 => Act::ScaleStable(dice.pick(&[1, 3, 5])),
         8 => Act::Second,
-        9..=12 => Act::Stop,
         13 => Act::TimeOut,
         14 => Act::StopRecovery,
         15 => Act::Redrive(dice.pick(&[1, 30, 400, 4000])),
         16 => Act::RunAgain(dice.below(100)),
         17 => Act::RunTwice,
         18 => Act::Dawdle(dice.pick(&[30, 600, 3600])),
-        _ => Act::Stop,
+        _ => Act::Stop, // 9 to 12 and 19: what happens most
     }
 }
 
@@ -410,15 +422,18 @@ impl fmt::Display for Story {
         let Self {
             on,
             tag,
-            silent,
-            partial,
-            metric_delay,
+            data:
+                Data {
+                    delay,
+                    silent,
+                    partial,
+                },
             ..
         } = self;
         writeln!(formatter, "on {on:?}, version {tag}: {}", self.input)?;
         writeln!(
             formatter,
-            "metrics after {metric_delay} s, silent {silent}, partial {partial}, scaled {:?} for {:?}; stable's weight {}, others' {:?}",
+            "metrics after {delay} s, silent {silent}, partial {partial}, scaled {:?} for {:?}; stable's weight {}, others' {:?}",
             self.options.scaling,
             self.requests_per_task,
             self.options.stable_weight,

@@ -14,7 +14,7 @@ fn frozen(freeze: Value) -> Value {
 }
 
 /// Runs the deployment; somebody answers so after half an hour.
-async fn answered<'a>(simulation: &'a Simulation, freeze: Value, answer: Value) -> Deployed<'a> {
+async fn answered(simulation: &Simulation, freeze: Value, answer: Value) -> Deployed<'_> {
     simulation.lambdas.answer_after(1800, answer);
     simulation.deploy(frozen(freeze)).await
 }

@@ -2,6 +2,7 @@
 
 /// How the simulated world behaves; all times in seconds.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Settings {
     /// From the start of a task until it runs.
     pub start_seconds: u64,

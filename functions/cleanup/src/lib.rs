@@ -304,7 +304,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             // lock being given back: nothing else of what comes now is ours to touch.
             Some(Phase::Ended) => {
                 self.close(deployment).await?;
-                return Ok(self.promoted(state));
+                return Ok(promoted(state));
             }
             _ => return Err(CleanupError::DeploymentFenced),
         }
@@ -347,7 +347,7 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
         state
             .progress
             .note(self.now, format!("removed what the {side} had"));
-        Ok(self.promoted(state))
+        Ok(promoted(state))
     }
 
     async fn close(&self, deployment: &Deployment) -> Result<(), CleanupError> {
@@ -357,21 +357,6 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             .close(deployment, Ending::Promoted, bearer, self.now)
             .await;
         Ok(closed?)
-    }
-
-    fn promoted(&self, state: State) -> State {
-        let deployment = &state.deployment;
-        let (stable, canary) = (&deployment.stable.service, &deployment.canary.service);
-        let why = match deployment.finish.mode {
-            FinishMode::Promote => {
-                format!("every step was judged; {stable} runs the new version")
-            }
-            FinishMode::Replace => {
-                format!("every step was judged; {canary} has replaced {stable}")
-            }
-        };
-        let report = Report::of(&state.progress, Ending::Promoted, why);
-        state.ended(report)
     }
 
     /// The ledger first: a rollback that comes in between finishes this, and does not give the traffic back.
@@ -414,6 +399,21 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             .await?
             .map_err(|_| CleanupError::DeploymentFenced)
     }
+}
+
+fn promoted(state: State) -> State {
+    let deployment = &state.deployment;
+    let (stable, canary) = (&deployment.stable.service, &deployment.canary.service);
+    let why = match deployment.finish.mode {
+        FinishMode::Promote => {
+            format!("every step was judged; {stable} runs the new version")
+        }
+        FinishMode::Replace => {
+            format!("every step was judged; {canary} has replaced {stable}")
+        }
+    };
+    let report = Report::of(&state.progress, Ending::Promoted, why);
+    state.ended(report)
 }
 
 #[cfg(test)]

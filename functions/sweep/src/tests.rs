@@ -41,7 +41,10 @@ async fn a_deployment_whose_execution_is_dead_is_recovered_once_in_half_an_hour(
     let stage = Stage::default();
     let execution = dead(&stage).await.deployment.execution;
     for _ in 0..3 {
-        assert_eq!(swept(&stage).await.recovering, [execution.clone()]);
+        assert_eq!(
+            swept(&stage).await.recovering,
+            std::slice::from_ref(&execution)
+        );
         stage.wait(300);
     }
     let started = stage.account.take_started();

@@ -67,29 +67,7 @@ impl Run {
                 self.account()
                     .delete_service_by_hand(world::CLUSTER, &canary);
             }
-            Act::ScaleStable(tasks) => {
-                // Application Auto Scaling would raise fewer to its least number when its target is written next.
-                let least = self.story.options.scaling.map_or(0, |(least, _)| least);
-                let tasks = tasks.max(least);
-                let service = format!("{}/{}", world::CLUSTER, world::SERVICE);
-                let services = self.account().snapshot().services;
-                // One that is being deleted, after a replacement, is no longer scaled by anybody.
-                if services
-                    .get(&service)
-                    .is_none_or(|shape| shape.status != "Active")
-                {
-                    return false;
-                }
-                // Rule 4: the number of tasks is from now on as it has to stay.
-                self.account()
-                    .scale_by_hand(world::CLUSTER, world::SERVICE, tasks);
-                watch.change(|subject| {
-                    if let Some(shape) = subject.before.services.get_mut(&service) {
-                        shape.desired = tasks;
-                    }
-                });
-                self.simulation.before = watch.subject().before;
-            }
+            Act::ScaleStable(tasks) => return self.scale_stable(tasks),
             Act::Second => return Box::pin(self.start_a_second()).await,
             Act::Stop if first_runs => {
                 self.lives[0].execution.abort();
@@ -128,6 +106,33 @@ impl Run {
             Act::Dawdle(seconds) => self.account().clock().advance(seconds),
             Act::Stop | Act::TimeOut => return false,
         }
+        true
+    }
+
+    /// Whether there was something to scale.
+    fn scale_stable(&mut self, tasks: i32) -> bool {
+        // Application Auto Scaling would raise fewer to its least number when its target is written next.
+        let least = self.story.options.scaling.map_or(0, |(least, _)| least);
+        let tasks = tasks.max(least);
+        let service = format!("{}/{}", world::CLUSTER, world::SERVICE);
+        let services = self.account().snapshot().services;
+        // One that is being deleted, after a replacement, is no longer scaled by anybody.
+        if services
+            .get(&service)
+            .is_none_or(|shape| shape.status != "Active")
+        {
+            return false;
+        }
+        // Rule 4: the number of tasks is from now on as it has to stay.
+        self.account()
+            .scale_by_hand(world::CLUSTER, world::SERVICE, tasks);
+        let watch = &self.simulation.watch;
+        watch.change(|subject| {
+            if let Some(shape) = subject.before.services.get_mut(&service) {
+                shape.desired = tasks;
+            }
+        });
+        self.simulation.before = watch.subject().before;
         true
     }
 

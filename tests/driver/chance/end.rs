@@ -246,7 +246,7 @@ impl Run {
     async fn check_the_next(&mut self, ending: Ending) {
         let account = self.account();
         account.heal();
-        let silent = self.story.silent || self.story.partial;
+        let silent = self.story.data.silent || self.story.data.partial;
         account.clock().advance(7200); // so that stable is steady
         if ending == Ending::NeedsAttention || silent || self.story.replaces {
             return;

@@ -20,7 +20,7 @@ use serin_sim::{Account, Call, World, world};
 
 use crate::hands::Route;
 use crate::simulation::{Simulation, arn};
-use crate::story::{Act, Disturbance, Story};
+use crate::story::{Act, Data, Disturbance, Story};
 
 /// After how many states the metrics fall silent, in a run where they do.
 const SILENT_FROM: usize = 12;
@@ -83,8 +83,8 @@ struct Observed {
     /// When the ledger was first found to forbid every step that goes on.
     fenced_at: Option<i64>,
     stable_percent: f64,
-    /// What stable ran after the last call since then; nothing, when it was gone.
-    fenced_version: Option<Option<String>>,
+    /// What stable ran after the last call since then, as [`observe::version`] tells it.
+    fenced_version: Option<String>,
     broken: Vec<String>,
     trace: Option<Vec<String>>,
     bad_since: Option<i64>,
@@ -178,7 +178,7 @@ impl Run {
         let account = &simulation.account;
         account.take_the_short_way();
         account.settings(|settings| {
-            settings.metric_delay = story.metric_delay;
+            settings.metric_delay = story.data.delay;
             settings.requests_per_task = story.requests_per_task;
         });
         for fault in &story.faults {
@@ -297,11 +297,11 @@ impl Run {
                 self.story.acts.remove(0);
                 self.act(act).await;
             }
-            if states == SILENT_FROM && (self.story.silent || self.story.partial) {
+            if states == SILENT_FROM && (self.story.data.silent || self.story.data.partial) {
                 self.say("CloudWatch has nothing more to show, or not everything");
-                let Story {
+                let Data {
                     silent, partial, ..
-                } = self.story;
+                } = self.story.data;
                 self.account().settings(|settings| {
                     settings.metrics_silent = silent;
                     settings.metrics_partial = partial;

@@ -4,10 +4,19 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use serin::deployment::LATE_SECONDS;
-use serin_sim::world;
+use serin_sim::{World, world};
 
 use super::{Observed, short, time};
 use crate::simulation::{Simulation, arn};
+
+/// What stable runs, as text.
+fn version(world: &World) -> String {
+    let service = world.service(world::CLUSTER, world::SERVICE);
+    service.map_or_else(
+        || "nothing".to_owned(),
+        |service| service.task_definition.unwrap_or_default(),
+    )
+}
 
 /// Looks at the world after every call, beside the watch.
 pub(super) fn observe(simulation: &Simulation, observed: &Arc<Mutex<Observed>>) {
@@ -38,8 +47,7 @@ pub(super) fn observe(simulation: &Simulation, observed: &Arc<Mutex<Observed>>) 
             seen.broken.push(sentence);
         }
         if fenced_for.is_some() {
-            let service = world.service(world::CLUSTER, world::SERVICE);
-            let version = service.and_then(|service| service.task_definition);
+            let version = version(world);
             let late = fenced_for.is_some_and(|seconds| seconds > i64::from(LATE_SECONDS));
             if late
                 && seen

@@ -1,6 +1,7 @@
 //! Runs simulated deployments on all cores; `cargo xtask simulate` and `cargo xtask bench` build and start it.
 #![expect(clippy::print_stdout, reason = "it talks to a person")]
 #![expect(clippy::unwrap_used, reason = "all of this is test")]
+#![expect(clippy::disallowed_methods, reason = "it says how long it took")]
 
 mod bench;
 mod exhaustive;

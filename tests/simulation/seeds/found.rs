@@ -330,7 +330,7 @@ async fn what_travels_through_the_states_is_small_and_holds_no_definition(
         let containers = definition.container_definitions();
         let variables = containers
             .iter()
-            .flat_map(|container| container.environment());
+            .flat_map(|container| container.environment().iter());
         let longest = variables
             .filter_map(|variable| variable.name())
             .max_by_key(|name| name.len());

@@ -1,6 +1,6 @@
 //! What two other tools did when they were run under thirty faults, as questions to this one.
 //!
-//! One tool shifts from a process of its own with timers, the other from a state machine with CloudFormation. Both were
+//! One tool shifts from a process of its own with timers, the other from a state machine with `CloudFormation`. Both were
 //! measured under the twenty faults of [`listed`], and ten more were found on the way ([`found`]). A fault that retries hide
 //! proves nothing, so the faults here last, are not retryable, or leave open whether the call was done. Each test asks what a
 //! user would ask: where is the traffic, what is left, is the status true, are others' settings kept, were requests lost?

@@ -317,10 +317,8 @@ impl Execution {
                 ..
             } => {
                 let name = text(error.as_ref(), error_path.as_ref(), &self.data, ERROR_LIMIT)?;
-                if error_path.is_some() && name.starts_with("States.") {
-                    return Err(runtime(&format!(
-                        "a Fail state may not use the reserved name {name}"
-                    )));
+                if error_path.is_some() {
+                    refuse_reserved(&name)?;
                 }
                 let cause = text(cause.as_ref(), cause_path.as_ref(), &self.data, CAUSE_LIMIT)?;
                 Err(Interruption::Error(TaskError { error: name, cause }))
@@ -519,6 +517,15 @@ impl From<Missing> for Interruption {
     fn from(Missing(path): Missing) -> Self {
         runtime(&format!("the path {path} was not found in the input"))
     }
+}
+/// Only Step Functions itself may use such names.
+fn refuse_reserved(name: &str) -> Result<(), Interruption> {
+    if name.starts_with("States.") {
+        return Err(runtime(&format!(
+            "a Fail state may not use the reserved name {name}"
+        )));
+    }
+    Ok(())
 }
 
 fn within_limit(name: &str, data: &Value) -> Result<(), Interruption> {

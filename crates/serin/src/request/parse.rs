@@ -189,31 +189,7 @@ fn request(faults: &mut Faults, value: &Value) -> Option<Request> {
         .need_text(faults, "service", "the name of an ECS service")
         .filter(|name| is_name(faults, "service", name));
 
-    let sources: Vec<_> = SOURCES.iter().filter(|field| object.has(field)).collect();
-    match sources.as_slice() {
-        [] => faults.add(
-            "image",
-            format!("missing; one of {} is needed", SOURCES.join(", ")),
-        ),
-        [_] => {}
-        [first, rest @ ..] => {
-            for field in rest {
-                faults.add(
-                    **field,
-                    format!(
-                        "given beside {first}; exactly one of {} is allowed",
-                        SOURCES.join(", ")
-                    ),
-                );
-            }
-        }
-    }
-    if object.has("container") && !object.has("image") && !object.has("imageDetail") {
-        faults.add(
-            "container",
-            "only says which container image or imageDetail is for; neither is given",
-        );
-    }
+    needs_one_source(faults, &object);
 
     let image = object
         .text(faults, "image")
@@ -288,6 +264,35 @@ fn request(faults: &mut Faults, value: &Value) -> Option<Request> {
         ready_within_seconds,
         deadline_seconds,
     })
+}
+
+/// What is to be deployed is said once.
+fn needs_one_source(faults: &mut Faults, object: &Object) {
+    let sources: Vec<_> = SOURCES.iter().filter(|field| object.has(field)).collect();
+    match sources.as_slice() {
+        [] => faults.add(
+            "image",
+            format!("missing; one of {} is needed", SOURCES.join(", ")),
+        ),
+        [_] => {}
+        [first, rest @ ..] => {
+            for field in rest {
+                faults.add(
+                    **field,
+                    format!(
+                        "given beside {first}; exactly one of {} is allowed",
+                        SOURCES.join(", ")
+                    ),
+                );
+            }
+        }
+    }
+    if object.has("container") && !object.has("image") && !object.has("imageDetail") {
+        faults.add(
+            "container",
+            "only says which container image or imageDetail is for; neither is given",
+        );
+    }
 }
 
 /// ECS: up to 255 letters, numbers, underscores and hyphens.
