@@ -279,6 +279,8 @@ fn to_f64(count: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn test(experiment: &[f64], control: &[f64]) -> RankTest {
@@ -370,6 +372,57 @@ mod tests {
         ] {
             let _ = test(&values, &[0.0, 1.0]).interval(0.98);
             let _ = test(&[0.0, 1.0], &values).interval(0.98);
+        }
+    }
+
+    /// The statistic as its definition has it: all values in one list, sorted anew at each shift.
+    fn z_by_definition(experiment: &[f64], control: &[f64], shift: f64) -> Result<f64, AllTied> {
+        let shifted = experiment.iter().map(|value| (value - shift, true));
+        let mut all: Vec<(f64, bool)> = shifted
+            .chain(control.iter().map(|value| (*value, false)))
+            .collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (m, n) = (
+            super::super::samples::count(experiment),
+            super::super::samples::count(control),
+        );
+        let (mut sum, mut ties, mut place) = (0.0, 0.0, 1.0);
+        for group in all.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
+            let t = to_f64(group.len() as u64);
+            for (_, is_experiment) in group {
+                sum += if *is_experiment {
+                    place + (t - 1.0) / 2.0
+                } else {
+                    0.0
+                };
+            }
+            ties += t.powi(3) - t;
+            place += t;
+        }
+        let distance = sum - m * (m + 1.0) / 2.0 - m * n / 2.0;
+        let sign = if distance == 0.0 {
+            0.0
+        } else {
+            distance.signum()
+        };
+        let spread = ((m * n / 12.0) * ((m + n + 1.0) - ties / ((m + n) * (m + n - 1.0)))).sqrt();
+        if spread == 0.0 {
+            return Err(AllTied);
+        }
+        Ok((distance - 0.5 * sign) / spread)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn walking_over_sorted_sides_gives_what_sorting_anew_gives(
+            experiment in prop::collection::vec((-30..30_i32).prop_map(|v| f64::from(v) * 0.1), 1..25),
+            control in prop::collection::vec((-30..30_i32).prop_map(|v| f64::from(v) * 0.1), 1..25),
+            shift in (-60..60_i32).prop_map(|v| f64::from(v) * 0.1),
+        ) {
+            let walked = test(&experiment, &control).z(shift);
+            prop_assert_eq!(walked, z_by_definition(&experiment, &control, shift));
         }
     }
 }
