@@ -3,6 +3,8 @@
 //! The cases in `cases/kayenta` are numbers of Kayenta's own test suites (spinnaker/kayenta, commit a69573be), verdicts that the
 //! original gave on random series, and series from issues in which its verdict surprised somebody.
 
+#![expect(clippy::unwrap_used, reason = "all of this is test")]
+
 #[path = "../examples/judge/kayenta.rs"]
 mod command_line;
 
@@ -294,8 +296,11 @@ fn a_rate_is_judged_alike_as_a_share_and_in_percent_once_that_is_repaired() {
         plain_alarms += u32::from(plain.0 != Label::Pass);
         repaired_alarms += u32::from(repaired.0 != Label::Pass);
     }
-    println!("of 300: {plain_differs} differ, {plain_alarms} and {repaired_alarms} false alarms");
-    assert!(plain_differs > 3 && plain_alarms > 3 * repaired_alarms);
+    let found = format!("{plain_differs}, {plain_alarms}, {repaired_alarms}");
+    assert!(
+        plain_differs > 30 && plain_alarms > 10 * repaired_alarms,
+        "{found}"
+    );
 }
 
 /// A gauge that wanders: each value keeps `phi` of the last one's distance from 100.
@@ -311,13 +316,14 @@ fn wandering(noise: &mut Noise, phi: f64) -> Vec<f64> {
 }
 
 #[test]
-fn a_gauge_that_wanders_alarms_about_half_as_often_once_that_is_repaired() {
+fn a_gauge_that_wanders_alarms_far_less_often_once_that_is_repaired() {
     let repaired = with(Repairs {
         autocorrelation: true,
         ..Repairs::default()
     });
     let settings = MetricSettings::default();
-    for (phi, at_least) in [(0.5, 2), (0.8, 20)] {
+    // Of 600 comparisons of the same with the same: at least so many alarms without, at most so many with.
+    for (phi, without, with) in [(0.5, 30, 6), (0.8, 120, 18), (0.9, 200, 60)] {
         let mut noise = Noise::default();
         let (mut plain, mut deflated) = (0, 0);
         for _ in 0..600 {
@@ -328,10 +334,9 @@ fn a_gauge_that_wanders_alarms_about_half_as_often_once_that_is_repaired() {
             plain += u32::from(failed(&Classifier::default()));
             deflated += u32::from(failed(&repaired));
         }
-        println!("phi {phi}: {plain} of 600 without, {deflated} with");
         assert!(
-            plain >= at_least && deflated * 2 <= plain,
-            "{plain}, {deflated}"
+            plain >= without && deflated <= with,
+            "{phi}: {plain}, {deflated}"
         );
     }
 }
@@ -344,6 +349,12 @@ fn series() -> impl Strategy<Value = Vec<f64>> {
         prop::collection::vec(gauge, 1..60),
         prop::collection::vec(count, 1..60),
     ]
+}
+
+fn is_constant(values: &[f64]) -> bool {
+    values
+        .iter()
+        .all(|value| value.to_bits() == values[0].to_bits())
 }
 
 /// Anything at all.
@@ -447,8 +458,7 @@ proptest! {
         control in series(), experiment in series(), offset in -1000..1000_i32
     ) {
         // Constants get noise in proportion to their size, so they are another matter.
-        let constant = |values: &[f64]| values.iter().all(|value| *value == values[0]);
-        prop_assume!(!constant(&control) || !constant(&experiment));
+        prop_assume!(!is_constant(&control) || !is_constant(&experiment));
         let moved = |values: &[f64]| {
             values.iter().map(|value| value + f64::from(offset)).collect::<Vec<f64>>()
         };
@@ -500,8 +510,7 @@ proptest! {
     #[test]
     fn the_order_of_the_values_does_not_matter(control in series(), experiment in series()) {
         let reversed = |values: &[f64]| values.iter().rev().copied().collect::<Vec<f64>>();
-        let constant = |values: &[f64]| values.iter().all(|value| *value == values[0]);
-        prop_assume!(!constant(&control) || !constant(&experiment));
+        prop_assume!(!is_constant(&control) || !is_constant(&experiment));
         let (there, back) = (
             judge(&control, &experiment),
             judge(&reversed(&control), &reversed(&experiment)),
@@ -522,6 +531,7 @@ proptest! {
 /// `cargo test --release -p serin-judge --test kayenta -- --ignored --nocapture one_check`
 #[test]
 #[ignore = "a measurement, for a quiet machine and the release profile"]
+#[expect(clippy::print_stdout, reason = "it talks to a person")]
 fn one_check_of_twenty_metrics_with_sixty_points_takes_at_most_five_milliseconds() {
     let mut noise = Noise::default();
     let metrics: Vec<_> = (0..20)

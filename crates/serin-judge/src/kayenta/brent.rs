@@ -41,7 +41,6 @@ pub(super) fn zero<E>(
         }
         let smallest = 2.0 * EPSILON * best.abs() + tolerance / 2.0;
         let half = (other - best) / 2.0;
-        #[expect(clippy::float_cmp, reason = "the algorithm stops at an exact zero")]
         if half.abs() <= smallest || f_best == 0.0 {
             return Ok(best);
         }

@@ -198,7 +198,8 @@ pub struct Repairs {
     /// An `Error` is a failure of a metric that must have data, a critical one if the metric is critical. Kayenta leaves it out.
     pub errors_fail: bool,
     /// Values that resemble their predecessors count as fewer: the test's statistic is divided by sqrt((1 + r) / (1 - r)), where r
-    /// is the lag-1 autocorrelation. This about halves the false alarms of a gauge that wanders.
+    /// is the lag-1 autocorrelation of both sides. A gauge that does nothing but wander (r = 0.8, 60 points, judged once) raises
+    /// 29 false alarms in 100 without this and 1 with it. Noise on top of the wandering hides r, and then it helps less.
     pub autocorrelation: bool,
 }
 

@@ -34,7 +34,7 @@ impl Noise {
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         #[expect(clippy::cast_precision_loss, reason = "53 bits are left")]
         let high = ((mixed ^ (mixed >> 31)) >> 11) as f64;
-        high / (1_u64 << 53) as f64
+        high / 2.0_f64.powi(53)
     }
 
     /// The values, each with noise of a hundred-thousandth of itself: 0 stays 0.
