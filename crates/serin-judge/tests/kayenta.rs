@@ -508,6 +508,17 @@ proptest! {
     }
 
     #[test]
+    fn a_canary_that_is_higher_still_is_not_judged_better(
+        control in series(), experiment in series(), more in 1..1000_i32
+    ) {
+        let higher: Vec<f64> = experiment.iter().map(|value| value + f64::from(more)).collect();
+        let (before, after) = (judge(&control, &experiment), judge(&control, &higher));
+        if before.label == Label::High && clearance(&before, &before) > SLACK {
+            prop_assert_eq!(after.label, Label::High);
+        }
+    }
+
+    #[test]
     fn the_order_of_the_values_does_not_matter(control in series(), experiment in series()) {
         let reversed = |values: &[f64]| values.iter().rev().copied().collect::<Vec<f64>>();
         prop_assume!(!is_constant(&control) || !is_constant(&experiment));

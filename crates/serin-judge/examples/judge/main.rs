@@ -34,7 +34,7 @@ fn main() -> std::io::Result<()> {
 }
 
 fn answer(line: &[u8]) -> Value {
-    let request: Value = match serde_json::from_slice(line) {
+    let request: Value = match serde_json::from_slice(line.trim_ascii()) {
         Ok(request) => request,
         Err(error) => return json!({"id": null, "error": format!("no JSON: {error}")}),
     };
