@@ -170,6 +170,35 @@ fn a_question_that_cannot_be_answered_is_refused_with_the_field_and_what_is_allo
     assert!(command_line::answer("sequential", &json!({})).is_none());
 }
 
+#[test]
+fn steps_of_the_way_to_a_verdict_can_be_asked_for_too() {
+    let sides = |more: Value| {
+        let mut inputs = json!({"control": [1, 2, 3, 4], "experiment": [10, 20, 30, 40]});
+        for (name, value) in more.as_object().unwrap() {
+            inputs[name] = value.clone();
+        }
+        inputs
+    };
+    let asked = |kind, inputs: Value| command_line::answer(kind, &inputs).unwrap().unwrap();
+    // At 6, the least canary value meets the greatest baseline value: ranks 4.5, 6, 7, 8 and one tie.
+    let difference = asked("wilcoxon_diff", sides(json!({"mu": 6, "z_quantile": 1.0})));
+    let z = 7.0 / (16.0 / 12.0 * (9.0 - 6.0 / 56.0_f64)).sqrt();
+    assert!((difference["value"].as_f64().unwrap() - (z - 1.0)).abs() < 1e-15);
+
+    let means = |inputs| asked("classify_mean_inequality", inputs)["classification"].clone();
+    assert_eq!(means(sides(json!({"direction": "either"}))), "High");
+    assert_eq!(means(sides(json!({"direction": "decrease"}))), "Pass");
+    assert_eq!(means(sides(json!({"experiment": [0, 1]}))), "Low");
+    assert_eq!(means(sides(json!({"experiment": []}))), "Nodata");
+
+    let repaired = sides(json!({"repairs": {"fewPoints": true}}));
+    assert_eq!(asked("judge_metric", repaired)["classification"], "Nodata");
+    assert_eq!(
+        asked("judge_metric", sides(json!({})))["classification"],
+        "High"
+    );
+}
+
 fn judge(control: &[f64], experiment: &[f64]) -> Judged {
     Classifier::default().judge(control, experiment, &MetricSettings::default())
 }

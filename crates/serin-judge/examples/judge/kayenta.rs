@@ -49,7 +49,8 @@ pub(crate) fn answer(kind: &str, inputs: &Value) -> Option<Answer> {
     })
 }
 
-/// One metric as the judge takes it: gaps and outliers are seen to, and its own constants decide. The `repairs` are off.
+/// One metric as the judge takes it: gaps and outliers are seen to, and its own constants decide. Nothing is repaired but what
+/// `repairs` names, as in `{"fewPoints": true}`.
 fn judge_metric(inputs: Inputs) -> Answer {
     let measure = EffectMeasure::from_kayenta(inputs.text("measure")?);
     let mut settings = settings(inputs, EffectSize::of(measure))?;
@@ -339,7 +340,10 @@ fn intermediate(inputs: Inputs) -> Answer {
 }
 
 fn wilcoxon_difference(inputs: Inputs) -> Answer {
-    let quantile = inputs.number("z_quantile", 0.0)?;
+    let quantile = match inputs.optional("z_quantile")? {
+        Some(quantile) => quantile,
+        None => inputs.number("quantile", 0.0)?,
+    };
     let z = rank_test(inputs)?
         .z(inputs.number("mu", 0.0)?)
         .map_err(|error| error.to_string())?;

@@ -117,7 +117,13 @@ pub struct Report {
     pub scores: Scores,
     /// What the score is worth.
     pub grade: Grade,
+    /// The metrics with fewer than fifty values on a side, gaps and outliers not counted. Kayenta warns of them and judges them
+    /// all the same.
+    pub sparse: Vec<String>,
 }
+
+/// How many values are few enough for a warning.
+const SPARSE: usize = 50;
 
 /// Why nothing could be judged. Kayenta's run ends here too.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -178,6 +184,11 @@ pub fn judge(
     Ok(Report {
         grade: thresholds.grade(scores.summary),
         scores,
+        sparse: judged
+            .iter()
+            .filter(|(_, judged)| judged.control.count.min(judged.experiment.count) < SPARSE)
+            .map(|(metric, _)| metric.name.clone())
+            .collect(),
         metrics: judged
             .into_iter()
             .map(|(metric, judged)| (metric.name.clone(), judged))
@@ -290,6 +301,7 @@ mod tests {
         );
         let report = judge(&config, &classifier, &thresholds, &[pair(Some(&gaps))]).unwrap();
         assert_eq!(report.grade, Grade::Fail);
+        assert_eq!(report.sparse, ["latency"]);
         assert_eq!(report.scores.zero, Some(super::super::score::Zero::NoData));
     }
 }
