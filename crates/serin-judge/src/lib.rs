@@ -3,6 +3,7 @@
 //! No clock, no AWS, no I/O. Silence is never health: a limit without enough data is inconclusive, whatever the reason.
 
 mod limits;
+pub mod sequential;
 mod window;
 
 pub use limits::{

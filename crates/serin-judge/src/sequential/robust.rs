@@ -1,0 +1,234 @@
+//! The rate-ratio test made safe for services as they are: noisy from minute to minute, a little different from task to
+//! task, cold at the start, and broken only after a while.
+//!
+//! - Every minute's evidence is divided by a factor that grows with the noise (the details are with `tempering`).
+//! - The evidence is an average over several starts, of which each counts only the minutes from its own on and is 1
+//!   before. The list of starts is fixed beforehand, so the average is an e-value too. It finds a regression that begins
+//!   late without having to make up for the good minutes before it.
+//! - The first minutes after new tasks have started are not counted.
+//!
+//! With a spread, the margin is not a bound but a distribution: the logarithm of the lasting ratio is taken as normal
+//! around the margin's with that standard deviation, and the average over the alternatives is divided by the average
+//! over that distribution (a Bayes factor). It sees smaller regressions. Its guarantee holds for each start by itself and
+//! on average over such services, and is approximate for the average over several starts.
+
+use super::counts::{Minute, Pair};
+use super::noise::{Learned, Noise, tempering};
+use super::ratio::{Alternatives, log_sum};
+
+/// The starts over which evidence is averaged: minutes, counted from 0, with weights that sum to 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Starts {
+    points: Vec<(usize, f64)>,
+}
+
+impl Starts {
+    /// The first minute only.
+    pub fn first() -> Self {
+        Self {
+            points: vec![(0, 0.0)],
+        }
+    }
+
+    /// Half the weight on the first minute and the other half evenly on `later` ones.
+    pub fn and_later(later: impl IntoIterator<Item = usize>) -> Self {
+        let later: Vec<usize> = later.into_iter().filter(|start| *start > 0).collect();
+        if later.is_empty() {
+            return Self::first();
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a handful of starts")]
+        let each = (0.5 / later.len() as f64).ln();
+        let points = std::iter::once((0, 0.5_f64.ln()))
+            .chain(later.into_iter().map(|start| (start, each)))
+            .collect();
+        Self { points }
+    }
+
+    /// For a deployment planned to take this many minutes: every fifth minute, or fewer for more than an hour.
+    pub fn planned(minutes: u32) -> Self {
+        let step = minutes.div_ceil(12).max(5);
+        Self::and_later(
+            (1..12)
+                .map(|k| k * step)
+                .take_while(|start| *start < minutes)
+                .map(|start| start as usize),
+        )
+    }
+}
+
+/// The settings of the robust test.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Robust {
+    /// The largest ratio of the canary's rate to stable's that is no reason to roll back, at least 1.
+    pub margin: f64,
+    /// What the test looks for.
+    pub alternatives: Alternatives,
+    /// Standard deviation of the lasting logarithmic ratio; 0 takes the margin as a bound.
+    pub spread: f64,
+    /// The minute noise; `None` for the plain test, which takes counting for the only noise.
+    pub noise: Option<Noise>,
+    /// Minutes not counted after new tasks have started.
+    pub skip: usize,
+    /// The starts.
+    pub starts: Starts,
+}
+
+/// Positions and weights of the Gauss-Hermite rule with 15 points for a standard normal distribution (Abramowitz and
+/// Stegun 1964, 25.4.46): the points at or above 0, the others mirror them.
+const NORMAL: [(f64, f64); 8] = [
+    (0.0, 0.31825951825951826),
+    (0.799129068324548, 0.23246229360973222),
+    (1.6067100690287297, 0.0894177953998444),
+    (2.432436827009758, 0.017365774492137605),
+    (3.2890824243987664, 0.0015673575035499562),
+    (4.1962077112690155, 5.642146405189017e-05),
+    (5.190093591304781, 5.975419597920605e-07),
+    (6.363947888829839, 8.58964989963327e-10),
+];
+
+impl Robust {
+    /// The natural logarithm of the e-value after each minute, with no new tasks after the first minute.
+    pub fn log_e(&self, minutes: &[Minute]) -> Vec<f64> {
+        let mut process = Process::new(self);
+        minutes
+            .iter()
+            .enumerate()
+            .map(|(at, minute)| process.add(minute.pair().as_ref(), at >= self.skip))
+            .collect()
+    }
+}
+
+/// The test while it runs.
+#[derive(Debug, Clone)]
+pub(super) struct Process<'a> {
+    settings: &'a Robust,
+    learned: Option<Learned>,
+    /// For each alternative, its ratio, `ln(ratio / margin)` and the logarithm of its weight; then the null's, if any.
+    points: Vec<Point>,
+    alternatives: usize,
+    /// What each point has gathered from the first minute on.
+    gathered: Vec<f64>,
+    /// For each start that has come, what each point had gathered then.
+    before: Vec<f64>,
+    begun: usize,
+    minute: usize,
+    log_e: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    ratio: f64,
+    log_over_margin: f64,
+    log_weight: f64,
+}
+
+impl<'a> Process<'a> {
+    pub(super) fn new(settings: &'a Robust) -> Self {
+        let point = |over_margin: f64, log_weight| Point {
+            ratio: settings.margin * over_margin,
+            log_over_margin: over_margin.ln(),
+            log_weight,
+        };
+        let mut points: Vec<Point> = settings
+            .alternatives
+            .points()
+            .iter()
+            .map(|(over_margin, log_weight)| point(*over_margin, *log_weight))
+            .collect();
+        let alternatives = points.len();
+        if settings.spread > 0.0 {
+            for (position, weight) in NORMAL {
+                let weight: f64 = weight;
+                for sign in if position > 0.0 {
+                    &[1.0, -1.0][..]
+                } else {
+                    &[1.0]
+                } {
+                    points.push(point(
+                        (sign * settings.spread * position).exp(),
+                        weight.ln(),
+                    ));
+                }
+            }
+        }
+        let starts = settings.starts.points.len();
+        Self {
+            settings,
+            learned: settings.noise.as_ref().map(Learned::new),
+            alternatives,
+            gathered: vec![0.0; points.len()],
+            before: Vec::with_capacity(points.len() * starts),
+            points,
+            begun: 0,
+            minute: 0,
+            log_e: 0.0,
+        }
+    }
+
+    /// The factor by which the evidence of `pair`, the next minute, is divided.
+    pub(super) fn tempering(&self, pair: &Pair) -> f64 {
+        self.learned.as_ref().map_or(1.0, |learned| {
+            tempering(pair, self.settings.margin, learned.variance())
+        })
+    }
+
+    /// Takes the next minute in and gives the logarithm of the e-value after it. A minute that does not count, or has no
+    /// data, leaves the evidence as it is.
+    pub(super) fn add(&mut self, pair: Option<&Pair>, counts: bool) -> f64 {
+        while let Some((start, _)) = self.settings.starts.points.get(self.begun)
+            && *start <= self.minute
+        {
+            self.before.extend_from_slice(&self.gathered);
+            self.begun += 1;
+        }
+        self.minute += 1;
+        if !counts {
+            return self.log_e;
+        }
+        if let Some(pair) = pair {
+            let factor = self.tempering(pair).recip();
+            let (canary_errors, errors) = (pair.canary_errors * factor, pair.errors() * factor);
+            let at_margin = self.settings.margin * pair.canary + pair.stable;
+            if errors > 0.0 {
+                for (gathered, point) in self.gathered.iter_mut().zip(&self.points) {
+                    let quotient = (point.ratio * pair.canary + pair.stable) / at_margin;
+                    *gathered += canary_errors * point.log_over_margin - errors * quotient.ln();
+                }
+                self.log_e = self.average();
+            }
+        }
+        if let Some(learned) = &mut self.learned {
+            learned.learn(pair);
+        }
+        self.log_e
+    }
+
+    /// The logarithm of the average over starts and alternatives.
+    fn average(&self) -> f64 {
+        let starts = &self.settings.starts.points;
+        let width = self.points.len();
+        let begun = starts.iter().zip(self.before.chunks(width));
+        let since = begun.map(|((_, log_weight), before)| {
+            let gathered = |from: usize, to: usize| {
+                log_sum(
+                    self.points[from..to]
+                        .iter()
+                        .zip(&self.gathered[from..to])
+                        .zip(&before[from..to])
+                        .map(|((point, now), before)| now - before + point.log_weight),
+                )
+            };
+            let against = if width > self.alternatives {
+                gathered(self.alternatives, width)
+            } else {
+                0.0
+            };
+            log_weight + gathered(0, self.alternatives) - against
+        });
+        let yet_to_come = starts[self.begun..]
+            .iter()
+            .map(|(_, log_weight)| *log_weight);
+        let all: Vec<f64> = since.chain(yet_to_come).collect();
+        log_sum(all.iter().copied())
+    }
+}
