@@ -19,8 +19,6 @@
 //! counts of each minute enter, so the canary's share of the traffic may change at any time. With `margin` above 1 and
 //! rates above about 10 percent the bound is approximate.
 
-use super::counts::Pair;
-
 /// Ratios that the test looks for, with the weight of each. Weights sum to 1, so that the average is an e-value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alternatives {
@@ -50,13 +48,6 @@ impl Alternatives {
     pub(super) fn points(&self) -> &[(f64, f64)] {
         &self.points
     }
-}
-
-/// One minute's logarithmic likelihood ratio of `ratio` against `margin`.
-pub(super) fn term(pair: &Pair, margin: f64, ratio: f64) -> f64 {
-    // q(r)/q(m) = (r/m) / d and (1-q(r))/(1-q(m)) = 1 / d, where d is this quotient.
-    let quotient = (ratio * pair.canary + pair.stable) / (margin * pair.canary + pair.stable);
-    pair.canary_errors * (ratio / margin).ln() - pair.errors() * quotient.ln()
 }
 
 /// `ln(sum(exp(values)))` without overflow.

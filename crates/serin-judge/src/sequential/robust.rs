@@ -75,7 +75,7 @@ pub struct Robust {
 
 /// Positions and weights of the Gauss-Hermite rule with 15 points for a standard normal distribution (Abramowitz and
 /// Stegun 1964, 25.4.46): the points at or above 0, the others mirror them.
-const NORMAL: [(f64, f64); 8] = [
+pub(super) const NORMAL: [(f64, f64); 8] = [
     (0.0, 0.31825951825951826),
     (0.799129068324548, 0.23246229360973222),
     (1.6067100690287297, 0.0894177953998444),
@@ -111,6 +111,8 @@ pub(super) struct Process<'a> {
     /// For each start that has come, what each point had gathered then.
     before: Vec<f64>,
     begun: usize,
+    /// The logarithm of each start's part of the e-value.
+    by_start: Vec<f64>,
     minute: usize,
     log_e: f64,
 }
@@ -160,6 +162,7 @@ impl<'a> Process<'a> {
             before: Vec::with_capacity(points.len() * starts),
             points,
             begun: 0,
+            by_start: Vec::with_capacity(starts),
             minute: 0,
             log_e: 0.0,
         }
@@ -183,6 +186,10 @@ impl<'a> Process<'a> {
         }
         self.minute += 1;
         if !counts {
+            // A difference across a gap is not one of neighbours.
+            if let Some(learned) = &mut self.learned {
+                learned.learn(None);
+            }
             return self.log_e;
         }
         if let Some(pair) = pair {
@@ -204,11 +211,12 @@ impl<'a> Process<'a> {
     }
 
     /// The logarithm of the average over starts and alternatives.
-    fn average(&self) -> f64 {
+    fn average(&mut self) -> f64 {
         let starts = &self.settings.starts.points;
         let width = self.points.len();
-        let begun = starts.iter().zip(self.before.chunks(width));
-        let since = begun.map(|((_, log_weight), before)| {
+        let mut all = std::mem::take(&mut self.by_start);
+        all.clear();
+        for ((_, log_weight), before) in starts.iter().zip(self.before.chunks(width)) {
             let gathered = |from: usize, to: usize| {
                 log_sum(
                     self.points[from..to]
@@ -223,12 +231,24 @@ impl<'a> Process<'a> {
             } else {
                 0.0
             };
-            log_weight + gathered(0, self.alternatives) - against
-        });
-        let yet_to_come = starts[self.begun..]
-            .iter()
-            .map(|(_, log_weight)| *log_weight);
-        let all: Vec<f64> = since.chain(yet_to_come).collect();
-        log_sum(all.iter().copied())
+            all.push(log_weight + gathered(0, self.alternatives) - against);
+        }
+        all.extend(
+            starts[self.begun..]
+                .iter()
+                .map(|(_, log_weight)| *log_weight),
+        );
+        let average = log_sum(all.iter().copied());
+        self.by_start = all;
+        average
+    }
+
+    /// The start with the largest share of the e-value: its minute, the logarithm of its part, and its weight.
+    pub(super) fn strongest(&self) -> (usize, f64, f64) {
+        let starts = self.settings.starts.points.iter().zip(&self.by_start);
+        starts
+            .map(|((minute, log_weight), part)| (*minute, *part, log_weight.exp()))
+            .max_by(|a, b| a.1.total_cmp(&b.1))
+            .unwrap_or((0, 0.0, 1.0))
     }
 }
