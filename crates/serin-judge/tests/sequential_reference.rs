@@ -1,7 +1,9 @@
 //! The numbers of an independent implementation, to 1e-9.
 
 use serde_json::Value;
-use serin_judge::sequential::{Alternatives, BetaBinomial, Minute, Noise, Robust, Starts, Tally};
+use serin_judge::sequential::{
+    Alternatives, BetaBinomial, Learning, Minute, Noise, Robust, Starts, Tally,
+};
 
 fn cases() -> Value {
     serde_json::from_str(include_str!("cases/sequential-reference.json")).unwrap()
@@ -45,8 +47,14 @@ fn every_sequence_gives_the_reference_e_values() {
         let test = Robust {
             margin: number("margin", 1.25),
             alternatives: Alternatives::even(1.2, 2000.0, 40),
+            most_per_minute: f64::INFINITY,
             spread: number("spread", 0.0),
-            noise: (!plain).then_some(Noise::UNKNOWN),
+            noise: (!plain).then_some(Noise {
+                start: 0.3,
+                minutes: 10.0,
+                learning: Learning::Busy,
+                ..Noise::UNKNOWN
+            }),
             skip: if plain {
                 0
             } else {

@@ -32,7 +32,7 @@ impl Rule {
             Self::SuccessRate => "success rate",
             Self::Kayenta => "Kayenta",
             Self::Ours => "ours",
-            Self::OursWithPast => "ours, past known",
+            Self::OursWithPast => "ours with past",
         }
     }
 

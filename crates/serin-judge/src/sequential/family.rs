@@ -68,7 +68,7 @@ pub fn compare(metrics: &[Metric<'_>], settings: &Settings) -> Judgement {
                 Some(past) => settings.clone().with_past(past),
                 None => settings.clone(),
             };
-            let tests = own.tests();
+            let tests = own.tests(metric.weight / whole);
             (own, tests, metric.weight / whole)
         })
         .collect();
@@ -161,7 +161,7 @@ pub fn first_roll_back(metrics: &[Metric<'_>], settings: &Settings) -> Option<us
                 Some(past) => settings.clone().with_past(past),
                 None => settings.clone(),
             };
-            let tests = own.tests();
+            let tests = own.tests(metric.weight / whole);
             (own, tests)
         })
         .collect();

@@ -26,7 +26,7 @@ pub use counts::{Minute, Tally, Totals};
 pub use evidence::Evidence;
 pub use exposure::{Detect, Exposure};
 pub use family::{Counted, Judgement, Metric, compare, first_roll_back};
-pub use noise::{Noise, Past};
+pub use noise::{Learning, Noise, Past};
 pub use ratio::Alternatives;
 pub use robust::{Robust, Starts};
 pub use settings::Settings;

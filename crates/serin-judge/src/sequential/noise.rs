@@ -11,65 +11,124 @@ pub struct Noise {
     pub minutes: f64,
     /// The least standard deviation that is ever assumed.
     pub floor: f64,
+    /// From which minutes it is learned.
+    pub learning: Learning,
 }
 
 impl Noise {
-    /// A service about which nothing is known: 0.3, worth ten minutes.
+    /// A service about which nothing is known: 0.4, worth six minutes.
     pub const UNKNOWN: Self = Self {
-        start: 0.3,
-        minutes: 10.0,
+        start: 0.4,
+        minutes: 6.0,
         floor: 0.05,
+        learning: Learning::All,
     };
 }
 
-/// Errors that each side must have in a minute before the minute says something about noise.
-const ENOUGH: f64 = 5.0;
+/// From which minutes the noise is learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learning {
+    /// From all of them, each by what it can say.
+    ///
+    /// Given the canary's errors in two neighbouring minutes together, counting alone would spread them by a binomial
+    /// distribution; what is spread further is noise. The weights depend on the sum only, so minutes with many errors are
+    /// not preferred.
+    All,
+    /// From minutes with at least five errors on each side: half the squared difference of two successive logarithmic
+    /// ratios, less the variance `1/(x + 1/2) + 1/(y + 1/2)` of counting. Simple, but too small when few minutes have
+    /// that many, because these are not like the others.
+    Busy,
+}
+
+/// Errors that each side must have in a busy minute.
+const BUSY: f64 = 5.0;
 
 /// Learns the noise from minutes that are past.
 ///
-/// Half the squared difference of two successive logarithmic ratios is the variance of one, of which counting explains
-/// `1/(x + 1/2) + 1/(y + 1/2)`. Differences of neighbours, because a lasting difference is no noise.
+/// It compares neighbours, because a lasting difference is no noise.
 #[derive(Debug, Clone)]
 pub(super) struct Learned {
+    noise: Noise,
     sum: f64,
     weight: f64,
-    floor: f64,
-    last: Option<(f64, f64)>,
+    last: Option<Pair>,
 }
 
 impl Learned {
     pub(super) fn new(noise: &Noise) -> Self {
-        let fixed = noise.minutes.is_infinite();
+        let weight = if noise.minutes.is_finite() {
+            noise.minutes
+        } else {
+            1.0
+        };
         Self {
-            sum: noise.start * noise.start * if fixed { 1.0 } else { noise.minutes },
-            weight: if fixed { f64::INFINITY } else { noise.minutes },
-            floor: noise.floor,
+            noise: *noise,
+            sum: noise.start * noise.start * weight,
+            weight,
             last: None,
         }
     }
 
     /// The variance to assume for the next minute.
     pub(super) fn variance(&self) -> f64 {
-        if self.weight.is_infinite() {
-            return self.sum;
-        }
-        (self.sum / self.weight).max(self.floor * self.floor)
+        (self.sum / self.weight).max(self.noise.floor * self.noise.floor)
     }
 
     /// Takes a minute in, after it was judged: what a minute says about noise may only bear on later ones.
     pub(super) fn learn(&mut self, pair: Option<&Pair>) {
-        let now = pair
-            .filter(|pair| pair.canary_errors >= ENOUGH && pair.stable_errors >= ENOUGH)
-            .map(log_ratio);
-        if let (Some((now, counting)), Some((last, last_counting))) = (now, self.last)
-            && self.weight.is_finite()
+        if let (Some(now), Some(last)) = (pair, &self.last)
+            && self.noise.minutes.is_finite()
+            && let Some((variance, weight)) = match self.noise.learning {
+                Learning::All => by_spread(last, now, self.noise.start),
+                Learning::Busy => by_log_ratio(last, now),
+            }
         {
-            let difference = now - last;
-            self.sum += difference * difference / 2.0 - f64::midpoint(counting, last_counting);
-            self.weight += 1.0;
+            self.sum += variance * weight;
+            self.weight += weight;
         }
-        self.last = now;
+        self.last = pair.copied();
     }
+
+    /// How many minutes the estimate weighs.
+    pub(super) fn minutes(&self) -> f64 {
+        self.weight
+    }
+
+    /// Forgets the last minute: the next one is not its neighbour.
+    pub(super) fn gap(&mut self) {
+        self.last = None;
+    }
+}
+
+/// The noise variance that two neighbouring minutes show, and its weight: 1 when counting hides nothing.
+fn by_spread(last: &Pair, now: &Pair, assumed: f64) -> Option<(f64, f64)> {
+    let both = last.canary_errors + now.canary_errors;
+    // What each minute's errors would be for the canary at one ratio in both.
+    let fair = |pair: &Pair| pair.canary * pair.errors() / (pair.canary + pair.stable);
+    let (fair_last, fair_now) = (fair(last), fair(now));
+    let sum = fair_last + fair_now;
+    if both <= 0.0 || sum <= 0.0 {
+        return None;
+    }
+    let share = fair_now / sum;
+    let counting = both * share * (1.0 - share);
+    if counting <= 0.0 {
+        return None;
+    }
+    let off = now.canary_errors - both * share;
+    let variance = (off * off - counting) / (2.0 * counting * counting);
+    let hidden = (counting * 2.0 * assumed * assumed).recip();
+    Some((variance, (1.0 + hidden).powi(-2)))
+}
+
+fn by_log_ratio(last: &Pair, now: &Pair) -> Option<(f64, f64)> {
+    let busy = |pair: &Pair| pair.canary_errors >= BUSY && pair.stable_errors >= BUSY;
+    (busy(last) && busy(now)).then(|| {
+        let ((last, last_counting), (now, counting)) = (log_ratio(last), log_ratio(now));
+        let difference = now - last;
+        let variance = difference * difference / 2.0 - f64::midpoint(counting, last_counting);
+        (variance, 1.0)
+    })
 }
 
 /// The logarithm of the ratio of the two rates, and the variance that counting gives it.
@@ -121,14 +180,14 @@ impl Past {
         let unknown = Self::UNKNOWN;
         let mut learned = Learned::new(&unknown.noise);
         for period in periods.clone() {
-            learned.last = None;
+            learned.gap();
             for minute in period {
                 learned.learn(minute.pair().as_ref());
             }
         }
         let noise = Noise {
             start: learned.variance().sqrt(),
-            minutes: learned.weight.min(Self::LONGEST),
+            minutes: learned.minutes().min(Self::LONGEST),
             ..unknown.noise
         };
         let assumed = unknown.spread * unknown.spread;

@@ -67,6 +67,9 @@ pub struct Robust {
     pub spread: f64,
     /// The minute noise; `None` for the plain test, which takes counting for the only noise.
     pub noise: Option<Noise>,
+    /// The most that the logarithm of the evidence may grow by in one minute, so that one wild minute is not enough;
+    /// infinity for no bound. Less than a factor of an e-value is one too.
+    pub most_per_minute: f64,
     /// Minutes not counted after new tasks have started.
     pub skip: usize,
     /// The starts.
@@ -195,11 +198,13 @@ impl<'a> Process<'a> {
         if let Some(pair) = pair {
             let factor = self.tempering(pair).recip();
             let (canary_errors, errors) = (pair.canary_errors * factor, pair.errors() * factor);
+            let most = self.settings.most_per_minute;
             let at_margin = self.settings.margin * pair.canary + pair.stable;
             if errors > 0.0 {
                 for (gathered, point) in self.gathered.iter_mut().zip(&self.points) {
                     let quotient = (point.ratio * pair.canary + pair.stable) / at_margin;
-                    *gathered += canary_errors * point.log_over_margin - errors * quotient.ln();
+                    let gained = canary_errors * point.log_over_margin - errors * quotient.ln();
+                    *gathered += gained.min(most);
                 }
                 self.log_e = self.average();
             }

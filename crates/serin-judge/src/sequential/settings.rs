@@ -49,6 +49,10 @@ const DISASTER: f64 = 0.1;
 /// The part of the false alarms that the limit may cause, when there is one.
 pub(super) const LIMIT: f64 = 0.1;
 
+/// The most evidence of one minute, as a logarithm, for a metric that is alone: at a false-alarm probability of 0.01 one
+/// wild minute is just enough if it is as wild as can be. What is worse than that is the disaster test's.
+const MOST_PER_MINUTE: f64 = 7.0;
+
 /// What the robust test looks for: ratios over the margin, with weights. Most of the weight is where evidence is slow to
 /// come; a large regression gives so much that its weight does not matter.
 const ALTERNATIVES: [(f64, f64); 12] = [
@@ -87,14 +91,23 @@ impl Settings {
     }
 
     /// The tests that the settings stand for.
-    pub(super) fn tests(&self) -> Tests {
+    ///
+    /// A metric of little weight is judged at a small probability, and so by the far tail of its noise, where services are
+    /// noisier than a normal distribution. Such a metric gets more noise and less evidence per minute. Neither touches
+    /// the guarantee under the ideal model; both are set so that twenty metrics at once keep it on bursty services.
+    pub(super) fn tests(&self, weight: f64) -> Tests {
+        let caution = 1.0 - 0.1 * weight.ln();
         Tests {
             robust: Robust {
                 margin: self.margin,
                 alternatives: Alternatives::weighted(ALTERNATIVES),
                 spread: self.spread,
-                noise: Some(self.noise),
+                noise: Some(Noise {
+                    start: self.noise.start * caution,
+                    ..self.noise
+                }),
                 skip: 0,
+                most_per_minute: MOST_PER_MINUTE * weight.powf(0.1),
                 starts: Starts::planned(self.minutes),
             },
             disaster: Robust {
@@ -103,6 +116,7 @@ impl Settings {
                 spread: 0.0,
                 noise: None,
                 skip: 0,
+                most_per_minute: f64::INFINITY,
                 starts: Starts::planned(self.minutes),
             },
             log_shares: ((1.0 - DISASTER).ln(), DISASTER.ln()),
