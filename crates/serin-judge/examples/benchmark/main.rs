@@ -20,7 +20,7 @@ const RUNS: u64 = 2_000;
 /// Rules that take long get so many times fewer runs.
 const FEWER: u64 = 5;
 /// Hours of the past that the last rule knows.
-const PAST_HOURS: usize = 12;
+const PAST_HOURS: usize = 72;
 const METRICS: usize = 20;
 
 /// What a rule did in the runs of a cell.

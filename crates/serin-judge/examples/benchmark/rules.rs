@@ -13,7 +13,7 @@ pub(crate) enum Rule {
     Kayenta,
     /// The sequential comparison with its defaults.
     Ours,
-    /// The same, knowing the last day of the service.
+    /// The same, knowing three days of the service's past.
     OursWithPast,
 }
 

@@ -216,9 +216,11 @@ impl Past {
             sum += worth * (ratio * ratio - unexplained);
             weight += worth;
         }
-        // One standard error more than the estimate: to believe in too little spread rolls good versions back.
-        let caution = 1.0 + (2.0 / weight).sqrt();
-        let spread = (sum / weight * caution).max(0.0).sqrt().clamp(0.02, 0.3);
+        let estimate = (sum / weight).max(0.0);
+        // One standard error more than the estimate: to believe in too little spread rolls good versions back. But not more
+        // than what is assumed of an unknown service, unless the past shows more.
+        let cautious = estimate * (1.0 + (2.0 / weight).sqrt());
+        let spread = cautious.min(estimate.max(assumed)).sqrt().clamp(0.02, 0.3);
         Self { noise, spread }
     }
 
