@@ -2,6 +2,7 @@
 //!
 //! No clock, no AWS, no I/O. Silence is never health: a limit without enough data is inconclusive, whatever the reason.
 
+pub mod kayenta;
 mod limits;
 pub mod sequential;
 mod window;

@@ -1,5 +1,6 @@
 //! The rules that are compared. Each says after which minute it rolls back, counted from 1.
 
+use serin_judge::kayenta::{Classifier, Direction, Label, MetricSettings};
 use serin_judge::sequential::{Counted, Metric, Minute, Past, Settings, Tally, first_roll_back};
 
 /// A way to judge a canary.
@@ -80,68 +81,29 @@ fn rate(tally: Tally) -> Option<f64> {
     (tally.requests > 0).then(|| tally.errors as f64 / tally.requests as f64)
 }
 
-/// Kayenta's rule for a metric that may not increase: the 98 percent interval of the Mann-Whitney shift, against a quarter
-/// of its estimate. Ties and degenerate series are treated as Kayenta does; the interval's ends are order statistics of
-/// the pairwise differences here, where Kayenta searches a zero.
+/// Kayenta's judge on the error percentages, which may not increase, on all minutes so far.
 fn kayenta(minutes: &[Minute]) -> Option<usize> {
     const EVERY: usize = 5;
+    let settings = MetricSettings {
+        direction: Direction::Increase,
+        ..MetricSettings::default()
+    };
     (EVERY..=minutes.len()).step_by(EVERY).find(|until| {
-        let side = |side: fn(&Minute) -> Option<Tally>| -> Vec<f64> {
-            minutes[..*until]
+        let percent = |side: fn(&Minute) -> Option<Tally>| -> Vec<f64> {
+            let rates = minutes[..*until]
                 .iter()
-                .filter_map(|minute| rate(side(minute)?))
+                .map(|minute| side(minute).and_then(rate));
+            rates
+                .map(|rate| rate.map_or(f64::NAN, |rate| rate * 100.0))
                 .collect()
         };
-        high(&side(|minute| minute.canary), &side(|minute| minute.stable))
+        let (control, experiment) = (
+            percent(|minute| minute.stable),
+            percent(|minute| minute.canary),
+        );
+        let judged = Classifier::default().judge(&control, &experiment, &settings);
+        judged.label == Label::High
     })
-}
-
-fn high(canary: &[f64], stable: &[f64]) -> bool {
-    const QUANTILE: f64 = 2.326_347_874_040_840_8;
-    const TOLERANCE: f64 = 0.25;
-    if canary.is_empty() || stable.is_empty() {
-        return false;
-    }
-    let first = canary[0];
-    if canary
-        .iter()
-        .chain(stable)
-        .all(|value| value.to_bits() == first.to_bits())
-    {
-        return false;
-    }
-    let mut differences: Vec<f64> = canary
-        .iter()
-        .flat_map(|canary| stable.iter().map(move |stable| canary - stable))
-        .collect();
-    let (m, n) = (length(canary), length(stable));
-    let mut all: Vec<f64> = canary.iter().chain(stable).copied().collect();
-    all.sort_by(f64::total_cmp);
-    let ties: f64 = all
-        .chunk_by(|a, b| a.to_bits() == b.to_bits())
-        .map(|group| length(group).powi(3) - length(group))
-        .sum();
-    let variance = m * n / 12.0 * (m + n + 1.0 - ties / ((m + n) * (m + n - 1.0)));
-    // The shift at which the statistic, corrected by a half, is still QUANTILE deviations above its mean: about this many
-    // differences lie below it.
-    let below = m * n / 2.0 - 0.5 - QUANTILE * variance.sqrt();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a position among the differences"
-    )]
-    let below = below.max(0.0).floor() as usize;
-    let middle = differences.len() / 2;
-    let (_, lower, _) = differences.select_nth_unstable_by(below, f64::total_cmp);
-    let lower = *lower;
-    let (_, estimate, _) = differences.select_nth_unstable_by(middle, f64::total_cmp);
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / length(values);
-    lower > TOLERANCE * estimate.abs() && mean(canary) >= mean(stable)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "at most an hour of minutes")]
-fn length(values: &[f64]) -> f64 {
-    values.len() as f64
 }
 
 pub(crate) fn metric(minutes: &[Minute], past: Option<Past>) -> Metric<'_> {

@@ -5,14 +5,9 @@
 //! likelihood ratio is an e-value (Lindon and Malek 2022, arXiv 2011.03567). It is two-sided and takes counting for the
 //! only noise; the comparison of a deployment uses the robust test instead.
 
-use super::counts::number;
+use statrs::function::beta::ln_beta;
 
-/// The logarithm of the Beta function.
-///
-/// Its error is that of three logarithms of the Gamma function, about 1e-15 of the largest of them.
-pub(super) fn log_beta(a: f64, b: f64) -> f64 {
-    libm::lgamma(a) + libm::lgamma(b) - libm::lgamma(a + b)
-}
+use super::counts::number;
 
 /// The test after `errors` errors, of which `canary` fell to the canary.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -72,7 +67,7 @@ impl BetaBinomial {
             self.concentration * self.share,
             self.concentration * (1.0 - self.share),
         );
-        log_beta(a + x, b + y) - log_beta(a, b) - x * log_share - y * log_rest
+        ln_beta(a + x, b + y) - ln_beta(a, b) - x * log_share - y * log_rest
     }
 }
 

@@ -5,7 +5,8 @@
 //! outage that stable has too. So it counts only when the canary is also worse than stable: the comparison has evidence
 //! for that, or stable is within the limit beyond doubt. A second condition can only make false alarms rarer.
 
-use super::beta_binomial::log_beta;
+use statrs::function::beta::ln_beta;
+
 use super::counts::Pair;
 use super::ratio::log_sum;
 
@@ -67,8 +68,8 @@ impl Guard {
         if requests <= 0.0 || errors / requests >= self.limit {
             return false;
         }
-        let at_limit = log_beta(0.5 + errors, 0.5 + requests - errors)
-            - log_beta(0.5, 0.5)
+        let at_limit = ln_beta(0.5 + errors, 0.5 + requests - errors)
+            - ln_beta(0.5, 0.5)
             - errors * self.limit.ln()
             - (requests - errors) * (-self.limit).ln_1p();
         at_limit >= -DOUBT.ln()
