@@ -172,6 +172,8 @@ impl Past {
     const HOUR: usize = 60;
     /// How many hours the assumption about the lasting difference weighs as much as.
     const HOURS: f64 = 2.0;
+    /// Noise has a heavier tail than the test takes it to have, so a little more than the past's is assumed.
+    const CAUTION: f64 = 1.15;
     /// However long the past is, this many minutes of the present may outweigh it.
     const LONGEST: f64 = 30.0;
 
@@ -186,7 +188,7 @@ impl Past {
             }
         }
         let noise = Noise {
-            start: learned.variance().sqrt(),
+            start: learned.variance().sqrt() * Self::CAUTION,
             minutes: learned.minutes().min(Self::LONGEST),
             ..unknown.noise
         };
