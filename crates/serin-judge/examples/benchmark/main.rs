@@ -11,7 +11,7 @@ mod simulate;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rules::{RULES, Rule};
-use serin_judge::sequential::{Minute, Past, Settings, first_roll_back};
+use serin_judge::sequential::{Minute, Past, Settings, compare, first_roll_back};
 use simulate::{Cell, Kind, MINUTES, SAME, WORSE};
 
 const TRAFFIC: [f64; 5] = [1.0, 10.0, 100.0, 1_000.0, 10_000.0];
@@ -166,6 +166,38 @@ fn main() {
         twenty(runs);
     }
     detection(&rules, runs);
+    speed();
+}
+
+/// How long one look at twenty metrics of an hour takes, with all of its evidence.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+fn speed() {
+    const LOOKS: usize = 201;
+    let settings = Settings::default();
+    println!(
+        "One look at {METRICS} metrics x {MINUTES} minutes, evidence included; median of {LOOKS}\n"
+    );
+    println!("| requests per second | ms |\n|---:|---:|");
+    for traffic in TRAFFIC {
+        let cell = Cell {
+            kind: Kind::Bursty,
+            traffic,
+            base: 0.01,
+        };
+        let series: Vec<Vec<Minute>> = (0..METRICS)
+            .map(|run| cell.deployment(&mut cell.random(run as u64)))
+            .collect();
+        let metrics: Vec<_> = series.iter().map(|s| rules::metric(s, None)).collect();
+        let mut times: Vec<f64> = (0..LOOKS)
+            .map(|_| {
+                let start = std::time::Instant::now();
+                std::hint::black_box(compare(std::hint::black_box(&metrics), &settings));
+                start.elapsed().as_secs_f64() * 1e3
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        println!("| {traffic} | {:.2} |", times[LOOKS / 2]);
+    }
 }
 
 fn all_figures(cells: &[Cell], rules: &[Rule], runs: u64) -> Vec<Vec<Figures>> {

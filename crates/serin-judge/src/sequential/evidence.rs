@@ -7,8 +7,11 @@ use super::family::{Counted, Metric, more_needed};
 use super::settings::Settings;
 use super::watch::{Decision, Watch};
 
-/// What is not known that the ratio's interval contains it: 5 percent.
+/// The probability that the ratio's interval is wrong at any time: 5 percent.
 const DOUBT: f64 = 0.05;
+
+/// The logarithmic e-value from which on the evidence is called suspicious: 5 to 1.
+const SUSPICIOUS: f64 = 1.6;
 
 /// The evidence of one metric.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +53,8 @@ pub(super) struct Subject<'a> {
     pub(super) until: usize,
     /// The first one, and the weight of that start.
     pub(super) start: (usize, f64),
+    /// The deployment's newest decision.
+    pub(super) last: Decision,
 }
 
 impl Evidence {
@@ -75,9 +80,7 @@ impl Evidence {
         let rate = |errors, requests| (requests > 0).then(|| number(errors) / number(requests));
         let canary_rate = rate(totals.canary.errors, totals.canary.requests);
         let stable_rate = rate(totals.stable.errors, totals.stable.requests);
-        let seen = subject
-            .watch
-            .seen(subject.settings.false_alarm * subject.weight);
+        let seen = subject.watch.seen(subject.weight);
         let mut evidence = Self {
             name: subject.metric.name.to_owned(),
             totals,
@@ -114,7 +117,7 @@ impl Evidence {
             self.totals.canary.errors,
             self.totals.canary.requests,
         );
-        let stable = side(self.totals.stable.errors, self.totals.stable.requests);
+        let stable = beside(self.totals.stable.errors, self.totals.stable.requests);
         let counts = format!("{since}the canary {canary}, stable {stable}");
         // The family's threshold is met by the e-value times the weight, so that is what chance is said to allow.
         let weighted = self.log_e + subject.weight.ln();
@@ -135,6 +138,10 @@ impl Evidence {
                 "{counts}: {often}, and by chance less often than once in {}",
                 odds(weighted)
             )
+        } else if subject.last == Decision::RollBack {
+            format!("{counts}: part of the evidence of all metrics together")
+        } else if self.log_e >= SUSPICIOUS {
+            format!("{counts}: this points to a worse canary, but may still be chance")
         } else if self.seen >= 1.0 {
             format!("{counts}: {wanted} would have been seen")
         } else {
@@ -173,12 +180,7 @@ fn missing(subject: &Subject<'_>) -> Option<String> {
 }
 
 /// The family's sentence.
-pub(super) fn sentence_for(
-    evidence: &[Evidence],
-    parts: &[f64],
-    last: Decision,
-    rolled_back: bool,
-) -> String {
+pub(super) fn sentence_for(evidence: &[Evidence], parts: &[f64], last: Decision) -> String {
     if evidence.is_empty() {
         return "no metric is compared".to_owned();
     }
@@ -191,7 +193,6 @@ pub(super) fn sentence_for(
     let Some(most) = most.map(|at| &evidence[at]) else {
         return String::new();
     };
-    let _ = rolled_back;
     if evidence.len() == 1 {
         most.sentence.clone()
     } else {
@@ -221,6 +222,11 @@ fn side(errors: u64, requests: u64) -> String {
     )
 }
 
+fn beside(errors: u64, requests: u64) -> String {
+    let rate = rate(errors, requests);
+    format!("{} of {} ({rate})", thousands(errors), thousands(requests))
+}
+
 fn rate(errors: u64, requests: u64) -> String {
     if requests == 0 {
         return "none".to_owned();
@@ -235,6 +241,7 @@ fn wanted(detect: Detect, counted: Counted) -> String {
     };
     match detect {
         Detect::Ratio(ratio) => format!("{ratio} times as many {what}"),
+        Detect::Points(1.0) => format!("1 percentage point more {what}"),
         Detect::Points(points) => format!("{points} percentage points more {what}"),
     }
 }

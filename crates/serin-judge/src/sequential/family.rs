@@ -60,127 +60,160 @@ const DOUBTFUL: f64 = 0.5;
 
 /// Compares the canary with stable by all `metrics`. Everything is computed anew from the counts.
 pub fn compare(metrics: &[Metric<'_>], settings: &Settings) -> Judgement {
-    let whole: f64 = metrics.iter().map(|metric| metric.weight).sum();
-    let own: Vec<(Settings, Tests, f64)> = metrics
-        .iter()
-        .map(|metric| {
-            let own = match &metric.past {
-                Some(past) => settings.clone().with_past(past),
-                None => settings.clone(),
-            };
-            let tests = own.tests(metric.weight / whole);
-            (own, tests, metric.weight / whole)
-        })
-        .collect();
-    let mut watches: Vec<Watch<'_>> = own
-        .iter()
-        .map(|(settings, tests, _)| Watch::new(settings, tests))
-        .collect();
-    let length = metrics.iter().map(|m| m.minutes.len()).max().unwrap_or(0);
-    let threshold = -settings.false_alarm.ln();
+    let rules = rules(metrics, settings);
+    let mut family = Family::new(metrics, &rules, settings);
+    let length = length(metrics);
     let mut decisions = Vec::with_capacity(length);
-    let mut log_es = Vec::with_capacity(length);
-    let mut strongest = None;
-    let mut parts = vec![f64::NEG_INFINITY; metrics.len()];
+    let mut log_e = Vec::with_capacity(length);
+    let mut rolled_back = None;
     for at in 0..length {
-        let mut over_limit = false;
-        let mut enough = true;
-        for (((watch, metric), (_, _, weight)), part) in
-            watches.iter_mut().zip(metrics).zip(&own).zip(&mut parts)
-        {
-            if metric.new_tasks.contains(&at) {
-                watch.tasks_start();
-            }
-            let minute = metric.minutes.get(at).copied().unwrap_or_default();
-            *part = weight.ln() + watch.add(&minute);
-            over_limit |= watch.beyond_limit(*weight);
-            enough &= watch.has_data() && watch.seen(settings.false_alarm * weight) >= 1.0;
-        }
-        let log_e = log_sum(parts.iter().copied());
-        log_es.push(log_e);
-        let decision = if strongest.is_some() {
-            Decision::RollBack
-        } else if log_e >= threshold || over_limit {
+        let (e, decision) = family.add(at);
+        log_e.push(e);
+        if decision == Decision::RollBack && rolled_back.is_none() {
             // What is known at this minute is the evidence, whatever comes later.
-            let starts: Vec<(usize, f64)> = watches.iter().map(Watch::strongest).collect();
-            strongest = Some((at, parts.clone(), starts));
-            Decision::RollBack
-        } else if enough && log_e < threshold * DOUBTFUL {
-            Decision::Enough
-        } else {
-            Decision::Continue
-        };
-        decisions.push(decision);
+            rolled_back = Some(family.reasons(at));
+        }
+        let kept = rolled_back.as_ref().map(|_| Decision::RollBack);
+        decisions.push(kept.unwrap_or(decision));
     }
-    let rolled_back = strongest.is_some();
-    let (until, parts, starts) = strongest.unwrap_or_else(|| {
-        let none = watches.iter().map(|_| (0, 1.0)).collect();
-        (length.saturating_sub(1), parts, none)
-    });
-    let evidence: Vec<Evidence> = metrics
-        .iter()
-        .zip(&watches)
-        .zip(&own)
-        .zip(parts.iter().zip(&starts))
-        .map(
-            |(((metric, watch), (settings, _, weight)), (part, start))| {
-                Evidence::of(&Subject {
-                    metric,
-                    watch,
-                    settings,
-                    weight: *weight,
-                    log_e: *part - weight.ln(),
-                    until,
-                    start: *start,
-                })
-            },
-        )
-        .collect();
+    let reasons = rolled_back.unwrap_or_else(|| family.no_reasons(length.saturating_sub(1)));
     let last = decisions.last().copied().unwrap_or(Decision::Continue);
-    let sentence = sentence_for(&evidence, &parts, last, rolled_back);
+    let evidence: Vec<Evidence> = family.evidence(&reasons, last);
     Judgement {
         outcome: match last {
             Decision::RollBack => Outcome::Unhealthy,
             Decision::Enough => Outcome::Healthy,
             Decision::Continue => Outcome::Inconclusive,
         },
+        sentence: sentence_for(&evidence, &reasons.parts, last),
         decisions,
-        log_e: log_es,
+        log_e,
         metrics: evidence,
-        sentence,
     }
 }
 
-/// Only the minute at which the comparison would roll back, and nothing that a person reads; for simulations.
+/// The minute, counted from 0, after which the comparison rolls back, if it does; for simulations, which need no evidence.
 pub fn first_roll_back(metrics: &[Metric<'_>], settings: &Settings) -> Option<usize> {
+    let rules = rules(metrics, settings);
+    let mut family = Family::new(metrics, &rules, settings);
+    (0..length(metrics)).find(|at| family.add(*at).1 == Decision::RollBack)
+}
+
+fn length(metrics: &[Metric<'_>]) -> usize {
+    let lengths = metrics.iter().map(|metric| metric.minutes.len());
+    lengths.max().unwrap_or(0)
+}
+
+/// What one metric is judged by.
+struct Rules {
+    settings: Settings,
+    tests: Tests,
+    weight: f64,
+}
+
+fn rules(metrics: &[Metric<'_>], settings: &Settings) -> Vec<Rules> {
     let whole: f64 = metrics.iter().map(|metric| metric.weight).sum();
-    let own: Vec<(Settings, Tests)> = metrics
-        .iter()
-        .map(|metric| {
-            let own = match &metric.past {
-                Some(past) => settings.clone().with_past(past),
-                None => settings.clone(),
-            };
-            let tests = own.tests(metric.weight / whole);
-            (own, tests)
-        })
-        .collect();
-    let mut watches: Vec<Watch<'_>> = own.iter().map(|(s, t)| Watch::new(s, t)).collect();
-    let length = metrics.iter().map(|m| m.minutes.len()).max().unwrap_or(0);
-    let mut parts = vec![0.0; metrics.len()];
-    (0..length).find(|at| {
+    let of = |metric: &Metric<'_>| {
+        let settings = match &metric.past {
+            Some(past) => settings.clone().with_past(past),
+            None => settings.clone(),
+        };
+        let weight = metric.weight / whole;
+        Rules {
+            tests: settings.tests(weight),
+            settings,
+            weight,
+        }
+    };
+    metrics.iter().map(of).collect()
+}
+
+/// All metrics while their minutes come in.
+struct Family<'a> {
+    members: Vec<(&'a Metric<'a>, &'a Rules, Watch<'a>)>,
+    /// The logarithm of each metric's e-value times its weight.
+    parts: Vec<f64>,
+    /// The logarithm of the e-value that rolls back.
+    threshold: f64,
+}
+
+/// What stood behind a decision.
+struct Reasons {
+    until: usize,
+    parts: Vec<f64>,
+    /// For each metric the minute from which on the evidence is strongest, and that start's weight.
+    starts: Vec<(usize, f64)>,
+}
+
+impl<'a> Family<'a> {
+    fn new(metrics: &'a [Metric<'a>], rules: &'a [Rules], settings: &Settings) -> Self {
+        let member = |(metric, rules): (&'a Metric<'a>, &'a Rules)| {
+            (metric, rules, Watch::new(&rules.settings, &rules.tests))
+        };
+        Self {
+            members: metrics.iter().zip(rules).map(member).collect(),
+            parts: vec![f64::NEG_INFINITY; metrics.len()],
+            threshold: -settings.false_alarm.ln(),
+        }
+    }
+
+    /// Takes minute `at` of all metrics in; the logarithm of the e-value, and what it alone would decide.
+    fn add(&mut self, at: usize) -> (f64, Decision) {
         let mut over_limit = false;
-        for ((watch, metric), part) in watches.iter_mut().zip(metrics).zip(&mut parts) {
-            if metric.new_tasks.contains(at) {
+        let mut enough = true;
+        for ((metric, rules, watch), part) in self.members.iter_mut().zip(&mut self.parts) {
+            if metric.new_tasks.contains(&at) {
                 watch.tasks_start();
             }
-            let weight = metric.weight / whole;
-            let minute = metric.minutes.get(*at).copied().unwrap_or_default();
-            *part = weight.ln() + watch.add(&minute);
-            over_limit |= watch.beyond_limit(weight);
+            let minute = metric.minutes.get(at).copied().unwrap_or_default();
+            *part = rules.weight.ln() + watch.add(&minute);
+            over_limit |= watch.beyond_limit(rules.weight);
+            enough = enough && watch.has_data() && watch.seen(rules.weight) >= 1.0;
         }
-        over_limit || log_sum(parts.iter().copied()) >= -settings.false_alarm.ln()
-    })
+        let log_e = log_sum(self.parts.iter().copied());
+        let decision = if log_e >= self.threshold || over_limit {
+            Decision::RollBack
+        } else if enough && log_e < self.threshold * DOUBTFUL {
+            Decision::Enough
+        } else {
+            Decision::Continue
+        };
+        (log_e, decision)
+    }
+
+    fn reasons(&self, until: usize) -> Reasons {
+        let starts = self.members.iter().map(|(_, _, watch)| watch.strongest());
+        Reasons {
+            until,
+            parts: self.parts.clone(),
+            starts: starts.collect(),
+        }
+    }
+
+    /// Nothing stands out: the evidence is all of the minutes.
+    fn no_reasons(&self, until: usize) -> Reasons {
+        Reasons {
+            until,
+            parts: self.parts.clone(),
+            starts: vec![(0, 1.0); self.members.len()],
+        }
+    }
+
+    fn evidence(&self, reasons: &Reasons, last: Decision) -> Vec<Evidence> {
+        let of = |(at, (metric, rules, watch)): (usize, &(&Metric<'_>, &Rules, Watch<'_>))| {
+            Evidence::of(&Subject {
+                metric,
+                watch,
+                settings: &rules.settings,
+                weight: rules.weight,
+                log_e: reasons.parts[at] - rules.weight.ln(),
+                until: reasons.until,
+                start: reasons.starts[at],
+                last,
+            })
+        };
+        self.members.iter().enumerate().map(of).collect()
+    }
 }
 
 /// The sum of a side's requests that a sentence still needs, as a whole number.

@@ -16,10 +16,10 @@ pub struct Noise {
 }
 
 impl Noise {
-    /// A service about which nothing is known: 0.4, worth six minutes.
+    /// A service about which nothing is known: 0.37, worth seven minutes.
     pub const UNKNOWN: Self = Self {
-        start: 0.4,
-        minutes: 6.0,
+        start: 0.37,
+        minutes: 7.0,
         floor: 0.05,
         learning: Learning::All,
     };

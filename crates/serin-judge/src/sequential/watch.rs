@@ -113,11 +113,12 @@ impl<'a> Watch<'a> {
     }
 
     /// The share of the expected evidence that is needed for `detect`; 1 is enough.
-    pub(super) fn seen(&self, false_alarm: f64) -> f64 {
+    pub(super) fn seen(&self, weight: f64) -> f64 {
         let rate = stable_rate(&self.totals);
         let (canary, stable) = self.worth;
         let settings = self.settings;
-        expected(canary, stable, rate, settings.detect, settings.margin) / needed(false_alarm)
+        expected(canary, stable, rate, settings.detect, settings.margin)
+            / needed(settings.false_alarm * weight)
     }
 
     /// The minute from which on the evidence is strongest, and the weight of that start.
