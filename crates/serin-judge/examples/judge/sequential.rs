@@ -499,9 +499,8 @@ fn number(
     least: f64,
     most: f64,
 ) -> Result<f64, String> {
-    let value = match given.get(name) {
-        None => return Ok(default),
-        Some(value) => value,
+    let Some(value) = given.get(name) else {
+        return Ok(default);
     };
     value
         .as_f64()

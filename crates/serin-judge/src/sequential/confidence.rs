@@ -11,7 +11,7 @@ use super::robust::NORMAL;
 /// Standard deviation of the logarithmic ratio in the average: ratios from a twentieth to twenty are plausible.
 const PRIOR: f64 = 1.5;
 /// Minutes whose logarithmic split differs by less than this are added up; the interval is widened by half of it.
-const SAME_SPLIT: f64 = 0.02;
+const SAME_SPLIT: f64 = 0.04;
 /// Logarithmic ratios further out are taken for infinite.
 const FAR: f64 = 20.0;
 
@@ -76,7 +76,7 @@ impl Confidence {
             let (_, slope, curve) = self.likelihood(mode);
             let step = ((slope - mode * precision) / (curve + precision)).clamp(-2.0, 2.0);
             mode += step;
-            if step.abs() < 1e-6 {
+            if step.abs() < 1e-4 {
                 break;
             }
         }

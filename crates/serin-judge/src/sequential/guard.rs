@@ -62,7 +62,7 @@ impl Guard {
     }
 
     /// Whether the limit is above stable's confidence sequence: the rates that a Beta(1/2, 1/2) average does not refute
-    /// (Howard, Ramdas, McAuliffe and Sekhon 2021).
+    /// (Howard and others 2021, arXiv 1810.08240).
     fn stable_within(&self) -> bool {
         let (requests, errors) = self.stable;
         if requests <= 0.0 || errors / requests >= self.limit {

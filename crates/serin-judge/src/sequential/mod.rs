@@ -3,7 +3,7 @@
 //!
 //! Its tests are e-processes. An e-value has a mean of at most 1 while the canary is no worse than stable by more than a
 //! practical margin, so the probability that it ever reaches `1 / falseAlarm` is at most `falseAlarm` (Ville 1939;
-//! Howard, Ramdas, McAuliffe and Sekhon 2021). Nothing has to be decided beforehand about how often one looks, when one
+//! Howard and others 2021, arXiv 1810.08240). Nothing has to be decided beforehand about how often one looks, when one
 //! stops, or how the traffic is split from minute to minute. Everything is computed anew from the counts at each look.
 //!
 //! Not here: gauges and percentiles, which have no counts. A series without request counts cannot be compared this way.

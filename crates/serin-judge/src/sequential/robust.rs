@@ -101,6 +101,9 @@ impl Robust {
     }
 }
 
+/// The largest logarithm of a product that is not kept as a logarithm; an f64 reaches 709.
+const FARTHEST: f64 = 600.0;
+
 /// The test while it runs.
 #[derive(Debug, Clone)]
 pub(super) struct Process<'a> {
@@ -114,8 +117,12 @@ pub(super) struct Process<'a> {
     /// For each start that has come, what each point had gathered then.
     before: Vec<f64>,
     begun: usize,
-    /// The logarithm of each start's part of the e-value.
-    by_start: Vec<f64>,
+    /// The evidence itself, for each start and point with the point's weight: multiplying is faster than exponentials. Only
+    /// while no product can leave the range of an f64.
+    linear: Option<Vec<f64>>,
+    factors: Vec<f64>,
+    /// How far the logarithm of any product may have come from 0.
+    reach: f64,
     minute: usize,
     log_e: f64,
 }
@@ -125,14 +132,16 @@ struct Point {
     ratio: f64,
     log_over_margin: f64,
     log_weight: f64,
+    weight: f64,
 }
 
 impl<'a> Process<'a> {
     pub(super) fn new(settings: &'a Robust) -> Self {
-        let point = |over_margin: f64, log_weight| Point {
+        let point = |over_margin: f64, log_weight: f64| Point {
             ratio: settings.margin * over_margin,
             log_over_margin: over_margin.ln(),
             log_weight,
+            weight: log_weight.exp(),
         };
         let mut points: Vec<Point> = settings
             .alternatives
@@ -163,9 +172,11 @@ impl<'a> Process<'a> {
             alternatives,
             gathered: vec![0.0; points.len()],
             before: Vec::with_capacity(points.len() * starts),
+            linear: Some(Vec::with_capacity(points.len() * starts)),
+            factors: vec![1.0; points.len()],
+            reach: 0.0,
             points,
             begun: 0,
-            by_start: Vec::with_capacity(starts),
             minute: 0,
             log_e: 0.0,
         }
@@ -185,6 +196,9 @@ impl<'a> Process<'a> {
             && *start <= self.minute
         {
             self.before.extend_from_slice(&self.gathered);
+            if let Some(linear) = &mut self.linear {
+                linear.extend(self.points.iter().map(|point| point.weight));
+            }
             self.begun += 1;
         }
         self.minute += 1;
@@ -201,10 +215,19 @@ impl<'a> Process<'a> {
             let most = self.settings.most_per_minute;
             let at_margin = self.settings.margin * pair.canary + pair.stable;
             if errors > 0.0 {
-                for (gathered, point) in self.gathered.iter_mut().zip(&self.points) {
+                let mut farthest = 0.0_f64;
+                let all = self.gathered.iter_mut().zip(&self.points);
+                for ((gathered, point), factor) in all.zip(&mut self.factors) {
                     let quotient = (point.ratio * pair.canary + pair.stable) / at_margin;
                     let gained = canary_errors * point.log_over_margin - errors * quotient.ln();
-                    *gathered += gained.min(most);
+                    let gained = gained.min(most);
+                    *gathered += gained;
+                    *factor = gained;
+                    farthest = farthest.max(gained.abs());
+                }
+                self.reach += farthest;
+                if self.reach > FARTHEST {
+                    self.linear = None;
                 }
                 self.log_e = self.average();
             }
@@ -218,41 +241,57 @@ impl<'a> Process<'a> {
     /// The logarithm of the average over starts and alternatives.
     fn average(&mut self) -> f64 {
         let starts = &self.settings.starts.points;
-        let width = self.points.len();
-        let mut all = std::mem::take(&mut self.by_start);
-        all.clear();
-        for ((_, log_weight), before) in starts.iter().zip(self.before.chunks(width)) {
-            let gathered = |from: usize, to: usize| {
-                log_sum(
-                    self.points[from..to]
-                        .iter()
-                        .zip(&self.gathered[from..to])
-                        .zip(&before[from..to])
-                        .map(|((point, now), before)| now - before + point.log_weight),
-                )
-            };
-            let against = if width > self.alternatives {
-                gathered(self.alternatives, width)
-            } else {
-                0.0
-            };
-            all.push(log_weight + gathered(0, self.alternatives) - against);
+        let to_come = &starts[self.begun..];
+        let Some(linear) = &mut self.linear else {
+            let begun = (0..self.begun).map(|start| self.part(start));
+            return log_sum(begun.chain(to_come.iter().map(|start| start.1)));
+        };
+        for factor in &mut self.factors {
+            *factor = factor.exp();
         }
-        all.extend(
-            starts[self.begun..]
-                .iter()
-                .map(|(_, log_weight)| *log_weight),
-        );
-        let average = log_sum(all.iter().copied());
-        self.by_start = all;
-        average
+        let mut sum: f64 = to_come.iter().map(|start| start.1.exp()).sum();
+        for ((_, log_weight), products) in starts.iter().zip(linear.chunks_mut(self.points.len())) {
+            for (product, factor) in products.iter_mut().zip(&self.factors) {
+                *product *= factor;
+            }
+            let (alternatives, null) = products.split_at(self.alternatives);
+            let against = if null.is_empty() {
+                1.0
+            } else {
+                null.iter().sum()
+            };
+            sum += log_weight.exp() * alternatives.iter().sum::<f64>() / against;
+        }
+        sum.ln()
+    }
+
+    /// The logarithm of one start's part of the e-value.
+    fn part(&self, start: usize) -> f64 {
+        let width = self.points.len();
+        let before = &self.before[start * width..(start + 1) * width];
+        let gathered = |from: usize, to: usize| {
+            let now = self.points[from..to].iter().zip(&self.gathered[from..to]);
+            log_sum(
+                now.zip(&before[from..to])
+                    .map(|((point, now), before)| now - before + point.log_weight),
+            )
+        };
+        let against = if width > self.alternatives {
+            gathered(self.alternatives, width)
+        } else {
+            0.0
+        };
+        self.settings.starts.points[start].1 + gathered(0, self.alternatives) - against
     }
 
     /// The start with the largest share of the e-value: its minute, the logarithm of its part, and its weight.
     pub(super) fn strongest(&self) -> (usize, f64, f64) {
-        let starts = self.settings.starts.points.iter().zip(&self.by_start);
-        starts
-            .map(|((minute, log_weight), part)| (*minute, *part, log_weight.exp()))
+        let of = |start: usize| {
+            let (minute, log_weight) = self.settings.starts.points[start];
+            (minute, self.part(start), log_weight.exp())
+        };
+        let parts = (0..self.begun).map(of);
+        parts
             .max_by(|a, b| a.1.total_cmp(&b.1))
             .unwrap_or((0, 0.0, 1.0))
     }
