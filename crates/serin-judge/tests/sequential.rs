@@ -1,5 +1,13 @@
 //! What must hold of the sequential comparison for any data.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    reason = "tests with small counts"
+)]
+
 use proptest::prelude::*;
 use rand_distr::{Binomial, Distribution, LogNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -348,19 +356,19 @@ fn the_cases_in_which_users_wanted_another_verdict_end_as_they_wanted() {
 
 #[test]
 fn a_tired_person_understands_the_sentence() {
-    let bad = judged(&vec![minute((42, 1_200), (61, 10_800)); 3]);
+    let bad = judged(&[minute((42, 1_200), (61, 10_800)); 3]);
     assert_eq!(
         bad.sentence,
         "the canary failed 42 of 1,200 requests (3.5 percent), stable 61 of 10,800 (0.56 percent): \
          at least 1.9 times as often, and by chance less often than once in 200"
     );
-    let good = judged(&vec![minute((3, 600), (30, 5_400)); 30]);
+    let good = judged(&[minute((3, 600), (30, 5_400)); 30]);
     assert_eq!(
         good.sentence,
         "the canary failed 84 of 16,800 requests (0.5 percent), stable 840 of 151,200 (0.55 percent): \
          1 percentage point more errors would have been seen"
     );
-    let few = judged(&vec![minute((0, 60), (0, 540)); 6]);
+    let few = judged(&[minute((0, 60), (0, 540)); 6]);
     assert_eq!(few.outcome, Outcome::Inconclusive);
     let late: Vec<Minute> = std::iter::repeat_n(minute((0, 600), (3, 5_400)), 30)
         .chain(std::iter::repeat_n(minute((9, 600), (3, 5_400)), 10))
@@ -392,7 +400,7 @@ fn a_shared_outage_is_no_reason_to_roll_back_even_above_the_limit() {
         limit: Some(0.01),
         ..Settings::default()
     };
-    let outage = vec![minute((30, 600), (270, 5_400)); 30];
+    let outage = [minute((30, 600), (270, 5_400)); 30];
     let judgement = compare(&[metric(&outage)], &settings);
     assert_ne!(
         judgement.outcome,
@@ -410,7 +418,7 @@ fn a_canary_above_the_limit_while_stable_is_within_it_is_rolled_back() {
         ..Settings::default()
     };
     // Twice stable's rate: within so wide a margin, but not within the limit.
-    let minutes = vec![minute((48, 3_200), (216, 28_800)); 40];
+    let minutes = [minute((48, 3_200), (216, 28_800)); 40];
     let judgement = compare(&[metric(&minutes)], &settings);
     assert_eq!(
         judgement.outcome,
@@ -433,7 +441,7 @@ fn enough_is_said_when_the_plan_said_it_would_be() {
             ..Settings::default()
         };
         let planned = settings.exposure(600.0, 5_400.0, 0.01, 1.0).unwrap();
-        let minutes = vec![minute((6, 600), (54, 5_400)); 600];
+        let minutes = [minute((6, 600), (54, 5_400)); 600];
         let judgement = compare(&[metric(&minutes)], &settings);
         let enough = judgement
             .decisions
@@ -454,7 +462,7 @@ fn enough_is_said_when_the_plan_said_it_would_be() {
 #[test]
 fn new_tasks_are_given_time_to_warm_up() {
     let cold = minute((15, 600), (30, 5_400));
-    let mut minutes = vec![minute((3, 600), (30, 5_400)); 40];
+    let mut minutes = [minute((3, 600), (30, 5_400)); 40];
     minutes[20..22].fill(cold);
     let told = Metric {
         new_tasks: &[20],

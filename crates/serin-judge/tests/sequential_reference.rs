@@ -1,5 +1,12 @@
 //! The numbers of an independent implementation, to 1e-9.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    reason = "tests with small counts"
+)]
+
 use serde_json::Value;
 use serin_judge::sequential::{
     Alternatives, BetaBinomial, Learning, Minute, Noise, Robust, Starts, Tally,

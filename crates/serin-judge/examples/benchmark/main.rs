@@ -162,7 +162,7 @@ fn main() {
         })
         .collect();
     false_roll_backs(&rules, runs);
-    if wanted.is_none() || wanted.is_some_and(|wanted| wanted.contains("twenty")) {
+    if wanted.is_none_or(|wanted| wanted.contains("twenty")) {
         twenty(runs);
     }
     detection(&rules, runs);
@@ -236,15 +236,6 @@ fn false_roll_backs(rules: &[Rule], runs: u64) {
             .collect();
         let mean = figures.iter().map(|f| f[at].share()).sum::<f64>() / figures.len() as f64;
         println!("| {} | {} | {mean:.2} |", rule.name(), worst.join(" | "));
-        if std::env::var("cells").is_ok() {
-            for (c, f) in cells.iter().zip(&figures) {
-                if f[at].share() > 0.3 {
-                    let mut d = f[at].delays.clone();
-                    d.sort();
-                    println!("{c:?} {:.2} {d:?}", f[at].share());
-                }
-            }
-        }
     }
     println!();
 }

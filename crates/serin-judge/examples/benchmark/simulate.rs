@@ -142,14 +142,11 @@ impl Cell {
     fn minute(&self, minute: usize, lasting: f64, random: &mut Random) -> Minute {
         let base = self.base;
         let (canary, stable) = match self.kind {
-            Kind::Independent => (base, base),
             Kind::Outage if (20..30).contains(&minute) => (base * 20.0, base * 20.0),
-            Kind::Outage => (base, base),
             Kind::Lasting => (base * lasting, base),
             Kind::Bursty => (base * burst(0.5, random), base * burst(0.5 / 3.0, random)),
             Kind::ColdStart if minute == 0 => (base * 5.0, base),
             Kind::ColdStart if minute == 1 => (base * 3.0, base),
-            Kind::ColdStart => (base, base),
             Kind::Times2 => (base * 2.0, base),
             Kind::Times5 => (base * 5.0, base),
             Kind::Plus1 => (base + 0.01, base),
@@ -157,7 +154,7 @@ impl Cell {
             Kind::Half => (0.5, base),
             Kind::All => (1.0, base),
             Kind::Late if minute >= LATE => (base + 0.01, base),
-            Kind::Late => (base, base),
+            Kind::Independent | Kind::Outage | Kind::ColdStart | Kind::Late => (base, base),
         };
         let per_minute = self.traffic * 60.0;
         let canary = tally(per_minute * CANARY_SHARE, canary, random);

@@ -101,8 +101,70 @@ impl Robust {
     }
 }
 
-/// The largest logarithm of a product that is not kept as a logarithm; an f64 reaches 709.
-const FARTHEST: f64 = 600.0;
+/// How far any product may rise over the leader of any start, or one start over another, as a logarithm, before the products
+/// are computed anew.
+const RISE: f64 = 20.0;
+/// How far a leader may fall before that; an f64 reaches e^-708.
+const FALL: f64 = 300.0;
+/// A product so far below its start's leader, or a start so far below the first, is taken for 0 until then. When it has risen by
+/// [`RISE`], it is still too small to change an f64.
+const LOST: f64 = -60.0;
+
+/// For each start that has come and each point, the evidence; relative to a scale of the start, and that to `top`.
+#[derive(Debug, Clone, Default)]
+struct Products {
+    values: Vec<f64>,
+    scales: Vec<f64>,
+    /// The weight of the starts that are to come, relative to `top`.
+    to_come: f64,
+    /// A logarithm.
+    top: f64,
+    /// The logarithms by which the newest minute multiplies each point.
+    factors: Vec<f64>,
+    /// The largest product of each start when they were computed.
+    leaders: Vec<usize>,
+    /// How far any product may have risen over a leader since then.
+    rise: f64,
+    /// How far a leader may have fallen since then.
+    fall: f64,
+    /// Whether a start has come since then.
+    stale: bool,
+}
+
+impl Products {
+    /// Notes how far the newest minute moves the products.
+    fn moved(&mut self, most_gained: f64) {
+        let of_leaders = self.leaders.iter().map(|leader| self.factors[*leader]);
+        let least = of_leaders.fold(f64::INFINITY, f64::min);
+        if least.is_finite() {
+            // The first may be what has not begun, which does not move.
+            self.rise += most_gained - least.min(0.0);
+            self.fall += (-least).max(0.0);
+        }
+        self.stale |= self.rise > RISE || self.fall > FALL;
+    }
+
+    fn multiply(&mut self, width: usize) {
+        for factor in &mut self.factors {
+            *factor = factor.exp();
+        }
+        for values in self.values.chunks_mut(width) {
+            for (value, factor) in values.iter_mut().zip(&self.factors) {
+                *value *= factor;
+            }
+        }
+    }
+
+    /// The logarithm of the sum of all.
+    fn log_sum(&self, width: usize) -> f64 {
+        let begun = self.scales.iter().zip(self.values.chunks(width));
+        let sum: f64 = begun
+            .filter(|(scale, _)| **scale > 0.0)
+            .map(|(scale, values)| scale * values.iter().sum::<f64>())
+            .sum();
+        self.top + (sum + self.to_come).ln()
+    }
+}
 
 /// The test while it runs.
 #[derive(Debug, Clone)]
@@ -117,12 +179,8 @@ pub(super) struct Process<'a> {
     /// For each start that has come, what each point had gathered then.
     before: Vec<f64>,
     begun: usize,
-    /// The evidence itself, for each start and point with the point's weight: multiplying is faster than exponentials. Only
-    /// while no product can leave the range of an f64.
-    linear: Option<Vec<f64>>,
-    factors: Vec<f64>,
-    /// How far the logarithm of any product may have come from 0.
-    reach: f64,
+    /// The evidence itself, so that a minute multiplies it: faster than an exponential for each start and point.
+    products: Products,
     minute: usize,
     log_e: f64,
 }
@@ -132,7 +190,6 @@ struct Point {
     ratio: f64,
     log_over_margin: f64,
     log_weight: f64,
-    weight: f64,
 }
 
 impl<'a> Process<'a> {
@@ -141,7 +198,6 @@ impl<'a> Process<'a> {
             ratio: settings.margin * over_margin,
             log_over_margin: over_margin.ln(),
             log_weight,
-            weight: log_weight.exp(),
         };
         let mut points: Vec<Point> = settings
             .alternatives
@@ -172,9 +228,7 @@ impl<'a> Process<'a> {
             alternatives,
             gathered: vec![0.0; points.len()],
             before: Vec::with_capacity(points.len() * starts),
-            linear: Some(Vec::with_capacity(points.len() * starts)),
-            factors: vec![1.0; points.len()],
-            reach: 0.0,
+            products: Products::default(),
             points,
             begun: 0,
             minute: 0,
@@ -196,9 +250,7 @@ impl<'a> Process<'a> {
             && *start <= self.minute
         {
             self.before.extend_from_slice(&self.gathered);
-            if let Some(linear) = &mut self.linear {
-                linear.extend(self.points.iter().map(|point| point.weight));
-            }
+            self.products.stale = true;
             self.begun += 1;
         }
         self.minute += 1;
@@ -215,20 +267,17 @@ impl<'a> Process<'a> {
             let most = self.settings.most_per_minute;
             let at_margin = self.settings.margin * pair.canary + pair.stable;
             if errors > 0.0 {
-                let mut farthest = 0.0_f64;
-                let all = self.gathered.iter_mut().zip(&self.points);
-                for ((gathered, point), factor) in all.zip(&mut self.factors) {
+                self.products.factors.clear();
+                let mut most_gained = f64::NEG_INFINITY;
+                for (gathered, point) in self.gathered.iter_mut().zip(&self.points) {
                     let quotient = (point.ratio * pair.canary + pair.stable) / at_margin;
                     let gained = canary_errors * point.log_over_margin - errors * quotient.ln();
                     let gained = gained.min(most);
                     *gathered += gained;
-                    *factor = gained;
-                    farthest = farthest.max(gained.abs());
+                    self.products.factors.push(gained);
+                    most_gained = most_gained.max(gained);
                 }
-                self.reach += farthest;
-                if self.reach > FARTHEST {
-                    self.linear = None;
-                }
+                self.products.moved(most_gained);
                 self.log_e = self.average();
             }
         }
@@ -240,29 +289,66 @@ impl<'a> Process<'a> {
 
     /// The logarithm of the average over starts and alternatives.
     fn average(&mut self) -> f64 {
-        let starts = &self.settings.starts.points;
-        let to_come = &starts[self.begun..];
-        let Some(linear) = &mut self.linear else {
+        if self.points.len() > self.alternatives {
+            let to_come = &self.settings.starts.points[self.begun..];
             let begun = (0..self.begun).map(|start| self.part(start));
             return log_sum(begun.chain(to_come.iter().map(|start| start.1)));
-        };
-        for factor in &mut self.factors {
-            *factor = factor.exp();
         }
-        let mut sum: f64 = to_come.iter().map(|start| start.1.exp()).sum();
-        for ((_, log_weight), products) in starts.iter().zip(linear.chunks_mut(self.points.len())) {
-            for (product, factor) in products.iter_mut().zip(&self.factors) {
-                *product *= factor;
+        if self.products.stale {
+            self.anew();
+        } else {
+            self.products.multiply(self.points.len());
+        }
+        self.products.log_sum(self.points.len())
+    }
+
+    /// Computes the products from the logarithms.
+    fn anew(&mut self) {
+        let width = self.points.len();
+        let starts = &self.settings.starts.points;
+        let products = &mut self.products;
+        products.values.clear();
+        products.scales.clear();
+        let (begun, to_come) = starts.split_at(self.begun);
+        // What has not begun is 1 and counts with its weight.
+        let to_come: f64 = to_come.iter().map(|start| start.1.exp()).sum();
+        let mut top = to_come.ln();
+        products.leaders.clear();
+        for ((_, log_weight), before) in begun.iter().zip(self.before.chunks(width)) {
+            let mut leader = (0, f64::NEG_INFINITY);
+            let all = self.points.iter().zip(&self.gathered).zip(before);
+            for (at, ((point, now), before)) in all.enumerate() {
+                let value = now - before + point.log_weight;
+                if value > leader.1 {
+                    leader = (at, value);
+                }
+                products.values.push(value);
             }
-            let (alternatives, null) = products.split_at(self.alternatives);
-            let against = if null.is_empty() {
-                1.0
-            } else {
-                null.iter().sum()
-            };
-            sum += log_weight.exp() * alternatives.iter().sum::<f64>() / against;
+            products.leaders.push(leader.0);
+            products.scales.push(log_weight + leader.1);
+            top = top.max(log_weight + leader.1);
         }
-        sum.ln()
+        let starts = products.values.chunks_mut(width).zip(&products.leaders);
+        for (scale, (values, leader)) in products.scales.iter_mut().zip(starts) {
+            let over = *scale - top;
+            let kept = over > LOST;
+            *scale = if kept { over.exp() } else { 0.0 };
+            // The values are relative to the leader, whose size is in the scale.
+            let leader = values[*leader];
+            for value in values {
+                let below = *value - leader;
+                *value = if kept && below > LOST {
+                    below.exp()
+                } else {
+                    0.0
+                };
+            }
+        }
+        products.to_come = (to_come.ln() - top).exp();
+        products.top = top;
+        products.rise = 0.0;
+        products.fall = 0.0;
+        products.stale = false;
     }
 
     /// The logarithm of one start's part of the e-value.

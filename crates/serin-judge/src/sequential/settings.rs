@@ -55,7 +55,7 @@ const MOST_PER_MINUTE: f64 = 7.0;
 
 /// What the robust test looks for: ratios over the margin, with weights. Most of the weight is where evidence is slow to
 /// come; a large regression gives so much that its weight does not matter.
-const ALTERNATIVES: [(f64, f64); 12] = [
+const ALTERNATIVES: [(f64, f64); 10] = [
     (1.2, 0.14),
     (1.45, 0.22),
     (1.8, 0.18),
@@ -65,9 +65,7 @@ const ALTERNATIVES: [(f64, f64); 12] = [
     (9.0, 0.06),
     (16.0, 0.04),
     (40.0, 0.03),
-    (120.0, 0.01),
-    (400.0, 0.01),
-    (2000.0, 0.01),
+    (300.0, 0.03),
 ];
 
 /// What the disaster test looks for: ratios over its margin.
