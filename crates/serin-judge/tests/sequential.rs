@@ -14,8 +14,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use serin::verdict::Outcome;
 use serin_judge::sequential::{
-    BetaBinomial, Counted, Decision, Detect, Judgement, Metric, Minute, Noise, Past, Settings,
-    Tally, compare, first_roll_back,
+    Alternatives, BetaBinomial, Counted, Decision, Detect, Judgement, Metric, Minute, Noise, Past,
+    Robust, Settings, Starts, Tally, compare, first_roll_back,
 };
 
 fn metric(minutes: &[Minute]) -> Metric<'_> {
@@ -441,7 +441,7 @@ fn enough_is_said_when_the_plan_said_it_would_be() {
             ..Settings::default()
         };
         let planned = settings.exposure(600.0, 5_400.0, 0.01, 1.0).unwrap();
-        let minutes = [minute((6, 600), (54, 5_400)); 600];
+        let minutes = vec![minute((6, 600), (54, 5_400)); 600];
         let judgement = compare(&[metric(&minutes)], &settings);
         let enough = judgement
             .decisions
@@ -493,6 +493,71 @@ fn a_quiet_past_lets_the_test_see_more_and_a_noisy_one_less() {
     assert!((0.08..0.16).contains(&lasting.spread), "{lasting:?}");
     let unknown = Past::learn(std::iter::empty());
     assert!((unknown.margin() - 1.25).abs() < 1e-6, "{unknown:?}");
+}
+
+/// The e-value is computed by products that are rescaled now and then; here it is summed up from its definition.
+#[test]
+fn the_e_value_is_what_its_definition_says() {
+    let ratios: Vec<f64> = [1.2, 2.0, 5.0, 50.0, 2_000.0]
+        .map(|ratio| ratio * 1.25)
+        .to_vec();
+    let starts = [0_usize, 20, 40, 60];
+    for (canary, rate, change) in [
+        (60, 0.01, 1.0),
+        (6_000, 0.01, 1.0),
+        (6_000, 0.02, 8.0),
+        (60_000, 0.05, 3.0),
+    ] {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(canary);
+        let mut minutes = an_hour(Same::Bursty, canary, rate, &mut random);
+        let mut worse = an_hour(Same::Bursty, canary, rate * change, &mut random);
+        for minute in &mut worse {
+            minute.stable = Some(Tally {
+                requests: canary * 9,
+                errors: (canary as f64 * 9.0 * rate) as u64,
+            });
+        }
+        minutes.extend(worse);
+        let test = Robust {
+            margin: 1.25,
+            alternatives: Alternatives::weighted(
+                [1.2, 2.0, 5.0, 50.0, 2_000.0].map(|ratio| (ratio, 1.0)),
+            ),
+            spread: 0.0,
+            noise: None,
+            most_per_minute: f64::INFINITY,
+            skip: 0,
+            starts: Starts::and_later([20, 40, 60]),
+        };
+        for (until, actual) in test.log_e(&minutes).into_iter().enumerate() {
+            let since = |start: usize, ratio: f64| -> f64 {
+                let terms = minutes.iter().take(until + 1).skip(start).map(|minute| {
+                    let (c, b) = (minute.canary.unwrap(), minute.stable.unwrap());
+                    let share = |r: f64| {
+                        r * c.requests as f64 / (r * c.requests as f64 + b.requests as f64)
+                    };
+                    let (q, m) = (share(ratio), share(1.25));
+                    c.errors as f64 * (q / m).ln() + b.errors as f64 * ((1.0 - q) / (1.0 - m)).ln()
+                });
+                terms.sum()
+            };
+            let mut parts = Vec::new();
+            for start in starts {
+                let weight: f64 = if start == 0 { 0.5 } else { 0.5 / 3.0 };
+                for ratio in &ratios {
+                    parts.push((weight / 5.0).ln() + since(start, *ratio));
+                }
+            }
+            let largest = parts.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = parts.iter().map(|part| (part - largest).exp()).sum();
+            let expected = largest + sum.ln();
+            let off = (actual - expected).abs();
+            assert!(
+                off <= 1e-9 * expected.abs().max(1.0),
+                "{canary} {change} minute {until}: {actual} is not {expected}"
+            );
+        }
+    }
 }
 
 /// `ln B(a+x, b+y) - ln B(a, b)` as a sum of logarithms, which needs no special function.
