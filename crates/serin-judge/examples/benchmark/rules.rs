@@ -16,14 +16,17 @@ pub(crate) enum Rule {
     Ours,
     /// The same, knowing three days of the service's past.
     OursWithPast,
+    /// The same with the past of a service without noise and without lasting differences, which need not be this one's.
+    OursWithQuietPast,
 }
 
-pub(crate) const RULES: [Rule; 5] = [
+pub(crate) const RULES: [Rule; 6] = [
     Rule::Count,
     Rule::SuccessRate,
     Rule::Kayenta,
     Rule::Ours,
     Rule::OursWithPast,
+    Rule::OursWithQuietPast,
 ];
 
 impl Rule {
@@ -34,12 +37,16 @@ impl Rule {
             Self::Kayenta => "Kayenta",
             Self::Ours => "ours",
             Self::OursWithPast => "ours with past",
+            Self::OursWithQuietPast => "ours with a quiet past",
         }
     }
 
     /// Rules that need so much time that fewer runs have to do.
     pub(crate) const fn slow(self) -> bool {
-        matches!(self, Self::Kayenta | Self::OursWithPast)
+        matches!(
+            self,
+            Self::Kayenta | Self::OursWithPast | Self::OursWithQuietPast
+        )
     }
 
     pub(crate) fn judge(self, minutes: &[Minute], past: Option<Past>) -> Option<usize> {
@@ -47,7 +54,7 @@ impl Rule {
             Self::Count => count(minutes),
             Self::SuccessRate => success_rate(minutes),
             Self::Kayenta => kayenta(minutes),
-            Self::Ours | Self::OursWithPast => ours(minutes, past),
+            Self::Ours | Self::OursWithPast | Self::OursWithQuietPast => ours(minutes, past),
         }
     }
 }

@@ -232,10 +232,18 @@ fn read_settings(given: &Value) -> Result<Settings, String> {
         Some(_) => Some(field("limit", 1.0, 1e-6, 99.0)? / 100.0),
         None => None,
     };
+    let detect = read_detect(&given["detect"], default.detect)?;
+    if let Detect::Ratio(ratio) = detect
+        && ratio <= margin
+    {
+        return Err(format!(
+            "settings.detect.ratio: {ratio} is given, a number above the margin, which is {margin}, is allowed"
+        ));
+    }
     Ok(Settings {
         false_alarm: field("falseAlarm", default.false_alarm, 1e-9, 0.5)?,
         margin,
-        detect: read_detect(&given["detect"], default.detect)?,
+        detect,
         minutes: whole(field("minutes", f64::from(default.minutes), 1.0, 1e5)?),
         warm_up: whole(field("warmUp", f64::from(default.warm_up), 0.0, 1e4)?),
         noise: Noise {

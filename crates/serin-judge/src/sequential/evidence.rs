@@ -2,16 +2,13 @@
 
 use super::confidence::Confidence;
 use super::counts::{Totals, number};
-use super::exposure::Detect;
-use super::family::{Counted, Metric, more_needed};
+use super::exposure::{Detect, stable_rate};
+use super::family::{Counted, DOUBTFUL, Metric, more_needed};
 use super::settings::Settings;
 use super::watch::{Decision, Watch};
 
 /// The probability that the ratio's interval is wrong at any time: 5 percent.
 const DOUBT: f64 = 0.05;
-
-/// The logarithmic e-value from which on the evidence is called suspicious: 5 to 1.
-const SUSPICIOUS: f64 = 1.6;
 
 /// The evidence of one metric.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,11 +137,19 @@ impl Evidence {
             )
         } else if subject.last == Decision::RollBack {
             format!("{counts}: part of the evidence of all metrics together")
-        } else if self.log_e >= SUSPICIOUS {
+        } else if weighted >= -subject.settings.false_alarm.ln() * DOUBTFUL {
             format!("{counts}: this points to a worse canary, but may still be chance")
         } else if self.seen >= 1.0 {
             format!("{counts}: {wanted} would have been seen")
         } else {
+            let rate = stable_rate(&subject.watch.totals);
+            let margin = subject.settings.margin;
+            if subject.settings.detect.rate(rate) <= rate * margin {
+                return format!(
+                    "{counts}: {wanted} is within the margin of {} times as many, and cannot be seen",
+                    rough(margin)
+                );
+            }
             let needed = self.more_requests.map_or_else(
                 || "more requests are needed than can be said".to_owned(),
                 |more| {

@@ -56,7 +56,7 @@ pub struct Judgement {
 }
 
 /// The part of the way to a roll-back, as a power, up to which the canary may still pass.
-const DOUBTFUL: f64 = 0.5;
+pub(super) const DOUBTFUL: f64 = 0.5;
 
 /// Compares the canary with stable by all `metrics`. Everything is computed anew from the counts.
 pub fn compare(metrics: &[Metric<'_>], settings: &Settings) -> Judgement {
