@@ -486,7 +486,7 @@ fn a_quiet_past_lets_the_test_see_more_and_a_noisy_one_less() {
         Past::learn(hours.iter().map(|hour| &hour[..]))
     };
     let quiet = past(Same::Independent, &mut random);
-    assert!(quiet.noise.start < 0.15 && quiet.spread < 0.05, "{quiet:?}");
+    assert!(quiet.noise.start <= 0.2 && quiet.spread < 0.06, "{quiet:?}");
     let noisy = past(Same::Bursty, &mut random);
     assert!(noisy.noise.start > 0.4, "{noisy:?}");
     let lasting = past(Same::Lasting, &mut random);

@@ -174,8 +174,11 @@ impl Past {
     const HOURS: f64 = 2.0;
     /// Noise has a heavier tail than the test takes it to have, so a little more than the past's is assumed.
     const CAUTION: f64 = 1.15;
+    /// However quiet the past was, at least this noise is assumed at first, and this spread always: the present may differ.
+    const LEAST_NOISE: f64 = 0.2;
+    const LEAST_SPREAD: f64 = 0.04;
     /// However long the past is, this many minutes of the present may outweigh it.
-    const LONGEST: f64 = 30.0;
+    const LONGEST: f64 = 8.0;
 
     /// Learns from past periods.
     pub fn learn<'a>(periods: impl IntoIterator<Item = &'a [Minute]> + Clone) -> Self {
@@ -188,7 +191,7 @@ impl Past {
             }
         }
         let noise = Noise {
-            start: learned.variance().sqrt() * Self::CAUTION,
+            start: (learned.variance().sqrt() * Self::CAUTION).max(Self::LEAST_NOISE),
             minutes: learned.minutes().min(Self::LONGEST),
             ..unknown.noise
         };
@@ -222,7 +225,10 @@ impl Past {
         // One standard error more than the estimate: to believe in too little spread rolls good versions back. But not more
         // than what is assumed of an unknown service, unless the past shows more.
         let cautious = estimate * (1.0 + (2.0 / weight).sqrt());
-        let spread = cautious.min(estimate.max(assumed)).sqrt().clamp(0.02, 0.3);
+        let spread = cautious
+            .min(estimate.max(assumed))
+            .sqrt()
+            .clamp(Self::LEAST_SPREAD, 0.3);
         Self { noise, spread }
     }
 
