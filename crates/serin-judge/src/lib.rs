@@ -4,6 +4,7 @@
 
 pub mod kayenta;
 mod limits;
+pub mod sequential;
 mod window;
 
 pub use limits::{

@@ -1,0 +1,140 @@
+//! One metric's comparison, minute by minute.
+
+use super::counts::{Minute, Totals};
+use super::exposure::{expected, needed, stable_rate};
+use super::guard::Guard;
+use super::robust::Process;
+use super::settings::{LIMIT, Settings, Tests};
+
+/// What to do after a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Not enough is known: go on, up to the deadline.
+    Continue,
+    /// The canary is worse; stays so.
+    RollBack,
+    /// The regression to be detected would have been seen, and was not.
+    Enough,
+}
+
+impl std::fmt::Display for Decision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Continue => "continue",
+            Self::RollBack => "rollBack",
+            Self::Enough => "enough",
+        })
+    }
+}
+
+/// One metric while its minutes come in.
+#[derive(Debug, Clone)]
+pub(super) struct Watch<'a> {
+    settings: &'a Settings,
+    robust: Process<'a>,
+    disaster: Process<'a>,
+    log_shares: (f64, f64),
+    guard: Option<Guard>,
+    /// Minutes until the warm-up is over.
+    warming: u32,
+    pub(super) totals: Totals,
+    /// Requests of both sides after the warm-up, each minute's divided by its tempering.
+    pub(super) worth: (f64, f64),
+    pub(super) log_e: f64,
+    pub(super) over_limit: bool,
+    /// By what each minute's evidence was divided; `None` for a minute without data or in the warm-up.
+    pub(super) temperings: Vec<Option<f64>>,
+    has_data: bool,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(settings: &'a Settings, tests: &'a Tests) -> Self {
+        Self {
+            settings,
+            robust: Process::new(&tests.robust),
+            disaster: Process::new(&tests.disaster),
+            log_shares: tests.log_shares,
+            guard: settings.limit.map(Guard::new),
+            warming: settings.warm_up,
+            totals: Totals::default(),
+            worth: (0.0, 0.0),
+            log_e: 0.0,
+            over_limit: false,
+            temperings: Vec::new(),
+            has_data: false,
+        }
+    }
+
+    /// New tasks start with the next minute.
+    pub(super) fn tasks_start(&mut self) {
+        self.warming = self.settings.warm_up;
+    }
+
+    /// Takes the next minute in; gives the logarithm of the metric's e-value.
+    pub(super) fn add(&mut self, minute: &Minute) -> f64 {
+        let pair = minute.pair();
+        let warm = self.warming == 0;
+        self.warming = self.warming.saturating_sub(1);
+        self.has_data = pair.is_some();
+        if let Some(pair) = &pair {
+            self.totals.add(minute);
+            if warm {
+                let tempering = self.robust.tempering(pair);
+                self.worth.0 += pair.canary / tempering;
+                self.worth.1 += pair.stable / tempering;
+                self.temperings.push(Some(tempering));
+            } else {
+                self.temperings.push(None);
+            }
+        } else {
+            self.temperings.push(None);
+        }
+        let robust = self.robust.add(pair.as_ref(), warm);
+        let disaster = self.disaster.add(pair.as_ref(), true);
+        let (a, b) = (robust + self.log_shares.0, disaster + self.log_shares.1);
+        let (more, less) = if a > b { (a, b) } else { (b, a) };
+        self.log_e = more + (less - more).exp().ln_1p();
+        if let Some(guard) = &mut self.guard
+            && let Some(pair) = &pair
+        {
+            guard.add(pair);
+        }
+        self.log_e
+    }
+
+    /// Whether the limit is exceeded, at this metric's share of the false alarms.
+    pub(super) fn beyond_limit(&mut self, weight: f64) -> bool {
+        let alpha = self.settings.false_alarm * weight * LIMIT;
+        self.over_limit |= self
+            .guard
+            .as_ref()
+            .is_some_and(|guard| guard.beyond(alpha, self.log_e));
+        self.over_limit
+    }
+
+    /// The share of the expected evidence that is needed for `detect`; 1 is enough.
+    pub(super) fn seen(&self, weight: f64) -> f64 {
+        let rate = stable_rate(&self.totals);
+        let (canary, stable) = self.worth;
+        let settings = self.settings;
+        expected(canary, stable, rate, settings.detect, settings.margin)
+            / needed(settings.false_alarm * weight)
+    }
+
+    /// The minute from which on the evidence is strongest, and the weight of that start.
+    pub(super) fn strongest(&self) -> (usize, f64) {
+        let (robust, disaster) = (self.robust.strongest(), self.disaster.strongest());
+        let (minute, _, weight) = if robust.1 + self.log_shares.0 >= disaster.1 + self.log_shares.1
+        {
+            robust
+        } else {
+            disaster
+        };
+        (minute, weight)
+    }
+
+    /// Whether the newest minute has data on both sides. Without it nothing passes: silence is never health.
+    pub(super) fn has_data(&self) -> bool {
+        self.has_data
+    }
+}
