@@ -70,8 +70,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Measure how fast a bad version loses its traffic, and what a deployment costs in calls and transitions
+    /// Measure how fast a bad version loses its traffic, and what a deployment costs; or what the judge is worth
     Bench {
+        /// What to measure: deployments (the default) or judge
+        #[arg(value_enum, default_value_t = Bench::Deployments)]
+        what: Bench,
         /// Over how many random simulated deployments
         #[arg(long, default_value_t = 20_000)]
         seeds: u64,
@@ -83,6 +86,15 @@ enum Task {
     Lint,
     /// Write request.schema.json anew, after a change of the request's types
     Schema,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Bench {
+    /// How fast a bad version loses its traffic in simulated deployments, and what a deployment costs
+    Deployments,
+    /// False alarms and delays of the judge's tests, beside simpler rules
+    Judge,
 }
 
 #[derive(Subcommand)]
@@ -164,7 +176,25 @@ fn run(task: Task) -> Result<(), Failure> {
         }
         Task::Mutate { only } => mutate::mutate(&only),
         Task::Simulate { arguments } => simulate(&arguments),
-        Task::Bench { seeds, json } => {
+        Task::Bench {
+            what: Bench::Judge, ..
+        } => cargo(
+            &[
+                "run",
+                "--release",
+                "--package",
+                "serin-judge",
+                "--example",
+                "benchmark",
+            ],
+            &[],
+            &[],
+        ),
+        Task::Bench {
+            what: Bench::Deployments,
+            seeds,
+            json,
+        } => {
             let mut arguments = vec!["--bench".into(), "--seeds".into(), seeds.to_string().into()];
             if let Some(json) = json {
                 arguments.extend(["--json".into(), json.into()]);

@@ -571,28 +571,3 @@ proptest! {
         let _ = with(repairs).judge(&control, &experiment, &settings);
     }
 }
-
-/// `cargo test --release -p serin-judge --test kayenta -- --ignored --nocapture one_check`
-#[test]
-#[ignore = "a measurement, for a quiet machine and the release profile"]
-#[expect(clippy::print_stdout, reason = "it talks to a person")]
-fn one_check_of_twenty_metrics_with_sixty_points_takes_at_most_five_milliseconds() {
-    let mut noise = Noise::default();
-    let metrics: Vec<_> = (0..20)
-        .map(|_| (wandering(&mut noise, 0.0), wandering(&mut noise, 0.0)))
-        .collect();
-    let mut milliseconds: Vec<f64> = (0..200)
-        .map(|_| {
-            #[expect(clippy::disallowed_methods, reason = "it measures")]
-            let start = std::time::Instant::now();
-            for (control, experiment) in &metrics {
-                std::hint::black_box(judge(control, experiment));
-            }
-            start.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
-    milliseconds.sort_unstable_by(f64::total_cmp);
-    let (median, slowest) = (milliseconds[100], milliseconds[199]);
-    println!("20 metrics x 60 points: {median:.3} ms, at most {slowest:.3} ms of 200 runs");
-    assert!(median <= 5.0);
-}

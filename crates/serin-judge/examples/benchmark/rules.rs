@@ -88,29 +88,33 @@ fn rate(tally: Tally) -> Option<f64> {
     (tally.requests > 0).then(|| tally.errors as f64 / tally.requests as f64)
 }
 
-/// Kayenta's judge on the error percentages, which may not increase, on all minutes so far.
+/// Kayenta's judge every five minutes on all minutes so far; High rolls back.
 fn kayenta(minutes: &[Minute]) -> Option<usize> {
     const EVERY: usize = 5;
+    (EVERY..=minutes.len())
+        .step_by(EVERY)
+        .find(|until| label(&minutes[..*until]) == Label::High)
+}
+
+/// What Kayenta's judge says of the error percentages, which may not increase.
+pub(crate) fn label(minutes: &[Minute]) -> Label {
     let settings = MetricSettings {
         direction: Direction::Increase,
         ..MetricSettings::default()
     };
-    (EVERY..=minutes.len()).step_by(EVERY).find(|until| {
-        let percent = |side: fn(&Minute) -> Option<Tally>| -> Vec<f64> {
-            let rates = minutes[..*until]
-                .iter()
-                .map(|minute| side(minute).and_then(rate));
-            rates
-                .map(|rate| rate.map_or(f64::NAN, |rate| rate * 100.0))
-                .collect()
-        };
-        let (control, experiment) = (
-            percent(|minute| minute.stable),
-            percent(|minute| minute.canary),
-        );
-        let judged = Classifier::default().judge(&control, &experiment, &settings);
-        judged.label == Label::High
-    })
+    let percent = |side: fn(&Minute) -> Option<Tally>| -> Vec<f64> {
+        let rates = minutes.iter().map(|minute| side(minute).and_then(rate));
+        rates
+            .map(|rate| rate.map_or(f64::NAN, |rate| rate * 100.0))
+            .collect()
+    };
+    let (control, experiment) = (
+        percent(|minute| minute.stable),
+        percent(|minute| minute.canary),
+    );
+    Classifier::default()
+        .judge(&control, &experiment, &settings)
+        .label
 }
 
 pub(crate) fn metric(minutes: &[Minute], past: Option<Past>) -> Metric<'_> {
