@@ -303,3 +303,24 @@ fn the_sweep_is_made_every_few_minutes_and_knows_what_it_starts() {
         json!([{ "AttributeName": "execution", "KeyType": "HASH" }])
     );
 }
+
+#[test]
+fn a_sweep_that_fails_as_often_as_the_simulated_runs_allow_raises_an_alarm() {
+    let alarms = resources_of("AWS::CloudWatch::Alarm");
+    let alarm = &alarms["SweepFailsAlarm"]["Properties"];
+    let schedule = &resources_of("AWS::Serverless::Function")["SweepFunction"]["Properties"]["Events"]
+        ["EveryFiveMinutes"]["Properties"]["Schedule"];
+    assert_eq!(*schedule, "rate(5 minutes)");
+    assert_eq!(
+        (&alarm["Namespace"], &alarm["MetricName"], &alarm["Period"]),
+        (&json!("AWS/Lambda"), &json!("Errors"), &json!(300))
+    );
+    assert_eq!(
+        alarm["Dimensions"],
+        json!([{ "Name": "FunctionName", "Value": { "!Ref": "SweepFunction" } }])
+    );
+    assert_eq!(
+        alarm["DatapointsToAlarm"],
+        json!(serin_driver::chance::SWEEPS_TO_ALARM)
+    );
+}

@@ -60,7 +60,7 @@ const MOST_SWEEPS: usize = 60;
 /// written, the sweep starts one every hour.
 const MOST_FAILED_RECOVERIES: usize = 4;
 /// After how many failed sweeps, one after the other, the template's alarm calls a person.
-const SWEEPS_TO_ALARM: usize = 3;
+pub const SWEEPS_TO_ALARM: usize = 3;
 
 /// An execution of either state machine.
 struct Live {
