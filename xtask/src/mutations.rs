@@ -335,13 +335,6 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         caught_by: Serin("while_nobody_has_answered"),
     },
     Mutation {
-        change: "target groups leave the rules while their targets still drain",
-        file: "crates/serin-aws/src/alb/mod.rs",
-        text: "        if let Some(draining) = self.draining(deployment, side).await? {",
-        replacement: "        if let Some(draining) = self.draining(deployment, side).await?.filter(String::is_empty) {",
-        caught_by: Serin("a_good_version_is_promoted_and_no_request_is_lost"),
-    },
-    Mutation {
         change: "throttled calls are not tried again",
         file: "crates/serin-aws/src/error.rs",
         text: "        |call, message| PortError::Throttled { call, message }\n    } else if",

@@ -140,6 +140,14 @@ impl Traces {
         }
     }
 
+    /// The same for a place where there may be several things.
+    pub fn look_at_all(&mut self, by_name: Leftover, found: Result<Vec<Leftover>, PortError>) {
+        match found {
+            Ok(found) => self.0.extend(found.into_iter().map(Trace::Seen)),
+            Err(error) => self.0.push(Trace::Unread { by_name, error }),
+        }
+    }
+
     /// The same for a place where there is nothing else to say of what is there than its name.
     pub fn look_for(&mut self, by_name: Leftover, there: Result<bool, PortError>) {
         let found = there.map(|there| there.then(|| by_name.clone()));

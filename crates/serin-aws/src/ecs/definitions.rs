@@ -45,8 +45,17 @@ impl EcsFleet {
         family: &Family,
         execution: &ExecutionArn,
     ) -> Result<Option<TaskDefinitionArn>, PortError> {
-        let newest = self.describe_definition(family.as_str()).await?;
-        Ok(newest
+        self.if_own(family.as_str(), execution).await
+    }
+
+    /// The revision of that name, or the newest one of that family, if it is active and `execution` registered it.
+    async fn if_own(
+        &self,
+        name: &str,
+        execution: &ExecutionArn,
+    ) -> Result<Option<TaskDefinitionArn>, PortError> {
+        let described = self.describe_definition(name).await?;
+        Ok(described
             .filter(|(definition, _)| is_active(definition))
             .filter(|(_, tags)| {
                 ownership::is_ours(tags.iter().map(|tag| (tag.key(), tag.value())), execution)
@@ -119,14 +128,23 @@ impl EcsFleet {
         Ok(())
     }
 
-    /// What is left of the revisions that the execution registered in `family`.
-    pub(super) async fn own_leftover(
+    /// What is left of the revisions that the execution registered in `family`: the newest ones, as long as they are its own. A
+    /// registration whose answer was lost may have come in once more.
+    pub(super) async fn own_leftovers(
         &self,
         family: &Family,
         execution: &ExecutionArn,
-    ) -> Result<Option<Leftover>, PortError> {
-        let own = self.own_definition(family, execution).await?;
-        Ok(own.as_ref().map(leftover))
+    ) -> Result<Vec<Leftover>, PortError> {
+        let mut left = Vec::new();
+        let mut next = self.own_definition(family, execution).await?;
+        while let Some(own) = next {
+            left.push(leftover(&own));
+            next = match before(&own).filter(|_| left.len() < OWN_REVISIONS) {
+                Some(name) => self.if_own(&name, execution).await?,
+                None => None,
+            };
+        }
+        Ok(left)
     }
 
     /// Whether a revision may still be given to a service.
@@ -145,6 +163,13 @@ impl EcsFleet {
         answer.map_err(failed("ECS DeregisterTaskDefinition"))?;
         Ok(())
     }
+}
+
+/// The name of the revision before this one, `arn:...:task-definition/FAMILY:REVISION`; none before the first.
+fn before(definition: &TaskDefinitionArn) -> Option<String> {
+    let (family, revision) = definition.as_str().rsplit_once(':')?;
+    let before = revision.parse::<u32>().ok()?.checked_sub(1)?;
+    (before > 0).then(|| format!("{family}:{before}"))
 }
 
 /// A revision, in the words of one who has to retire it by hand.

@@ -191,8 +191,8 @@ impl Fleet for EcsFleet {
         let running = self.change_of_stable(deployment).await;
         changes.look(services::changed_by_name(deployment), running);
         let family = &deployment.stable.family;
-        let revision = self.own_leftover(family, &deployment.execution).await;
-        changes.look(definitions::leftover_by_name(deployment, family), revision);
+        let revisions = self.own_leftovers(family, &deployment.execution).await;
+        changes.look_at_all(definitions::leftover_by_name(deployment, family), revisions);
         changes
     }
 
@@ -203,8 +203,8 @@ impl Fleet for EcsFleet {
         match side {
             Side::Canary => {
                 let family = &deployment.canary.family;
-                let own = self.own_leftover(family, &deployment.execution).await;
-                traces.look(definitions::leftover_by_name(deployment, family), own);
+                let own = self.own_leftovers(family, &deployment.execution).await;
+                traces.look_at_all(definitions::leftover_by_name(deployment, family), own);
             }
             Side::Stable => {
                 let definition = &deployment.stable.task_definition;

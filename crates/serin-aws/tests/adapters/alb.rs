@@ -527,6 +527,25 @@ async fn a_rule_that_cannot_be_written_keeps_no_other_from_going_back() {
 }
 
 #[tokio::test]
+async fn a_target_group_leaves_no_rule_while_its_targets_drain() {
+    let scene = Scene::with(&Options::alb()).await;
+    scene.created(1).await;
+    let (router, deployment) = (&scene.aws.router, &scene.deployment);
+    let service = deployment.canary.service.as_str();
+    scene
+        .account
+        .scale_by_hand(deployment.cluster().as_str(), service, 0);
+    scene.wait(10);
+    let written = writes(&scene);
+    let removal = router.tear_down(deployment, Side::Canary).await.unwrap();
+    assert!(
+        matches!(&removal, Removal::Going(what) if what.contains("to drain")),
+        "{removal:?}"
+    );
+    assert_eq!(writes(&scene), written);
+}
+
+#[tokio::test]
 async fn a_target_group_that_somebody_elses_rule_names_is_waited_for_and_told() {
     let scene = Scene::with(&Options::alb()).await;
     scene.created(1).await;
