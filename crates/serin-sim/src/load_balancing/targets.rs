@@ -121,13 +121,7 @@ impl World {
             let interval = i64::from(group.data.health_check_interval_seconds().unwrap_or(30));
             let before = targets.len();
             targets.retain(|target| match target.state {
-                TargetState::Draining { until } => {
-                    if !used && now < until {
-                        // Out of the rules nothing drains: whoever still waits for an answer gets none.
-                        self.traffic.lost += 1.0;
-                    }
-                    used && now < until
-                }
+                TargetState::Draining { until } => used && now < until,
                 _ => true,
             });
             let mut changes = u64::from(targets.len() != before);
@@ -158,13 +152,9 @@ impl World {
         let groups = self.load_balancing.groups.iter();
         let events = groups.flat_map(|group| {
             let interval = i64::from(group.data.health_check_interval_seconds().unwrap_or(30));
-            let used = self.load_balancing.balancer_of(group.arn()).is_some()
-                || self.balancer_traffic.follows(group.arn());
             group.targets.iter().filter_map(move |target| {
                 let is_known = match target.state {
-                    TargetState::Draining { until } => {
-                        return Some(if used { until } else { now + 1 });
-                    }
+                    TargetState::Draining { until } => return Some(until),
                     TargetState::Initial => false,
                     TargetState::Healthy => self.passes(target),
                     TargetState::Unhealthy => !self.passes(target),

@@ -730,25 +730,6 @@ async fn the_targets_of_a_target_group_in_no_rule_are_unused() {
 }
 
 #[tokio::test]
-async fn a_target_that_drains_when_its_target_group_leaves_the_last_rule_loses_who_still_waits() {
-    let (account, clients) = alb();
-    let arn = copy(&clients, "canary").await;
-    put(&account, &clients, world::RULE, &arn, 0).await;
-    canary_of(&account, &clients, "2.0.0", &arn).await.unwrap();
-    account.clock().advance(60);
-    account.scale_by_hand("prod", "canary", 0);
-    account.clock().advance(10);
-    let before = account.look(World::lost_requests);
-    change(&account, &clients, world::RULE, |actions| {
-        tuples_mut(actions).unwrap().truncate(1);
-    })
-    .await
-    .unwrap();
-    account.clock().advance(10);
-    assert!(account.look(World::lost_requests) > before);
-}
-
-#[tokio::test]
 async fn a_task_that_fails_the_health_checks_is_stopped_after_the_grace_period() {
     let (account, clients) = alb();
     let arn = copy(&clients, "canary").await;
