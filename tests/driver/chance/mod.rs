@@ -143,6 +143,7 @@ pub(crate) async fn measure(story: Story) -> Measured {
 
 /// Runs a story.
 pub(crate) async fn tell(story: Story, seed: u64, traced: bool) -> Outcome {
+    let disturbance = story.disturbance(); // before its acts are done and forgotten
     let mut run = Run::new(story, traced);
     if traced {
         let story = run.story.to_string();
@@ -166,7 +167,7 @@ pub(crate) async fn tell(story: Story, seed: u64, traced: bool) -> Outcome {
         refused: run.refused,
         broken,
         trace: observed.trace.clone().unwrap_or_default(),
-        disturbance: run.story.disturbance(),
+        disturbance,
         shown_bad: observed.bad_since.is_some(),
         reaction: observed.reaction,
     }
