@@ -319,8 +319,13 @@ fn a_sweep_that_fails_as_often_as_the_simulated_runs_allow_raises_an_alarm() {
         alarm["Dimensions"],
         json!([{ "Name": "FunctionName", "Value": { "!Ref": "SweepFunction" } }])
     );
+    let sweeps = json!(serin_driver::chance::SWEEPS_TO_ALARM);
     assert_eq!(
-        alarm["DatapointsToAlarm"],
-        json!(serin_driver::chance::SWEEPS_TO_ALARM)
+        (&alarm["DatapointsToAlarm"], &alarm["EvaluationPeriods"]),
+        (&sweeps, &sweeps)
+    );
+    assert_eq!(
+        alarm["AlarmActions"],
+        json!({ "!If": ["HasAlarmTopic", [{ "!Ref": "AlarmTopic" }], { "!Ref": "AWS::NoValue" }] })
     );
 }

@@ -154,8 +154,20 @@ impl AlbRouter {
         ))
     }
 
+    /// How many healthy targets the group with the fewest has; none without a group.
+    pub(super) async fn fewest_healthy(
+        &self,
+        groups: impl Iterator<Item = &str>,
+    ) -> Result<u32, PortError> {
+        let mut healthy = Vec::new();
+        for arn in groups {
+            healthy.push(self.healthy_in(arn).await?);
+        }
+        Ok(healthy.into_iter().min().unwrap_or(0))
+    }
+
     /// How many targets of the group the load balancer sends requests to.
-    pub(super) async fn healthy_in(&self, arn: &str) -> Result<u32, PortError> {
+    async fn healthy_in(&self, arn: &str) -> Result<u32, PortError> {
         let healthy = self
             .target_states(arn)
             .await?

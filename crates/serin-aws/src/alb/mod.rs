@@ -94,12 +94,9 @@ impl TrafficRouter for AlbRouter {
         _: &Deployment,
         attachment: &Attachment,
     ) -> Result<u32, PortError> {
-        let mut fewest = None;
-        for group in &attachment.target_groups {
-            let healthy = self.healthy_in(&group.target_group_arn).await?;
-            fewest = Some(fewest.map_or(healthy, |fewest: u32| fewest.min(healthy)));
-        }
-        Ok(fewest.unwrap_or(0))
+        let groups = &attachment.target_groups;
+        self.fewest_healthy(groups.iter().map(|group| group.target_group_arn.as_str()))
+            .await
     }
 
     async fn healthy_targets_of(
@@ -107,15 +104,15 @@ impl TrafficRouter for AlbRouter {
         deployment: &Deployment,
         side: Side,
     ) -> Result<u32, PortError> {
-        let mut fewest = None;
+        let mut groups = Vec::new();
         for pair in &record(deployment).groups {
-            let healthy = match self.group_of(pair, side).await? {
-                Some(arn) => self.healthy_in(&arn).await?,
-                None => 0,
-            };
-            fewest = Some(fewest.map_or(healthy, |fewest: u32| fewest.min(healthy)));
+            match self.group_of(pair, side).await? {
+                Some(arn) => groups.push(arn),
+                // A group that is not there has no healthy target.
+                None => return Ok(0),
+            }
         }
-        Ok(fewest.unwrap_or(0))
+        self.fewest_healthy(groups.iter().map(String::as_str)).await
     }
 
     async fn shift(
