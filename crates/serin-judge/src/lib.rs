@@ -2,11 +2,13 @@
 //!
 //! No clock, no AWS, no I/O. Silence is never health: a limit without enough data is inconclusive, whatever the reason.
 
+mod comparison;
 pub mod kayenta;
 mod limits;
 pub mod sequential;
 mod window;
 
+pub use comparison::{Asked, Compared, comparable, judge_comparison, planned_seconds, settings};
 pub use limits::{
     judge_alarm, judge_error_rate, judge_latency, judge_query, judge_share, judge_targets,
     judge_tasks, verdict,

@@ -9,6 +9,8 @@ use serin::request::{LatencyLimit, MaxPercent, Query};
 use serin::verdict::{Finding, Limit, Outcome, Verdict, Window, cut};
 use serin::weight::Weight;
 
+use crate::sequential::refutes;
+
 /// How much of the sentences of all findings makes a verdict's; a state machine's state has a limit.
 const LONGEST_SENTENCE: usize = 1500;
 /// How much of a finding's sentence is kept, which may quote CloudWatch's own words or ECS's.
@@ -17,42 +19,39 @@ const LONGEST_REASON: usize = 400;
 const LONGEST_QUERY: usize = 600;
 
 /// The canary's error rate against its limit, on at least `min_requests` requests.
+///
+/// It is unhealthy when its counts refute a rate within the limit: of a few requests one that failed says little. Where it
+/// is `compared` with stable, and stable is above the limit as well, the outage may be shared: then the comparison decides.
 pub fn judge_error_rate(
     canary: &RequestCounts,
     stable: Option<&RequestCounts>,
     limit: MaxPercent,
     min_requests: u64,
+    compared: bool,
 ) -> Finding {
     let stable_rate = stable
         .and_then(|counts| counted(counts).ok())
         .and_then(|(requests, errors)| rate(requests, errors));
     let finding = |outcome, sentence: String, value, samples| Finding {
-        name: "errorRatePercent".into(),
-        outcome,
-        sentence,
         value,
         limit: Some(Limit::Max(limit.max)),
         samples,
         stable: stable_rate,
         query: format!("{} / {}", canary.errors.query, canary.requests.query),
+        ..Finding::new("errorRatePercent", outcome, sentence)
     };
     let (requests, errors) = match counted(canary) {
         Ok(counts) => counts,
         Err(silence) => return finding(Outcome::Inconclusive, silence, None, None),
     };
-    // Too few to call it healthy; but when more have failed than min_requests may, no further request can make up for it.
-    let hopeless = rate(min_requests, errors.min(min_requests))
-        .is_some_and(|least| !Limit::Max(limit.max).holds(least));
-    let Some(rate) = rate(requests, errors).filter(|_| requests >= min_requests || hopeless) else {
+    let value = rate(requests, errors);
+    let within = |rate: f64| Limit::Max(limit.max).holds(rate);
+    let refuted = refutes(requests, errors, limit.max / 100.0);
+    let Some(rate) = value.filter(|_| requests >= min_requests || refuted) else {
         let sentence = format!(
             "only {requests} requests reached the canary, at least {min_requests} are needed"
         );
-        return finding(
-            Outcome::Inconclusive,
-            sentence,
-            rate(requests, errors),
-            Some(requests),
-        );
+        return finding(Outcome::Inconclusive, sentence, value, Some(requests));
     };
     let beside = stable_rate.map_or_else(String::new, |rate| {
         format!(" (stable: {} percent)", rounded(rate))
@@ -61,13 +60,20 @@ pub fn judge_error_rate(
         "{errors} of {requests} requests failed, {} percent{beside}",
         rounded(rate)
     );
-    if Limit::Max(limit.max).holds(rate) {
-        let sentence = format!("{measured}, within the limit of {} percent", limit.max);
-        finding(Outcome::Healthy, sentence, Some(rate), Some(requests))
+    let (outcome, said) = if within(rate) {
+        (Outcome::Healthy, "within the limit of")
+    } else if !refuted {
+        (Outcome::Inconclusive, "which may be chance at the limit of")
+    } else if compared && stable_rate.is_some_and(|stable| !within(stable)) {
+        (
+            Outcome::Inconclusive,
+            "which the comparison has to judge, because stable too is above the limit of",
+        )
     } else {
-        let sentence = format!("{measured}, above the limit of {} percent", limit.max);
-        finding(Outcome::Unhealthy, sentence, Some(rate), Some(requests))
-    }
+        (Outcome::Unhealthy, "above the limit of")
+    };
+    let sentence = format!("{measured}, {said} {} percent", limit.max);
+    finding(outcome, sentence, Some(rate), Some(requests))
 }
 
 /// Requests and errors as whole numbers, or why there are none.
@@ -116,14 +122,11 @@ pub fn judge_latency(
 ) -> Finding {
     let percentile = format!("p{}", limit.percentile);
     let finding = |outcome, sentence, value, samples| Finding {
-        name: format!("latencyMs.{percentile}"),
-        outcome,
-        sentence,
         value,
         limit: Some(Limit::Max(limit.max)),
         samples,
-        stable: None,
         query: measured.query.clone(),
+        ..Finding::new(format!("latencyMs.{percentile}"), outcome, sentence)
     };
     let requests = match canary.map(counted) {
         Some(Ok((requests, _))) => requests,
@@ -195,14 +198,10 @@ pub fn judge_targets(measured: &Measured) -> Finding {
         ),
     };
     Finding {
-        name: "targets".into(),
-        outcome,
-        sentence,
         value,
         limit: Some(Limit::Max(0.0)),
-        samples: None,
-        stable: None,
         query: measured.query.clone(),
+        ..Finding::new("targets", outcome, sentence)
     }
 }
 
@@ -216,18 +215,14 @@ pub fn judge_share(
     let (canary, _) = counted(canary).ok()?;
     let (stable, _) = counted(stable).ok()?;
     let observed = rate(canary + stable, canary)?;
+    let sentence = format!(
+        "the canary got {} percent of the requests (weight {weight})",
+        rounded(observed)
+    );
     Some(Finding {
-        name: "sharePercent".into(),
-        outcome: Outcome::Healthy,
-        sentence: format!(
-            "the canary got {} percent of the requests (weight {weight})",
-            rounded(observed)
-        ),
         value: Some(observed),
-        limit: None,
         samples: Some(canary + stable),
-        stable: None,
-        query: String::new(),
+        ..Finding::new("sharePercent", Outcome::Healthy, sentence)
     })
 }
 
@@ -235,14 +230,11 @@ pub fn judge_share(
 pub fn judge_query(query: &Query, measured: &Measured) -> Finding {
     let name = format!("queries.{}", query.name);
     let finding = |outcome, sentence, value, limit, samples| Finding {
-        name: name.clone(),
-        outcome,
-        sentence,
         value,
         limit,
         samples,
-        stable: None,
         query: measured.query.clone(),
+        ..Finding::new(name.clone(), outcome, sentence)
     };
     let any_limit = query.limits().next();
     let (value, datapoints) = match &measured.reading {
@@ -302,16 +294,7 @@ pub fn judge_alarm(alarm: &AlarmReading) -> Finding {
             format!("alarm {} no longer exists", alarm.name),
         ),
     };
-    Finding {
-        name: format!("alarms.{}", alarm.name),
-        outcome,
-        sentence,
-        value: None,
-        limit: None,
-        samples: None,
-        stable: None,
-        query: String::new(),
-    }
+    Finding::new(format!("alarms.{}", alarm.name), outcome, sentence)
 }
 
 /// Whether the canary's tasks run. `stopped` are those that stopped lately; only their own failures count.
@@ -350,14 +333,8 @@ pub fn judge_tasks(canary: &Observation, stopped: &[StoppedTask]) -> Finding {
         Observation::Absent | Observation::Draining { .. } => None,
     };
     Finding {
-        name: "tasks".into(),
-        outcome,
-        sentence,
         value,
-        limit: None,
-        samples: None,
-        stable: None,
-        query: String::new(),
+        ..Finding::new("tasks", outcome, sentence)
     }
 }
 
@@ -434,37 +411,63 @@ mod tests {
         }
     }
 
-    fn judge(requests: f64, errors: f64) -> Finding {
+    fn beside(stable: (f64, f64), requests: f64, errors: f64, compared: bool) -> Finding {
         judge_error_rate(
             &counts(requests, errors),
-            Some(&counts(1000.0, 1.0)),
+            Some(&counts(stable.0, stable.1)),
             MaxPercent { max: 1.0 },
             50,
+            compared,
         )
     }
 
-    #[test]
-    fn a_rate_at_the_limit_is_within_it_and_one_above_is_not() {
-        assert_eq!(judge(100.0, 1.0).outcome, Outcome::Healthy);
-        let finding = judge(100.0, 2.0);
-        assert_eq!(finding.outcome, Outcome::Unhealthy);
-        assert_eq!(
-            finding.sentence,
-            "2 of 100 requests failed, 2 percent (stable: 0.1 percent), above the limit of 1 percent"
-        );
-        assert_eq!((finding.value, finding.samples), (Some(2.0), Some(100)));
+    fn judge(requests: f64, errors: f64) -> Finding {
+        beside((1000.0, 1.0), requests, errors, false)
     }
 
     #[test]
-    fn too_few_requests_are_never_health_but_what_cannot_be_made_up_for_is_unhealthy() {
+    fn a_rate_at_the_limit_is_within_it_and_one_that_is_surely_above_is_not() {
+        assert_eq!(judge(100.0, 1.0).outcome, Outcome::Healthy);
+        let finding = judge(100.0, 8.0);
+        assert_eq!(finding.outcome, Outcome::Unhealthy);
+        assert_eq!(
+            finding.sentence,
+            "8 of 100 requests failed, 8 percent (stable: 0.1 percent), above the limit of 1 percent"
+        );
+        assert_eq!((finding.value, finding.samples), (Some(8.0), Some(100)));
+    }
+
+    #[test]
+    fn one_of_twenty_is_not_five_percent() {
+        let finding = judge(100.0, 2.0);
+        assert_eq!(finding.outcome, Outcome::Inconclusive);
+        assert_eq!(
+            finding.sentence,
+            "2 of 100 requests failed, 2 percent (stable: 0.1 percent), which may be chance at the limit of 1 percent"
+        );
+        assert_eq!(judge(20.0, 1.0).outcome, Outcome::Inconclusive);
+        assert_eq!(judge(10_000.0, 200.0).outcome, Outcome::Unhealthy);
+    }
+
+    #[test]
+    fn too_few_requests_are_never_health_but_what_is_no_chance_is_unhealthy() {
         assert_eq!(judge(49.0, 0.0).outcome, Outcome::Inconclusive);
         assert_eq!(judge(49.0, 49.0).outcome, Outcome::Unhealthy);
-        assert_eq!(
-            judge(20.0, 1.0).outcome,
-            Outcome::Unhealthy,
-            "1 of 50 would be 2 percent"
-        );
+        assert_eq!(judge(5.0, 3.0).outcome, Outcome::Unhealthy);
         assert_eq!(judge(0.0, 0.0).outcome, Outcome::Inconclusive);
+    }
+
+    #[test]
+    fn a_limit_that_stable_exceeds_as_well_is_left_to_the_comparison_where_there_is_one() {
+        let outage = |compared| beside((1000.0, 80.0), 100.0, 8.0, compared);
+        assert_eq!(outage(false).outcome, Outcome::Unhealthy);
+        let left = outage(true);
+        assert_eq!(left.outcome, Outcome::Inconclusive);
+        assert!(
+            left.sentence.contains("the comparison has to judge"),
+            "{}",
+            left.sentence
+        );
     }
 
     #[test]
@@ -488,7 +491,7 @@ mod tests {
                     errors: measured(reading.clone()),
                 },
             ] {
-                let finding = judge_error_rate(&silent, None, MaxPercent { max: 1.0 }, 50);
+                let finding = judge_error_rate(&silent, None, MaxPercent { max: 1.0 }, 50, true);
                 assert_eq!(finding.outcome, Outcome::Inconclusive, "{reading:?}");
             }
         }

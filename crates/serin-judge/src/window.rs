@@ -70,7 +70,7 @@ impl StepTimes {
     }
 }
 
-fn window(start: i64, end: i64) -> Window {
+pub(crate) fn window(start: i64, end: i64) -> Window {
     let at =
         |second| Timestamp::from_second(second).expect("between two instants that were timestamps");
     Window {
@@ -79,7 +79,7 @@ fn window(start: i64, end: i64) -> Window {
     }
 }
 
-fn floor(second: i64, period: u32) -> i64 {
+pub(crate) fn floor(second: i64, period: u32) -> i64 {
     second.div_euclid(i64::from(period)) * i64::from(period)
 }
 

@@ -18,19 +18,8 @@ use serin_judge::sequential::{
     Robust, Settings, Starts, Tally, compare, first_roll_back,
 };
 
-fn metric(minutes: &[Minute]) -> Metric<'_> {
-    Metric {
-        name: "errors",
-        counted: Counted::Errors,
-        minutes,
-        new_tasks: &[],
-        weight: 1.0,
-        past: None,
-    }
-}
-
 fn judged(minutes: &[Minute]) -> Judgement {
-    compare(&[metric(minutes)], &Settings::default())
+    compare(&[Metric::errors(minutes)], &Settings::default())
 }
 
 fn minute(canary: (u64, u64), stable: (u64, u64)) -> Minute {
@@ -92,8 +81,8 @@ proptest! {
         let mut worse = minutes.clone();
         let canary = worse[at].canary.as_mut().unwrap();
         canary.errors = (canary.errors + more).min(canary.requests);
-        let before = compare(&[metric(&minutes)], &settings);
-        let after = compare(&[metric(&worse)], &settings);
+        let before = compare(&[Metric::errors(&minutes)], &settings);
+        let after = compare(&[Metric::errors(&worse)], &settings);
         prop_assert!(rank(after.outcome) <= rank(before.outcome));
     }
 
@@ -115,7 +104,7 @@ proptest! {
         prop_assert_eq!(judgement.decisions.len(), minutes.len());
         prop_assert_eq!(judgement.log_e.len(), minutes.len());
         let first = judgement.decisions.iter().position(|d| *d == Decision::RollBack);
-        prop_assert_eq!(first, first_roll_back(&[metric(&minutes)], &Settings::default()));
+        prop_assert_eq!(first, first_roll_back(&[Metric::errors(&minutes)], &Settings::default()));
         if let Some(first) = first {
             prop_assert!(judgement.decisions[first..].iter().all(|d| *d == Decision::RollBack));
         }
@@ -137,7 +126,7 @@ proptest! {
         other in some_minutes(20),
     ) {
         let settings = Settings::default();
-        let weighted = |minutes, weight| Metric { weight, ..metric(minutes) };
+        let weighted = |minutes, weight| Metric { weight, ..Metric::errors(minutes) };
         let before = compare(&[weighted(&one, 1.0), weighted(&other, 3.0)], &settings);
         let after = compare(&[weighted(&other, 75.0), weighted(&one, 25.0)], &settings);
         prop_assert_eq!(before.decisions, after.decisions);
@@ -216,7 +205,7 @@ fn good_versions_are_rolled_back_no_more_often_than_agreed() {
             let rolled_back = (0..RUNS).filter(|run| {
                 let mut random = Xoshiro256PlusPlus::seed_from_u64(*run);
                 let minutes = an_hour(kind, canary, rate, &mut random);
-                first_roll_back(&[metric(&minutes)], &Settings::default()).is_some()
+                first_roll_back(&[Metric::errors(&minutes)], &Settings::default()).is_some()
             });
             let rolled_back = rolled_back.count();
             assert!(
@@ -238,7 +227,7 @@ fn the_agreed_probability_is_kept_without_any_margin() {
     let rolled_back = (0..600_u64).filter(|run| {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(*run);
         let minutes = an_hour(Same::Independent, 600, 0.01, &mut random);
-        first_roll_back(&[metric(&minutes)], &settings).is_some()
+        first_roll_back(&[Metric::errors(&minutes)], &settings).is_some()
     });
     // 30 are agreed; more than 48 come with a probability of about 0.001.
     assert!(rolled_back.count() <= 48);
@@ -347,7 +336,7 @@ fn the_cases_in_which_users_wanted_another_verdict_end_as_they_wanted() {
             warm_up: 0,
             ..Settings::default()
         };
-        let judgement = compare(&[metric(&minutes)], &settings);
+        let judgement = compare(&[Metric::errors(&minutes)], &settings);
         let wanted = Outcome::Unhealthy;
         assert_eq!(judgement.outcome, wanted, "{name}: {}", judgement.sentence);
     }
@@ -383,7 +372,7 @@ fn a_tired_person_understands_the_sentence() {
     let slow_minutes = [minute((600, 1_000), (90, 9_000)); 4];
     let slow = Metric {
         counted: Counted::Slower(350.0),
-        ..metric(&slow_minutes)
+        ..Metric::errors(&slow_minutes)
     };
     let slow = compare(&[slow], &Settings::default());
     assert!(
@@ -401,7 +390,7 @@ fn a_shared_outage_is_no_reason_to_roll_back_even_above_the_limit() {
         ..Settings::default()
     };
     let outage = [minute((30, 600), (270, 5_400)); 30];
-    let judgement = compare(&[metric(&outage)], &settings);
+    let judgement = compare(&[Metric::errors(&outage)], &settings);
     assert_ne!(
         judgement.outcome,
         Outcome::Unhealthy,
@@ -419,7 +408,7 @@ fn a_canary_above_the_limit_while_stable_is_within_it_is_rolled_back() {
     };
     // Twice stable's rate: within so wide a margin, but not within the limit.
     let minutes = [minute((48, 3_200), (216, 28_800)); 40];
-    let judgement = compare(&[metric(&minutes)], &settings);
+    let judgement = compare(&[Metric::errors(&minutes)], &settings);
     assert_eq!(
         judgement.outcome,
         Outcome::Unhealthy,
@@ -442,7 +431,7 @@ fn enough_is_said_when_the_plan_said_it_would_be() {
         };
         let planned = settings.exposure(600.0, 5_400.0, 0.01, 1.0).unwrap();
         let minutes = vec![minute((6, 600), (54, 5_400)); 600];
-        let judgement = compare(&[metric(&minutes)], &settings);
+        let judgement = compare(&[Metric::errors(&minutes)], &settings);
         let enough = judgement
             .decisions
             .iter()
@@ -466,12 +455,12 @@ fn new_tasks_are_given_time_to_warm_up() {
     minutes[20..22].fill(cold);
     let told = Metric {
         new_tasks: &[20],
-        ..metric(&minutes)
+        ..Metric::errors(&minutes)
     };
     let settings = Settings::default();
     let (told, not_told) = (
         compare(&[told], &settings),
-        compare(&[metric(&minutes)], &settings),
+        compare(&[Metric::errors(&minutes)], &settings),
     );
     assert!(told.log_e[21] < not_told.log_e[21]);
 }

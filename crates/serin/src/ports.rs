@@ -633,6 +633,57 @@ pub struct RequestCounts {
     pub errors: Measured,
 }
 
+/// How many requests a side served in one interval, and how many of them failed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Counts {
+    /// All requests, as the store's sum.
+    pub requests: f64,
+    /// The failed ones.
+    pub errors: f64,
+}
+
+/// One interval of both sides. `None` is an interval without data, which is not one without errors.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Interval {
+    /// The canary's counts.
+    pub canary: Option<Counts>,
+    /// Stable's.
+    pub stable: Option<Counts>,
+}
+
+/// Both sides' counts over the time in which they are compared.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Series {
+    /// Every interval from the window's start to its end, none left out.
+    Intervals(Vec<Interval>),
+    /// The answer is not the whole one; the text says why.
+    Incomplete(String),
+}
+
+/// The times that a check asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// The step's window, which limits are held against; `None` while there is none.
+    pub window: Option<Window>,
+    /// The time in which both sides are compared; `None` when they are not.
+    pub compared: Option<Window>,
+}
+
+impl Times {
+    /// Only limits, over this window.
+    pub const fn only(window: Window) -> Self {
+        Self {
+            window: Some(window),
+            compared: None,
+        }
+    }
+
+    /// Whether anything is asked for.
+    pub const fn any(self) -> bool {
+        self.window.is_some() || self.compared.is_some()
+    }
+}
+
 /// What one check measured, with one call.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Measurements {
@@ -647,6 +698,8 @@ pub struct Measurements {
     pub unhealthy_targets: Option<Measured>,
     /// The queries of the request, in its order.
     pub queries: Vec<Measured>,
+    /// Both sides' counts over the time that was asked for.
+    pub compared: Option<Series>,
 }
 
 /// What an alarm says.
@@ -675,13 +728,14 @@ pub enum AlarmState {
 
 /// What can be measured.
 pub trait HealthSignals {
-    /// Measures the canary, which is attached in this way, over the window, with one call (two, if the queries are too many for one); or stable, before there is a canary
-    /// (the pre-flight).
+    /// Measures the canary, which is attached in this way, or stable, before there is a canary (the pre-flight). One call
+    /// counts requests; percentiles and the request's queries are only of the step's window and need a second one, unless
+    /// nothing is compared.
     async fn measure(
         &self,
         deployment: &Deployment,
         canary: Option<&Attachment>,
-        window: Window,
+        times: Times,
     ) -> Result<Measurements, PortError>;
 
     /// The state of the alarms, in the order of the names.

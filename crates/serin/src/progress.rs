@@ -1,6 +1,6 @@
 //! How far a deployment is: what travels from step to step beside the resolved [`crate::Deployment`].
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::name::TaskDefinitionArn;
@@ -23,6 +23,12 @@ pub struct Progress {
     /// When the step in force got its weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shifted_at: Option<Timestamp>,
+    /// From when on the canary is compared with stable: the first shift, or when a person decided that the deployment goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared_since: Option<Timestamp>,
+    /// When new tasks of the canary began to serve since then, which are not yet warm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub new_tasks_at: Vec<Timestamp>,
     /// Since when the canary has been lacking tasks for the next weight; absent while it has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacking_since: Option<Timestamp>,
@@ -151,6 +157,20 @@ const EVENTS_KEPT: usize = 200;
 const LONGEST_EVENT: usize = 200;
 
 impl Progress {
+    /// Notes for the comparison that the canary has got its weight: that is where it begins, and where a person wanted it to
+    /// begin anew after what a comparison had shown, whose last interval of `period` seconds does not count again. Later the
+    /// tasks that the weight needed are new.
+    pub fn compare(&mut self, shifted_at: Timestamp, began_anew: bool, period: u32) {
+        if began_anew {
+            self.compared_since = Some(shifted_at + SignedDuration::from_secs(period.into()));
+            self.new_tasks_at.clear();
+        } else if self.compared_since.is_none() {
+            self.compared_since = Some(shifted_at);
+        } else if self.lacking_since.is_some() {
+            self.new_tasks_at.push(shifted_at);
+        }
+    }
+
     /// Notes that something was done.
     pub fn note(&mut self, at: Timestamp, what: impl Into<String>) {
         if self.timeline.len() < EVENTS_KEPT {

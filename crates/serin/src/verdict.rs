@@ -104,6 +104,55 @@ pub struct Finding {
     /// What was asked, in words that can be pasted into the console.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub query: String,
+    /// The evidence of a comparison with stable; absent in everything else, and in the verdicts of earlier steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
+}
+
+impl Finding {
+    /// A finding that is no more than a sentence.
+    pub fn new(name: impl Into<String>, outcome: Outcome, sentence: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            outcome,
+            sentence: sentence.into(),
+            value: None,
+            limit: None,
+            samples: None,
+            stable: None,
+            query: String::new(),
+            comparison: None,
+        }
+    }
+}
+
+/// The evidence of one metric's comparison with stable.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Comparison {
+    /// Up to when the comparison has seen.
+    pub until: Timestamp,
+    /// The canary's requests that the evidence rests on.
+    pub canary_requests: u64,
+    /// How many of them failed.
+    pub canary_errors: u64,
+    /// Stable's requests in the same minutes.
+    pub stable_requests: u64,
+    /// How many of them failed.
+    pub stable_errors: u64,
+    /// The canary's rate over stable's; absent when stable has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
+    /// The least ratio that the counts do not refute, however often one looks (95 percent); absent when nothing bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio_from: Option<f64>,
+    /// The largest such ratio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio_to: Option<f64>,
+    /// Natural logarithm of the e-value: the canary is rolled back from `-ln(falseAlarm)` on.
+    pub log_e: f64,
+    /// How much of what `detect` needs has been seen: 1 is enough.
+    pub seen: f64,
 }
 
 /// The result of one check.
@@ -139,6 +188,7 @@ impl Verdict {
             .retain(|finding| finding.samples.is_some() && !finding.name.starts_with("queries."));
         for finding in &mut self.findings {
             finding.query.clear();
+            finding.comparison = None;
             finding.sentence.clear();
         }
     }

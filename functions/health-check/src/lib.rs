@@ -1,14 +1,15 @@
 //! Measures the canary over a window that began after the shift had settled and ends where data can exist, gives a verdict
 //! and says what comes next.
 
-use serin::ports::{Fleet, HealthSignals, Measurements, Observation};
-use serin::request::{Checks, Decision, OnTooLittleData, OnUnhealthy};
+use jiff::Timestamp;
+use serin::ports::{Fleet, HealthSignals, Measurements, Observation, Times};
+use serin::request::{Decision, OnTooLittleData, OnUnhealthy};
 use serin::state::{Next, Question};
 use serin::verdict::{Finding, Outcome, Verdict};
 use serin::{Deployment, Progress, State, StepInput, Weight, step_error_from_port_error};
 use serin_judge::{
-    Measurable, StepTimes, judge_alarm, judge_error_rate, judge_latency, judge_query, judge_share,
-    judge_targets, judge_tasks, verdict,
+    Compared, Measurable, StepTimes, comparable, judge_alarm, judge_comparison, judge_error_rate,
+    judge_latency, judge_query, judge_share, judge_targets, judge_tasks, verdict,
 };
 
 /// Why there is no verdict. The names are the state machine's. An unhealthy canary is a verdict, not an error.
@@ -70,7 +71,7 @@ pub async fn health_check(
     let measurable = times.measurable(&state.deployment.checks, now);
     let (cluster, service) = (state.deployment.cluster(), &state.deployment.canary.service);
     let canary = fleet.observe(cluster, service).await?;
-    let findings = look(fleet, signals, &state, &canary, measurable).await?;
+    let findings = look(fleet, signals, &state, &canary, measurable, now).await?;
     let verdict = verdict(
         now,
         index + 1,
@@ -147,6 +148,7 @@ async fn look(
     state: &State,
     canary: &Observation,
     measurable: Measurable,
+    now: Timestamp,
 ) -> Result<Vec<Finding>, HealthCheckError> {
     let deployment = &state.deployment;
     let (cluster, service) = (deployment.cluster(), &deployment.canary.service);
@@ -168,31 +170,52 @@ async fn look(
                 .map(judge_alarm),
         );
     }
-    let Some(window) = measurable.window else {
-        findings.push(too_early());
-        return Ok(findings);
+    let times = Times {
+        window: measurable.window,
+        compared: comparable(deployment, &state.progress, now),
     };
-    if deployment.is_measured() {
+    if times.window.is_none() {
+        findings.push(too_early());
+    }
+    if deployment.is_measured() && times.any() {
         // Without it nothing could be measured, and the tasks alone would pass for health.
         let canary = state.progress.canary.as_ref();
         let canary = canary.ok_or(HealthCheckError::NoCanary)?;
         let measured = signals
-            .measure(deployment, Some(&canary.attachment), window)
+            .measure(deployment, Some(&canary.attachment), times)
             .await?;
-        findings.extend(judge(checks, &measured, state.progress.weight_percent));
+        if times.window.is_some() {
+            findings.extend(judge(deployment, &measured, state.progress.weight_percent));
+        }
+        let compared = times.compared.zip(measured.compared.as_ref());
+        findings.extend(
+            compared
+                .and_then(|(window, series)| {
+                    Compared::of(deployment, &state.progress, window, series)
+                })
+                .map(|compared| judge_comparison(&compared)),
+        );
     }
     Ok(findings)
 }
 
 /// Holds what was measured against the request's limits.
-fn judge(checks: &Checks, measured: &Measurements, weight: Weight) -> Vec<Finding> {
+fn judge(deployment: &Deployment, measured: &Measurements, weight: Weight) -> Vec<Finding> {
+    let checks = &deployment.checks;
     let (canary, stable) = (
         measured.requests.as_ref(),
         measured.stable_requests.as_ref(),
     );
     let mut findings = Vec::new();
     if let (Some(limit), Some(counts)) = (checks.error_rate_percent, canary) {
-        findings.push(judge_error_rate(counts, stable, limit, checks.min_requests));
+        let compared = deployment.checks.judge.is_some();
+        findings.push(judge_error_rate(
+            counts,
+            stable,
+            limit,
+            checks.min_requests,
+            compared,
+        ));
     }
     let latency = checks.latency_ms.iter().zip(&measured.latency);
     findings.extend(
@@ -226,16 +249,11 @@ async fn stable_has_grown(
 }
 
 fn too_early() -> Finding {
-    Finding {
-        name: "window".into(),
-        outcome: Outcome::Inconclusive,
-        sentence: "the shift has not settled long enough for data to exist".into(),
-        value: None,
-        limit: None,
-        samples: None,
-        stable: None,
-        query: String::new(),
-    }
+    Finding::new(
+        "window",
+        Outcome::Inconclusive,
+        "the shift has not settled long enough for data to exist",
+    )
 }
 
 /// What a verdict calls for. `progress` already counts it.

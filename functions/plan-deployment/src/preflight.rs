@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serin::ports::{
-    AlarmState, Fleet, HealthSignals, Measured, Reading, RequestCounts, ServiceDescription,
+    AlarmState, Fleet, HealthSignals, Measured, Reading, RequestCounts, ServiceDescription, Times,
     TrafficRouter,
 };
 use serin::request::FinishMode;
@@ -180,7 +180,10 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             i64::from(checks.period_seconds),
             i64::from(checks.data_delay()),
         );
-        let measured = self.signals.measure(deployment, None, window).await?;
+        let measured = self
+            .signals
+            .measure(deployment, None, Times::only(window))
+            .await?;
         let counts = measured
             .requests
             .iter()

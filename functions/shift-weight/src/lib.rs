@@ -88,7 +88,7 @@ pub async fn shift_weight(
         return Err(ShiftWeightError::DeadlineExceeded);
     }
     if state.next == Some(Next::Resize) {
-        return follow_stable(fleet, state).await;
+        return follow_stable(fleet, state, now).await;
     }
     if state.question.is_some() && state.decision.is_none() {
         return hold(router, state, now).await;
@@ -129,6 +129,9 @@ pub async fn shift_weight(
         hold_seconds: step.hold_seconds,
     };
     let seconds = times.next_check_in(&deployment.checks, now);
+    let began_anew = state.decision == Some(Decision::Resume);
+    let period = state.deployment.checks.compared_period();
+    state.progress.compare(shifted_at, began_anew, period);
     if let Some(decision) = state.decision {
         let by = if state.unanswered.is_some() {
             "nobody decided in time, so the request's default holds"
@@ -201,7 +204,11 @@ async fn tasks_at(
 }
 
 /// Gives the canary the tasks for the weight that it has, and does not wait for them: the check goes on meanwhile.
-async fn follow_stable(fleet: &impl Fleet, mut state: State) -> Result<State, ShiftWeightError> {
+async fn follow_stable(
+    fleet: &impl Fleet,
+    mut state: State,
+    now: Timestamp,
+) -> Result<State, ShiftWeightError> {
     let deployment = &state.deployment;
     let tasks = tasks_at(fleet, deployment, state.progress.weight_percent).await?;
     let (cluster, canary) = (deployment.cluster(), &deployment.canary.service);
@@ -209,6 +216,7 @@ async fn follow_stable(fleet: &impl Fleet, mut state: State) -> Result<State, Sh
         && running.desired < tasks
     {
         fleet.resize(cluster, canary, tasks).await?;
+        state.progress.new_tasks_at.push(now);
         tracing::info!(tasks, "the canary follows stable");
     }
     state.next = None;

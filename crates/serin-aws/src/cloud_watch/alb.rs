@@ -11,14 +11,14 @@
 
 use aws_sdk_cloudwatch::types::MetricDataQuery;
 use serin::Deployment;
-use serin::ports::{Measured, Reading, RequestCounts, Side};
+use serin::ports::{Counts, Measured, Reading, RequestCounts, Side};
 use serin::progress::TargetGroupUse;
 use serin::request::{Checks, LatencyLimit};
 use serin::routing::{AlbRecord, LoadBalancerKind};
 use serin::verdict::Window;
 
 use super::Series;
-use super::answers::Answers;
+use super::answers::{Answers, Intervals};
 
 /// The counts of a target group's answers by class, all of them; a 1xx is not the end of a request.
 const ANSWERS: [&str; 4] = [
@@ -185,6 +185,25 @@ impl<'a> AlbMetrics<'a> {
         }
     }
 
+    /// The counts of each interval, of all groups together, or why the answer is not the whole one.
+    pub(super) fn by_interval(
+        &self,
+        prefix: &str,
+        answers: &Answers,
+        intervals: Intervals,
+    ) -> Result<Vec<Option<Counts>>, String> {
+        let mut whole = vec![None; intervals.number()];
+        for index in 0..self.groups.len() {
+            let ids = GroupIds::of(prefix, index);
+            answers.whole(&ids.all())?;
+            let counts = group_by_interval(&ids, answers, intervals);
+            for (whole, counts) in whole.iter_mut().zip(counts) {
+                *whole = both(*whole, counts);
+            }
+        }
+        Ok(whole)
+    }
+
     /// The highest of the groups' latencies, in milliseconds; groups without requests have none.
     pub(super) fn latency(
         &self,
@@ -286,12 +305,7 @@ fn group_counts(prefix: &str, index: usize, answers: &Answers) -> (Reading, Read
         Reading::Value { value, datapoints } => (value, datapoints),
         silence => return (silence.clone(), silence),
     };
-    let classes: Vec<_> = (0..ANSWERS.len())
-        .map(|class| id(&format!("answers{class}")))
-        .collect();
-    let own: Vec<_> = (0..OWN_ANSWERS.len())
-        .map(|class| id(&format!("own{class}")))
-        .collect();
+    let GroupIds { classes, own, .. } = GroupIds::of(prefix, index);
     // Beside requests, what is not published is zero.
     let total = |ids: &[String]| match answers.total(ids) {
         Reading::Value { value, .. } => Ok(value),
@@ -301,9 +315,13 @@ fn group_counts(prefix: &str, index: usize, answers: &Answers) -> (Reading, Read
     let errors = || -> Result<f64, Reading> {
         let failed = total(&classes[FAILED..=FAILED])?;
         let refused = total(&[id("refused")])?;
-        let unanswered = (requests.0 - total(&classes)?).max(0.0);
-        let never_answered = refused.max(unanswered.min(total(&own)?));
-        Ok((failed + never_answered).min(requests.0))
+        Ok(errors_of(
+            requests.0,
+            failed,
+            refused,
+            total(&classes)?,
+            total(&own)?,
+        ))
     };
     let value = |value| Reading::Value {
         value,
@@ -313,6 +331,83 @@ fn group_counts(prefix: &str, index: usize, answers: &Answers) -> (Reading, Read
         value(requests.0),
         errors().map_or_else(|reading| reading, value),
     )
+}
+
+/// The ids of what is asked of one group.
+struct GroupIds {
+    requests: String,
+    refused: String,
+    classes: Vec<String>,
+    own: Vec<String>,
+}
+
+impl GroupIds {
+    fn of(prefix: &str, index: usize) -> Self {
+        let all = |what: &str, number| {
+            let ids = (0..number).map(|place| id(prefix, index, &format!("{what}{place}")));
+            ids.collect::<Vec<_>>()
+        };
+        Self {
+            requests: id(prefix, index, "requests"),
+            refused: id(prefix, index, "refused"),
+            classes: all("answers", ANSWERS.len()),
+            own: all("own", OWN_ANSWERS.len()),
+        }
+    }
+
+    fn all(&self) -> Vec<String> {
+        let single = [&self.requests, &self.refused].into_iter();
+        single
+            .chain(&self.classes)
+            .chain(&self.own)
+            .cloned()
+            .collect()
+    }
+}
+
+/// One group's counts in each interval. Beside requests, what is not published is zero; without any, nothing is known.
+fn group_by_interval(
+    ids: &GroupIds,
+    answers: &Answers,
+    intervals: Intervals,
+) -> Vec<Option<Counts>> {
+    let sums = |ids: &[String]| {
+        let mut sums = vec![0.0; intervals.number()];
+        for id in ids {
+            let more = answers.by_interval(id, intervals);
+            for (sum, more) in sums.iter_mut().zip(more) {
+                *sum += more.unwrap_or(0.0);
+            }
+        }
+        sums
+    };
+    let (refused, failed) = (
+        sums(std::slice::from_ref(&ids.refused)),
+        sums(&ids.classes[FAILED..=FAILED]),
+    );
+    let (answered, own) = (sums(&ids.classes), sums(&ids.own));
+    let requests = answers.by_interval(&ids.requests, intervals);
+    let counts = requests.into_iter().enumerate().map(|(place, requests)| {
+        requests.map(|requests| Counts {
+            requests,
+            errors: errors_of(
+                requests,
+                failed[place],
+                refused[place],
+                answered[place],
+                own[place],
+            ),
+        })
+    });
+    counts.collect()
+}
+
+/// How many of a group's requests failed: those that its targets answered so, and those that none of them answered, as far
+/// as the load balancer refused or answered them itself.
+fn errors_of(requests: f64, failed: f64, refused: f64, answered: f64, own: f64) -> f64 {
+    let unanswered = (requests - answered).max(0.0);
+    let never_answered = refused.max(unanswered.min(own));
+    (failed + never_answered).min(requests)
 }
 
 /// Two groups' counts together. What is not whole in one is not whole in both; a group without requests adds nothing.
@@ -333,6 +428,17 @@ fn added(one: Reading, other: Reading) -> Reading {
             value: value + more,
             datapoints: datapoints + more_datapoints,
         },
+    }
+}
+
+/// Two groups' counts of an interval together; a group without requests adds nothing.
+fn both(one: Option<Counts>, other: Option<Counts>) -> Option<Counts> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(Counts {
+            requests: one.requests + other.requests,
+            errors: one.errors + other.errors,
+        }),
+        (one, other) => one.or(other),
     }
 }
 

@@ -16,11 +16,33 @@ pub(super) struct Answers {
     period: i64,
     /// Those within the window, each with its time, in seconds since 1970.
     values: BTreeMap<String, Vec<(i64, f64)>>,
-    /// All that came, also a datapoint of a long period that CloudWatch dates before the window's start.
-    all: BTreeMap<String, Vec<f64>>,
+    /// All that came: what is compared goes back further than the window, and CloudWatch dates a datapoint of a long period
+    /// before the window's start.
+    all: BTreeMap<String, Vec<(i64, f64)>>,
     /// The last status of each series, by id and label: a series that goes on over several pages is `PartialData` on all but
     /// the last, and an expression may give several series under one id.
     statuses: BTreeMap<(String, String), StatusCode>,
+}
+
+/// A stretch of time in equal intervals.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Intervals {
+    /// From its start to its end.
+    pub(super) of: Window,
+    /// The length of an interval, in seconds.
+    pub(super) seconds: u32,
+}
+
+impl Intervals {
+    pub(super) fn number(self) -> usize {
+        usize::try_from(self.of.seconds() / i64::from(self.seconds)).unwrap_or(0)
+    }
+
+    /// In which of them an instant lies, in seconds since 1970.
+    fn place(self, at: i64) -> Option<usize> {
+        let since = at - self.of.start.as_second();
+        usize::try_from(since.div_euclid(i64::from(self.seconds))).ok()
+    }
 }
 
 impl Answers {
@@ -44,16 +66,12 @@ impl Answers {
             );
         }
         let (start, end) = (self.window.start.as_second(), self.window.end.as_second());
-        self.all
-            .entry(id.clone())
-            .or_default()
-            .extend(result.values());
         let points = result.timestamps().iter().zip(result.values());
+        let points: Vec<_> = points.map(|(at, value)| (at.secs(), *value)).collect();
         // CloudWatch may round the window down to whole minutes; what lies outside belongs to another weight.
-        let inside = points
-            .filter(|(at, _)| (start..end).contains(&at.secs()))
-            .map(|(at, value)| (at.secs(), *value));
-        self.values.entry(id).or_default().extend(inside);
+        let inside = points.iter().filter(|(at, _)| (start..end).contains(at));
+        self.values.entry(id.clone()).or_default().extend(inside);
+        self.all.entry(id).or_default().extend(points);
     }
 
     pub(super) fn values(&self, id: &str) -> &[(i64, f64)] {
@@ -67,6 +85,14 @@ impl Answers {
             .map(|(_, status)| status)
             .find(|status| **status != StatusCode::Complete)?;
         Some(Reading::Incomplete(status.as_str().to_owned()))
+    }
+
+    /// Whether all of these came whole; if not, what CloudWatch says.
+    pub(super) fn whole(&self, ids: &[String]) -> Result<(), String> {
+        match ids.iter().find_map(|id| self.incomplete(id)) {
+            Some(Reading::Incomplete(status)) => Err(status),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the counts stop before the window's end: the agent gives a point in every period, a zero if need be, so the
@@ -102,11 +128,25 @@ impl Answers {
             return incomplete;
         }
         let values = self.all.get(id).map_or(&[][..], Vec::as_slice);
-        let highest = values.iter().copied().max_by(f64::total_cmp);
+        let highest = values
+            .iter()
+            .map(|(_, value)| *value)
+            .max_by(f64::total_cmp);
         highest.map_or(Reading::NoData, |value| Reading::Value {
             value,
             datapoints: values.len(),
         })
+    }
+
+    /// A count in each of these intervals; `None` where it has no datapoint.
+    pub(super) fn by_interval(&self, id: &str, intervals: Intervals) -> Vec<Option<f64>> {
+        let mut sums = vec![None; intervals.number()];
+        for (at, value) in self.all.get(id).into_iter().flatten() {
+            if let Some(sum) = intervals.place(*at).and_then(|place| sums.get_mut(place)) {
+                *sum = Some(sum.unwrap_or(0.0) + value);
+            }
+        }
+        sums
     }
 
     /// The sum of several counts that have datapoints only when there was something to count.

@@ -2,11 +2,11 @@
 
 use aws_sdk_cloudwatch::types::MetricDataQuery;
 use serin::Deployment;
-use serin::ports::{Measured, Reading, RequestCounts, Side};
+use serin::ports::{Counts, Measured, Reading, RequestCounts, Side};
 use serin::routing::AppMeshRecord;
 
 use super::Series;
-use super::answers::Answers;
+use super::answers::{Answers, Intervals};
 
 /// Where the CloudWatch agent puts what it scrapes in ECS.
 const NAMESPACE: &str = "ECS/ContainerInsights/Prometheus";
@@ -76,6 +76,26 @@ impl<'a> MeshMetrics<'a> {
                 query: self.series("5").text("Sum"),
             },
         }
+    }
+
+    /// The counts of each interval, or why the answer is not the whole one. The agent gives each class a datapoint in every
+    /// period, a zero if need be: an interval without one of the failed is not known.
+    #[expect(clippy::unused_self, reason = "beside its neighbours")]
+    pub(super) fn by_interval(
+        self,
+        prefix: &str,
+        answers: &Answers,
+        intervals: Intervals,
+    ) -> Result<Vec<Option<Counts>>, String> {
+        let ids = CLASSES.map(|class| id(prefix, class));
+        answers.whole(&ids)?;
+        let sums = ids.map(|id| answers.by_interval(&id, intervals));
+        let failed = answers.by_interval(&id(prefix, FAILED), intervals);
+        let counts = failed.into_iter().enumerate().map(|(place, errors)| {
+            let requests = sums.iter().filter_map(|sums| sums[place]).sum();
+            errors.map(|errors| Counts { requests, errors })
+        });
+        Ok(counts.collect())
     }
 
     /// The planner refuses limits on latency for this router; should one come here all the same, nothing is known of it.

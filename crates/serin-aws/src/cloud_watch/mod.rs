@@ -14,8 +14,10 @@ use aws_sdk_cloudwatch::types::{
     AlarmType, Dimension, Metric, MetricDataQuery, MetricStat, ScanBy, StateValue,
 };
 use aws_smithy_types::DateTime;
+use jiff::Timestamp;
 use serin::ports::{
-    AlarmReading, AlarmState, HealthSignals, Measured, Measurements, RequestCounts, Side,
+    AlarmReading, AlarmState, Counts, HealthSignals, Interval, Measured, Measurements,
+    RequestCounts, Series as SeriesOfBoth, Side, Times,
 };
 use serin::progress::Attachment;
 use serin::request::Checks;
@@ -23,7 +25,7 @@ use serin::verdict::Window;
 use serin::{Deployment, PortError, RouterRecord};
 
 use self::alb::AlbMetrics;
-use self::answers::Answers;
+use self::answers::{Answers, Intervals};
 use self::mesh::MeshMetrics;
 use crate::error::failed;
 
@@ -73,7 +75,7 @@ impl HealthSignals for CloudWatchSignals {
         &self,
         deployment: &Deployment,
         canary: Option<&Attachment>,
-        window: Window,
+        times: Times,
     ) -> Result<Measurements, PortError> {
         let checks = &deployment.checks;
         let counted = checks.counts_requests();
@@ -86,22 +88,23 @@ impl HealthSignals for CloudWatchSignals {
             .map(|(index, query)| queries::filled(query, index, &own.names()))
             .collect();
 
-        let mut asked = own.ask("own", checks, window);
+        let (window, range) = spans(times);
+        let mut counts = own.ask_counts("own", checks);
         if let Some(stable) = &stable {
-            asked.extend(stable.ask_requests("stable", checks));
+            counts.extend(stable.ask_requests("stable", checks));
         }
-        let wished = queries.iter().flatten().map(queries::to_sdk).collect();
+        let mut of_window = own.ask_latency("own", checks, window);
+        of_window.extend(queries.iter().flatten().map(queries::to_sdk));
         let mut answers = Answers::over(window, checks.period_seconds);
-        // CloudWatch refuses a call whose window is empty, and it would have nothing to say.
-        if window.seconds() > 0 {
-            for queries in calls(asked, wished) {
-                self.get(queries, &mut answers, window).await?;
-            }
+        for (queries, range) in calls((counts, range), (of_window, window)) {
+            self.get(queries, &mut answers, range).await?;
         }
 
         Ok(Measurements {
             requests: counted.then(|| own.requests("own", &answers)),
-            stable_requests: stable.map(|stable| stable.requests("stable", &answers)),
+            stable_requests: stable
+                .as_ref()
+                .map(|stable| stable.requests("stable", &answers)),
             latency: own.latency("own", checks, &answers),
             unhealthy_targets: own.unhealthy_targets("own", &answers),
             queries: checks
@@ -113,6 +116,18 @@ impl HealthSignals for CloudWatchSignals {
                     query: queries::text(filled),
                 })
                 .collect(),
+            compared: stable
+                .as_ref()
+                .zip(times.compared)
+                .map(|(stable, compared)| {
+                    let intervals = Intervals {
+                        of: compared,
+                        seconds: checks.compared_period(),
+                    };
+                    let canary = own.by_interval("own", &answers, intervals);
+                    let stable = stable.by_interval("stable", &answers, intervals);
+                    side_by_side(canary, stable)
+                }),
         })
     }
 
@@ -168,22 +183,56 @@ impl HealthSignals for CloudWatchSignals {
     }
 }
 
-/// One call for all queries, or two where one cannot take them: the parts of a request's query refer to each other, and a call
+/// The window that limits are held against, and the time for which requests are counted, which reaches further back when
+/// they are compared too.
+fn spans(times: Times) -> (Window, Window) {
+    let nothing = |end| Window { start: end, end };
+    match (times.window, times.compared) {
+        (Some(window), Some(compared)) => (
+            window,
+            Window {
+                start: window.start.min(compared.start),
+                end: window.end.max(compared.end),
+            },
+        ),
+        (Some(window), None) => (window, window),
+        (None, Some(compared)) => (nothing(compared.end), compared),
+        (None, None) => (
+            nothing(Timestamp::UNIX_EPOCH),
+            nothing(Timestamp::UNIX_EPOCH),
+        ),
+    }
+}
+
+/// One call for what is asked of the same time, or two: the parts of a request's query refer to each other, and a call
 /// knows nothing of what another one asked.
 fn calls(
-    mut asked: Vec<MetricDataQuery>,
-    wished: Vec<MetricDataQuery>,
-) -> impl Iterator<Item = Vec<MetricDataQuery>> {
-    let second = if asked.len() + wished.len() > QUERIES_PER_CALL {
-        wished
-    } else {
-        asked.extend(wished);
-        Vec::new()
-    };
-    // CloudWatch refuses a call without a query.
-    [asked, second]
+    one: (Vec<MetricDataQuery>, Window),
+    other: (Vec<MetricDataQuery>, Window),
+) -> impl Iterator<Item = (Vec<MetricDataQuery>, Window)> {
+    let (mut one, mut other) = (one, other);
+    if one.1 == other.1 && one.0.len() + other.0.len() <= QUERIES_PER_CALL {
+        one.0.append(&mut other.0);
+    }
+    // CloudWatch refuses a call without a query, and one for no time, which would have nothing to say.
+    [one, other]
         .into_iter()
-        .filter(|queries| !queries.is_empty())
+        .filter(|(queries, range)| !queries.is_empty() && range.seconds() > 0)
+}
+
+/// Both sides' counts, interval by interval.
+fn side_by_side(
+    canary: Result<Vec<Option<Counts>>, String>,
+    stable: Result<Vec<Option<Counts>>, String>,
+) -> SeriesOfBoth {
+    let both = || {
+        let (canary, stable) = (canary?, stable?);
+        let intervals = canary.into_iter().zip(stable);
+        Ok(intervals
+            .map(|(canary, stable)| Interval { canary, stable })
+            .collect())
+    };
+    both().map_or_else(SeriesOfBoth::Incomplete, SeriesOfBoth::Intervals)
 }
 
 /// One side's metrics, as its router has them.
@@ -219,22 +268,34 @@ impl<'a> SideMetrics<'a> {
         }
     }
 
-    /// Everything that is to be asked of this side, under ids that begin with `prefix`.
-    fn ask(&self, prefix: &str, checks: &Checks, window: Window) -> Vec<MetricDataQuery> {
-        let mut queries = Vec::new();
-        if checks.counts_requests() {
-            queries.extend(self.ask_requests(prefix, checks));
-        }
+    /// The counts that are to be asked of this side, under ids that begin with `prefix`.
+    fn ask_counts(&self, prefix: &str, checks: &Checks) -> Vec<MetricDataQuery> {
         match self {
-            Self::Alb(alb) => {
-                if !checks.counts_requests() {
-                    queries.extend(alb.ask_health(prefix, checks.period_seconds));
-                }
-                queries.extend(alb.ask_latency(prefix, checks, window));
-            }
-            Self::Mesh(_) => {}
+            _ if checks.counts_requests() => self.ask_requests(prefix, checks),
+            Self::Alb(alb) => alb.ask_health(prefix, checks.period_seconds),
+            Self::Mesh(_) => Vec::new(),
         }
-        queries
+    }
+
+    /// The percentiles that are to be asked of this side.
+    fn ask_latency(&self, prefix: &str, checks: &Checks, window: Window) -> Vec<MetricDataQuery> {
+        match self {
+            Self::Alb(alb) => alb.ask_latency(prefix, checks, window),
+            Self::Mesh(_) => Vec::new(),
+        }
+    }
+
+    /// The counts of each interval, or why the answer is not the whole one.
+    fn by_interval(
+        &self,
+        prefix: &str,
+        answers: &Answers,
+        intervals: Intervals,
+    ) -> Result<Vec<Option<Counts>>, String> {
+        match self {
+            Self::Alb(alb) => alb.by_interval(prefix, answers, intervals),
+            Self::Mesh(mesh) => mesh.by_interval(prefix, answers, intervals),
+        }
     }
 
     fn ask_requests(&self, prefix: &str, checks: &Checks) -> Vec<MetricDataQuery> {
@@ -340,19 +401,28 @@ fn seconds(period: u32) -> i32 {
 mod tests {
     use super::*;
 
-    fn queries(number: usize) -> Vec<MetricDataQuery> {
-        vec![MetricDataQuery::builder().id("q").build(); number]
+    fn window(minutes: i64) -> Window {
+        Window {
+            start: Timestamp::UNIX_EPOCH,
+            end: Timestamp::from_second(60 * minutes).unwrap(),
+        }
     }
 
     #[test]
     fn what_one_call_cannot_take_is_asked_in_two_and_nothing_is_asked_in_none() {
-        let sizes = |asked, wished| -> Vec<usize> {
-            calls(queries(asked), queries(wished))
-                .map(|queries| queries.len())
-                .collect()
+        let query = || MetricDataQuery::builder().id("q").build();
+        let sizes = |(counts, range), (of_window, window)| -> Vec<usize> {
+            calls(
+                (vec![query(); counts], range),
+                (vec![query(); of_window], window),
+            )
+            .map(|(queries, _)| queries.len())
+            .collect()
         };
-        assert_eq!(sizes(100, 400), [500]);
-        assert_eq!(sizes(101, 400), [101, 400]);
-        assert_eq!(sizes(0, 0), [0; 0]);
+        assert_eq!(sizes((100, window(5)), (400, window(5))), [500]);
+        assert_eq!(sizes((101, window(5)), (400, window(5))), [101, 400]);
+        assert_eq!(sizes((10, window(60)), (2, window(5))), [10, 2]);
+        assert_eq!(sizes((10, window(60)), (2, window(0))), [10]);
+        assert_eq!(sizes((0, window(5)), (0, window(5))), [0; 0]);
     }
 }

@@ -1,6 +1,6 @@
 use aws_sdk_cloudwatch::types::StateValue;
 use serin::Weight;
-use serin::ports::{AlarmState, HealthSignals, Reading, TrafficRouter};
+use serin::ports::{AlarmState, HealthSignals, Reading, Times, TrafficRouter};
 use serin::progress::Attachment;
 use serin::verdict::Window;
 use serin_sim::world::Options;
@@ -31,7 +31,7 @@ async fn stable_is_measured_before_there_is_a_canary() {
     let measured = scene
         .aws
         .signals
-        .measure(&scene.deployment, None, window(&scene, 5))
+        .measure(&scene.deployment, None, Times::only(window(&scene, 5)))
         .await
         .unwrap();
     let counts = measured.requests.unwrap();
@@ -74,7 +74,7 @@ async fn a_canary_is_measured_beside_stable_with_one_call() {
         .measure(
             &scene.deployment,
             Some(&Attachment::default()),
-            window(&scene, 4),
+            Times::only(window(&scene, 4)),
         )
         .await
         .unwrap();
@@ -94,7 +94,7 @@ async fn answers_in_pages_are_put_together() {
     let whole = scene
         .aws
         .signals
-        .measure(&scene.deployment, None, window(&scene, 5))
+        .measure(&scene.deployment, None, Times::only(window(&scene, 5)))
         .await
         .unwrap();
     scene
@@ -104,7 +104,7 @@ async fn answers_in_pages_are_put_together() {
         scene
             .aws
             .signals
-            .measure(&scene.deployment, None, window(&scene, 5))
+            .measure(&scene.deployment, None, Times::only(window(&scene, 5)))
             .await
             .unwrap(),
         whole
@@ -120,7 +120,7 @@ async fn silence_and_half_answers_are_neither_zero_nor_health() {
     let measured = scene
         .aws
         .signals
-        .measure(&scene.deployment, None, window(&scene, 5))
+        .measure(&scene.deployment, None, Times::only(window(&scene, 5)))
         .await
         .unwrap();
     assert_eq!(
@@ -137,7 +137,7 @@ async fn silence_and_half_answers_are_neither_zero_nor_health() {
         .measure(
             &scene.deployment,
             Some(&Attachment::default()),
-            window(&scene, 5),
+            Times::only(window(&scene, 5)),
         )
         .await
         .unwrap();
@@ -158,10 +158,10 @@ async fn an_empty_window_and_a_plan_without_limits_ask_nothing() {
         .measure(
             &scene.deployment,
             None,
-            Window {
+            Times::only(Window {
                 start: now,
                 end: now,
-            },
+            }),
         )
         .await
         .unwrap();
@@ -173,7 +173,7 @@ async fn an_empty_window_and_a_plan_without_limits_ask_nothing() {
         .measure(
             &scene.deployment,
             Some(&Attachment::default()),
-            window(&scene, 5),
+            Times::only(window(&scene, 5)),
         )
         .await
         .unwrap();
@@ -216,7 +216,7 @@ async fn a_query_of_the_request_sees_each_sides_own_names() {
         scene
             .aws
             .signals
-            .measure(&scene.deployment, side, window)
+            .measure(&scene.deployment, side, Times::only(window))
             .await
             .unwrap()
             .queries
@@ -286,7 +286,7 @@ async fn a_store_that_does_not_answer_is_an_error_and_not_a_reading() {
     let error = scene
         .aws
         .signals
-        .measure(&scene.deployment, None, window(&scene, 5))
+        .measure(&scene.deployment, None, Times::only(window(&scene, 5)))
         .await
         .unwrap_err();
     assert!(

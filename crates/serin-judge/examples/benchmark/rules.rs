@@ -1,7 +1,7 @@
 //! The rules that are compared. Each says after which minute it rolls back, counted from 1.
 
 use serin_judge::kayenta::{Classifier, Direction, Label, MetricSettings};
-use serin_judge::sequential::{Counted, Metric, Minute, Past, Settings, Tally, first_roll_back};
+use serin_judge::sequential::{Metric, Minute, Past, Settings, Tally, first_roll_back};
 
 /// A way to judge a canary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,12 +119,8 @@ pub(crate) fn label(minutes: &[Minute]) -> Label {
 
 pub(crate) fn metric(minutes: &[Minute], past: Option<Past>) -> Metric<'_> {
     Metric {
-        name: "errors",
-        counted: Counted::Errors,
-        minutes,
-        new_tasks: &[],
-        weight: 1.0,
         past,
+        ..Metric::errors(minutes)
     }
 }
 

@@ -21,8 +21,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use serde_json::{Value, json};
 use serin_judge::sequential::{
-    Alternatives, BetaBinomial, Counted, Detect, Evidence, Learning, Metric, Minute, Noise, Past,
-    Robust, Settings, Starts, Tally, compare, first_roll_back,
+    Alternatives, BetaBinomial, Detect, Evidence, Learning, Metric, Minute, Noise, Past, Robust,
+    Settings, Starts, Tally, compare, first_roll_back,
 };
 
 type Answer = Result<Value, String>;
@@ -67,7 +67,8 @@ fn sequential(inputs: &Value) -> Answer {
     };
     let metric = Metric {
         new_tasks: &new_tasks,
-        ..metric(&minutes, past.map(|past| Past::learn([&past[..]])))
+        past: past.map(|past| Past::learn([&past[..]])),
+        ..Metric::errors(&minutes)
     };
     let judgement = compare(&[metric], &settings);
     let decisions: Vec<String> = judgement
@@ -82,17 +83,6 @@ fn sequential(inputs: &Value) -> Answer {
         "sentence": judgement.sentence,
         "evidence": judgement.metrics.first().map(evidence),
     }))
-}
-
-fn metric(minutes: &[Minute], past: Option<Past>) -> Metric<'_> {
-    Metric {
-        name: "errors",
-        counted: Counted::Errors,
-        minutes,
-        new_tasks: &[],
-        weight: 1.0,
-        past,
-    }
 }
 
 fn evidence(evidence: &Evidence) -> Value {
@@ -314,7 +304,7 @@ fn backtest(inputs: &Value) -> Answer {
     let windows: Vec<&[Minute]> = minutes.windows(length).step_by(every).collect();
     let rolled_back: Vec<usize> = windows
         .iter()
-        .filter_map(|window| first_roll_back(&[metric(window, None)], &settings))
+        .filter_map(|window| first_roll_back(&[Metric::errors(window)], &settings))
         .collect();
     let mut smallest = Value::Null;
     for ratio in RATIOS {
@@ -322,7 +312,7 @@ fn backtest(inputs: &Value) -> Answer {
             .iter()
             .filter_map(|window| {
                 let worse = worse(window, ratio, &mut random);
-                first_roll_back(&[metric(&worse, None)], &settings)
+                first_roll_back(&[Metric::errors(&worse)], &settings)
             })
             .collect();
         let percent = percent(found.len(), windows.len());

@@ -40,6 +40,20 @@ pub struct Metric<'a> {
     pub past: Option<Past>,
 }
 
+impl<'a> Metric<'a> {
+    /// Failed requests, of which nothing else is known: the whole weight, no new tasks, no past.
+    pub const fn errors(minutes: &'a [Minute]) -> Self {
+        Self {
+            name: "errors",
+            counted: Counted::Errors,
+            minutes,
+            new_tasks: &[],
+            weight: 1.0,
+            past: None,
+        }
+    }
+}
+
 /// What a comparison found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
@@ -57,6 +71,12 @@ pub struct Judgement {
 
 /// The part of the way to a roll-back, as a power, up to which the canary may still pass.
 pub(super) const DOUBTFUL: f64 = 0.5;
+
+/// Whether a judgement at this false-alarm probability points to a worse canary without being sure of it.
+pub fn is_doubtful(judgement: &Judgement, false_alarm: f64) -> bool {
+    let newest = judgement.log_e.last();
+    newest.is_some_and(|log_e| *log_e >= -false_alarm.ln() * DOUBTFUL)
+}
 
 /// Compares the canary with stable by all `metrics`. Everything is computed anew from the counts.
 pub fn compare(metrics: &[Metric<'_>], settings: &Settings) -> Judgement {

@@ -7,12 +7,12 @@
 
 use statrs::function::beta::ln_beta;
 
-use super::counts::Pair;
+use super::counts::{Pair, number};
 use super::ratio::log_sum;
 
 /// The logarithm of the comparison's evidence that counts as "also worse": 10 to 1.
 const ALSO_WORSE: f64 = std::f64::consts::LN_10;
-/// The doubt that is left when stable is called within the limit.
+/// The doubt that is left when stable is called within the limit, and the canary beyond it.
 const DOUBT: f64 = 0.05;
 /// Rates on the grid.
 const RATES: u32 = 12;
@@ -22,6 +22,20 @@ pub(super) struct Guard {
     limit: f64,
     canary: (f64, f64),
     stable: (f64, f64),
+}
+
+/// Whether so many errors among so many requests refute a rate of at most `limit`, a fraction: by an e-value of 20, so by
+/// chance in at most one of twenty steps, however often one looks.
+pub fn refutes(requests: u64, errors: u64, limit: f64) -> bool {
+    if limit <= 0.0 {
+        return errors > 0;
+    }
+    if limit >= 1.0 {
+        return false;
+    }
+    let mut guard = Guard::new(limit);
+    guard.canary = (number(requests), number(errors.min(requests)));
+    guard.log_e() >= -DOUBT.ln()
 }
 
 impl Guard {

@@ -261,7 +261,7 @@ pub struct Checks {
     pub min_requests: u64,
     /// What happens when a step's hold is over and there is still too little data. It is never healthy.
     pub on_too_little_data: OnTooLittleData,
-    /// The limit on the share of requests that the canary answers with 5xx. `null` turns it off, which needs an alarm or a query in its place.
+    /// The limit on the share of requests that the canary answers with 5xx. `null` turns it off, which needs an alarm, a query or a limit on latency in its place.
     pub error_rate_percent: Option<MaxPercent>,
     /// Limits on latency percentiles, from an Application Load Balancer's metrics. App Mesh's stock metrics and a Network Load Balancer's have none: use `queries` there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -272,6 +272,8 @@ pub struct Checks {
     /// CloudWatch queries and their limits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queries: Vec<Query>,
+    /// The comparison of the canary's errors with stable's. `null` turns it off.
+    pub judge: Option<Judge>,
 }
 
 impl Default for Checks {
@@ -288,20 +290,90 @@ impl Default for Checks {
             latency_ms: Vec::new(),
             alarms: Vec::new(),
             queries: Vec::new(),
+            judge: Some(Judge::default()),
         }
     }
 }
 
 impl Checks {
-    /// Whether a version's requests must be counted: for their error rate, or because a percentile rests on them.
+    /// Whether a version's requests must be counted: for their error rate, because a percentile rests on them, or to compare.
     pub fn counts_requests(&self) -> bool {
-        self.error_rate_percent.is_some() || !self.latency_ms.is_empty()
+        self.error_rate_percent.is_some() || !self.latency_ms.is_empty() || self.judge.is_some()
+    }
+
+    /// The seconds of one datapoint of the comparison: the metrics' own period, but never less than a minute.
+    pub fn compared_period(&self) -> u32 {
+        self.period_seconds.max(60)
     }
 
     /// How old a datapoint must be to be complete: as the request says, or two periods.
     pub fn data_delay(&self) -> u32 {
         self.data_delay_seconds.unwrap_or(self.period_seconds * 2)
     }
+}
+
+/// How the canary is compared with stable, after every interval and over the whole deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Judge {
+    /// The probability that a deployment of a good version is rolled back by the comparison, however often it looks. 0.0001 to 0.2.
+    #[schemars(range(min = 0.0001, max = 0.2))]
+    pub false_alarm: f64,
+    /// How many times stable's rate of errors the canary may have without being called worse. 1 to 10.
+    #[schemars(range(min = 1.0, max = 10.0))]
+    pub margin: f64,
+    /// The regression that must have been within sight before the comparison is content.
+    pub detect: Detect,
+    /// Which steps last until it would have been seen.
+    pub extend: Extend,
+}
+
+impl Default for Judge {
+    fn default() -> Self {
+        Self {
+            false_alarm: 0.01,
+            margin: 1.25,
+            detect: Detect::Points(1.0),
+            extend: Extend::default(),
+        }
+    }
+}
+
+/// A regression that matters, in one of two forms: `{"ratio": 2}` or `{"points": 1}`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Detect {
+    /// So many times stable's rate of errors: above the margin, up to 1000.
+    Ratio(f64),
+    /// So many percentage points above stable's rate of errors: 0.01 to 100.
+    Points(f64),
+}
+
+/// Which steps last until the comparison has seen enough.
+///
+/// A regression shows after a number of the canary's requests that does not depend on the weight. So the first steps need
+/// not wait for the whole number, as long as none is taken whose traffic leaves nothing to compare with.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum Extend {
+    /// The last one at which stable still has traffic.
+    #[default]
+    LastStep,
+    /// Each of them.
+    EveryStep,
 }
 
 /// What happens when a step's hold is over and there is still too little data.

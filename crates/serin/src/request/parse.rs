@@ -8,7 +8,7 @@ use super::fault::Faults;
 use super::queries::queries;
 use super::reader::{Object, expected, number, shown, text, weight, whole};
 use super::{
-    Capacity, Checks, Finish, FinishMode, Freeze, ImageDefinition, ImageDetail,
+    Capacity, Checks, Detect, Finish, FinishMode, Freeze, ImageDefinition, ImageDetail, Judge,
     LONGEST_DEADLINE_SECONDS, LatencyLimit, Leftovers, MaxPercent, OnTooLittleData, OnUnhealthy,
     PlanRequest, Request, RouteName, RouterKind, RouterWish, StepRequest, default_deadline,
     default_ready_within,
@@ -68,7 +68,9 @@ pub(super) const CHECKS_FIELDS: &[&str] = &[
     "latencyMs",
     "alarms",
     "queries",
+    "judge",
 ];
+pub(super) const JUDGE_FIELDS: &[&str] = &["falseAlarm", "margin", "detect", "extend"];
 const SOURCES: &[&str] = &[
     "image",
     "images",
@@ -693,6 +695,11 @@ fn checks(faults: &mut Faults, value: &Value) -> Option<Checks> {
     if let Some(elements) = object.list(faults, "queries", 20) {
         checks.queries = queries(faults, &elements);
     }
+    match object.get("judge") {
+        None => {}
+        Some(Value::Null) => checks.judge = None,
+        Some(value) => checks.judge = judge(faults, value),
+    }
     let limitless = object.get("errorRatePercent").is_some_and(Value::is_null);
     if limitless && !object.has("alarms") && !object.has("queries") && !object.has("latencyMs") {
         faults.add(
@@ -701,6 +708,51 @@ fn checks(faults: &mut Faults, value: &Value) -> Option<Checks> {
         );
     }
     Some(checks)
+}
+
+fn judge(faults: &mut Faults, value: &Value) -> Option<Judge> {
+    let object = Object::read(faults, "checks.judge", value, JUDGE_FIELDS)?;
+    let default = Judge::default();
+    let false_alarm = object
+        .number(faults, "falseAlarm", 0.0001, 0.2)
+        .unwrap_or(default.false_alarm);
+    let margin = object
+        .number(faults, "margin", 1.0, 10.0)
+        .unwrap_or(default.margin);
+    let detect = match object.get("detect") {
+        None => default.detect,
+        Some(value) => detect(faults, value, margin)?,
+    };
+    let extend = object.choice(faults, "extend").unwrap_or(default.extend);
+    Some(Judge {
+        false_alarm,
+        margin,
+        detect,
+        extend,
+    })
+}
+
+fn detect(faults: &mut Faults, value: &Value, margin: f64) -> Option<Detect> {
+    let object = Object::read(faults, "checks.judge.detect", value, &["ratio", "points"])?;
+    if object.has("ratio") == object.has("points") {
+        faults.add(
+            "checks.judge.detect",
+            "exactly one of ratio and points is needed",
+        );
+        return None;
+    }
+    if let Some(points) = object.number(faults, "points", 0.01, 100.0) {
+        return Some(Detect::Points(points));
+    }
+    let ratio = object.number(faults, "ratio", 1.0, 1000.0)?;
+    if ratio <= margin {
+        faults.add(
+            "checks.judge.detect.ratio",
+            format!("{ratio} is not above checks.judge.margin, {margin}, up to which the canary is not called worse"),
+        );
+        return None;
+    }
+    Some(Detect::Ratio(ratio))
 }
 
 pub(super) const fn is_period(seconds: u32) -> bool {

@@ -67,7 +67,7 @@ impl<'a> Object<'a> {
         self.map.contains_key(field)
     }
 
-    /// The field, if it is there. `null` is a value: no field but `errorRatePercent` takes it.
+    /// The field, if it is there. `null` is a value: no field but `errorRatePercent` and `judge` takes it.
     pub(super) fn get(&self, field: &str) -> Option<&'a Value> {
         self.map.get(field)
     }
