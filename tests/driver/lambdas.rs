@@ -257,7 +257,7 @@ impl Lambdas {
             }
             "health-check" => {
                 answer(payload, async |input| {
-                    health_check::health_check(fleet, signals, input).await
+                    health_check::health_check(fleet, signals, ledger, input).await
                 })
                 .await
             }

@@ -118,7 +118,8 @@ async fn a_bad_version_is_rolled_back_and_leaves_no_trace(#[values(On::AppMesh, 
         verdict
             .findings
             .iter()
-            .any(|finding| finding.value.is_some() && finding.limit.is_some()),
+            .any(|finding| finding.value.is_some()
+                && (finding.limit.is_some() || finding.comparison.is_some())),
         "with numbers"
     );
 }

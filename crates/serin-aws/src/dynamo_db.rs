@@ -1,9 +1,10 @@
 //! The ledger in one Amazon DynamoDB table.
 //!
-//! Two kinds of items: `service#<cluster>/<service>`, the lock (`execution`, `since` while it is held, `bearer` after a
+//! Three kinds of items: `service#<cluster>/<service>`, the lock (`execution`, `since` while it is held, `bearer` after a
 //! `replace`); and `deployment#<execution>`, the record (`document`, `phase`, `startedAt`; `ending`, `endedAt` and `left` when a
-//! person must finish it; `ending`, `endedAt` and `expiresAt` once it is over). Every change is one conditional write, so that
-//! two Lambdas cannot both make it.
+//! person must finish it; `ending`, `endedAt` and `expiresAt` once it is over); and `evidence#<execution>#<n>`, what the checks found,
+//! each under its own number, some hundreds in one item. Every change of the first two is one conditional write, so that two
+//! Lambdas cannot both make it; evidence decides nothing.
 //!
 //! The index `held` has the attribute `execution` as its key, which only a lock that is held has: it lists these and no other
 //! item.
@@ -17,12 +18,16 @@ use jiff::{SignedDuration, Timestamp};
 use serin::ports::{ExecutionStatus, HeldLock, Ledger, LedgerRecord, Lock, LockHolder, Phase};
 use serin::{
     ClusterName, Deployment, Ending, ExecutionArn, Leftover, PortError, ServiceKey, ServiceName,
+    Verdict,
 };
 
 use crate::error::{failed, has_code, refused};
 
 /// As long as Step Functions keeps the history of an execution.
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// How many checks are kept in one item: each takes less than a kilobyte, and DynamoDB allows 400.
+const CHECKS_PER_ITEM: u32 = 200;
 
 /// The index of the locks that are held.
 const HELD: &str = "held";
@@ -345,6 +350,52 @@ impl Ledger for DynamoDbLedger {
         self.make(update).await.map(drop)
     }
 
+    async fn keep_check(
+        &self,
+        execution: &ExecutionArn,
+        number: u32,
+        verdict: &Verdict,
+    ) -> Result<(), PortError> {
+        let mut verdict = verdict.clone();
+        verdict.brief();
+        let text = serde_json::to_string(&verdict).map_err(|error| {
+            let why = format!("the verdict cannot be written as JSON: {error}");
+            refused("DynamoDB UpdateItem", why)
+        })?;
+        let expires = (verdict.at + KEPT).as_second().to_string();
+        let name = check_name(number);
+        let update = self
+            .update(
+                evidence_id(execution, number / CHECKS_PER_ITEM),
+                &["expiresAt", &name],
+            )
+            .update_expression(format!("SET #expiresAt = :expires, #{name} = :verdict"))
+            .expression_attribute_values(":expires", AttributeValue::N(expires))
+            .expression_attribute_values(":verdict", AttributeValue::S(text));
+        self.make(update).await.map(drop)
+    }
+
+    async fn checks(&self, execution: &ExecutionArn) -> Result<Vec<Verdict>, PortError> {
+        let mut checks = Vec::new();
+        for place in 0.. {
+            let Some(item) = self.get(evidence_id(execution, place)).await? else {
+                break;
+            };
+            let mut numbers: Vec<_> = item
+                .iter()
+                .filter_map(|(name, value)| Some((check_number(name)?, value.as_s().ok()?)))
+                .collect();
+            numbers.sort_unstable();
+            for (number, text) in numbers {
+                checks.push(serde_json::from_str(text).map_err(|error| {
+                    let why = format!("check {number} cannot be read: {error}");
+                    refused("DynamoDB GetItem", why)
+                })?);
+            }
+        }
+        Ok(checks)
+    }
+
     async fn held(&self) -> Result<Vec<HeldLock>, PortError> {
         let mut pages = self
             .dynamo_db
@@ -416,6 +467,19 @@ fn record_id(execution: &ExecutionArn) -> String {
     format!("deployment#{execution}")
 }
 
+fn evidence_id(execution: &ExecutionArn, place: u32) -> String {
+    format!("evidence#{execution}#{place}")
+}
+
+/// The attribute of the check of this number.
+fn check_name(number: u32) -> String {
+    format!("check{number:05}")
+}
+
+fn check_number(name: &str) -> Option<u32> {
+    name.strip_prefix("check")?.parse().ok()
+}
+
 fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)?.as_s().ok().map(String::as_str)
 }
@@ -450,7 +514,11 @@ mod tests {
             service: ServiceName::new("checkout"),
         };
         assert_eq!(lock_id(&service), "service#prod/checkout");
-        assert_eq!(record_id(&ExecutionArn::new("arn:x")), "deployment#arn:x");
+        let execution = ExecutionArn::new("arn:x");
+        assert_eq!(record_id(&execution), "deployment#arn:x");
+        assert_eq!(evidence_id(&execution, 0), "evidence#arn:x#0");
+        assert_eq!(check_number(&check_name(417)), Some(417));
+        assert_eq!(check_number("expiresAt"), None);
     }
 
     #[test]

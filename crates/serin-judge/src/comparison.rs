@@ -216,3 +216,211 @@ fn shown(evidence: &Evidence, until: Timestamp) -> Comparison {
         seen: evidence.seen,
     }
 }
+
+/// How long it takes until the comparison has seen enough, at the traffic that stable has now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Forecast {
+    /// About how many of the canary's requests.
+    pub canary_requests: f64,
+    /// About how many minutes beside stable.
+    pub minutes: f64,
+    /// How many minutes the plan has beside stable.
+    pub planned_minutes: f64,
+}
+
+/// What the comparison will take when stable's traffic and its rate of errors, a fraction, stay as they are. `None` when it
+/// would take more than a week, and when stable has no traffic.
+pub fn forecast(
+    checks: &Checks,
+    judge: &Judge,
+    plan: &Plan,
+    requests_per_minute: f64,
+    error_rate: f64,
+) -> Option<Forecast> {
+    let planned = planned_seconds(plan);
+    let settings = settings(checks, judge, planned);
+    let period = f64::from(checks.compared_period()) / 60.0;
+    let warm_up = f64::from(settings.warm_up) * period;
+    let (mut seen, mut minutes, mut canary_requests) = (0.0, 0.0, 0.0);
+    let mut steps = compared_steps(plan).peekable();
+    while let Some(step) = steps.next() {
+        let share = step.weight_percent.percent() / 100.0;
+        let canary = requests_per_minute * share;
+        let stable = requests_per_minute - canary;
+        // New tasks are not judged while they are cold.
+        let held = (f64::from(step.hold_seconds) / 60.0 - warm_up).max(0.0);
+        let needed = settings.exposure(canary * period, stable * period, error_rate, 1.0);
+        let needed = needed.map(|needed| f64::from(needed.minutes) * period - warm_up);
+        let left = needed.map(|needed| needed * (1.0 - seen));
+        match left {
+            Some(left) if left <= held || steps.peek().is_none() => {
+                return Some(Forecast {
+                    canary_requests: canary_requests + canary * (left + warm_up),
+                    minutes: minutes + left + warm_up,
+                    planned_minutes: minutes_of(planned),
+                });
+            }
+            _ => {}
+        }
+        seen += needed.map_or(0.0, |needed| held / needed);
+        minutes += held + warm_up;
+        canary_requests += canary * (held + warm_up);
+    }
+    None
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a plan's seconds are far below 2^53"
+)]
+fn minutes_of(seconds: u64) -> f64 {
+    seconds as f64 / 60.0
+}
+
+#[cfg(test)]
+mod tests {
+    use serin::plan::Step;
+    use serin::request::Detect as Wanted;
+
+    use super::*;
+
+    const JUDGE: Judge = Judge {
+        false_alarm: 0.01,
+        margin: 1.25,
+        detect: Wanted::Points(1.0),
+        extend: Extend::LastStep,
+    };
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(60 * minute).unwrap()
+    }
+
+    fn series(minutes: usize, canary: (f64, f64), stable: (f64, f64)) -> Series {
+        let counts = |(requests, errors)| Some(Counts { requests, errors });
+        let interval = Interval {
+            canary: counts(canary),
+            stable: counts(stable),
+        };
+        Series::Intervals(vec![interval; minutes])
+    }
+
+    fn judged(series: &Series, asked: Asked) -> Finding {
+        let minutes = match series {
+            Series::Intervals(intervals) => i64::try_from(intervals.len()).unwrap(),
+            Series::Incomplete(_) => 10,
+        };
+        judge_comparison(&Compared {
+            checks: &Checks::default(),
+            judge: &JUDGE,
+            window: Window {
+                start: at(0),
+                end: at(minutes),
+            },
+            series,
+            new_tasks_at: &[],
+            planned_seconds: 3600,
+            asked,
+        })
+    }
+
+    const ANYTHING: Asked = Asked::NothingBadSince(Timestamp::UNIX_EPOCH);
+
+    #[test]
+    fn a_canary_with_three_times_the_errors_is_found_below_every_fixed_limit() {
+        let finding = judged(&series(12, (3000.0, 18.0), (27_000.0, 54.0)), ANYTHING);
+        assert_eq!(finding.outcome, Outcome::Unhealthy, "{}", finding.sentence);
+        assert_eq!(finding.value, Some(0.6));
+        let evidence = finding.comparison.unwrap();
+        assert!(evidence.ratio_from.unwrap() > 1.25 && evidence.log_e >= 100_f64.ln());
+    }
+
+    #[test]
+    fn an_outage_that_both_share_is_nobodys_fault() {
+        let finding = judged(&series(12, (3000.0, 900.0), (27_000.0, 8100.0)), ANYTHING);
+        assert_eq!(finding.outcome, Outcome::Healthy, "{}", finding.sentence);
+    }
+
+    #[test]
+    fn only_a_step_that_waits_for_it_needs_enough() {
+        let few = series(3, (60.0, 0.0), (540.0, 0.0));
+        assert_eq!(judged(&few, ANYTHING).outcome, Outcome::Healthy);
+        assert_eq!(judged(&few, Asked::WhatWasSeen).outcome, Outcome::Healthy);
+        let finding = judged(&few, Asked::Enough);
+        assert_eq!(finding.outcome, Outcome::Inconclusive);
+        assert!(finding.sentence.contains("more of the canary's requests"));
+        let many = series(30, (600.0, 0.0), (5400.0, 0.0));
+        assert_eq!(judged(&many, Asked::Enough).outcome, Outcome::Healthy);
+    }
+
+    #[test]
+    fn no_data_never_passes_while_stable_has_traffic() {
+        let silent = Series::Intervals(vec![Interval::default(); 10]);
+        for asked in [ANYTHING, Asked::Enough] {
+            assert_eq!(judged(&silent, asked).outcome, Outcome::Inconclusive);
+        }
+        let partial = Series::Incomplete("PartialData".into());
+        assert_eq!(judged(&partial, ANYTHING).outcome, Outcome::Inconclusive);
+        let Series::Intervals(mut intervals) = series(10, (600.0, 0.0), (5400.0, 0.0)) else {
+            unreachable!("it is made of intervals")
+        };
+        intervals.extend(vec![Interval::default(); 5]);
+        let since = Asked::NothingBadSince(at(10));
+        let finding = judged(&Series::Intervals(intervals), since);
+        assert_eq!(
+            finding.outcome,
+            Outcome::Inconclusive,
+            "nothing of this step"
+        );
+    }
+
+    #[test]
+    fn where_stable_itself_fails_a_tenth_a_canary_that_does_not_has_been_seen_enough() {
+        let finding = judged(&series(30, (600.0, 0.0), (5400.0, 540.0)), Asked::Enough);
+        assert_eq!(finding.outcome, Outcome::Healthy, "{}", finding.sentence);
+        assert!(
+            finding
+                .sentence
+                .contains("1.5 times as many errors would have been seen"),
+            "{}",
+            finding.sentence
+        );
+    }
+
+    fn plan(steps: &[(f64, u32)]) -> Plan {
+        let step = |(percent, hold_seconds): &(f64, u32)| Step {
+            weight_percent: Weight::from_percent(*percent).unwrap(),
+            hold_seconds: *hold_seconds,
+        };
+        Plan::new(steps.iter().map(step).collect()).unwrap()
+    }
+
+    #[test]
+    fn what_the_comparison_takes_is_told_beforehand() {
+        let told = |requests_per_minute| {
+            let plan = plan(&[(10.0, 600), (50.0, 600), (100.0, 600)]);
+            let checks = Checks::default();
+            forecast(&checks, &JUDGE, &plan, requests_per_minute, 0.001)
+        };
+        let busy = told(60_000.0).unwrap();
+        assert!(
+            busy.minutes < 5.0 && busy.planned_minutes > 19.9,
+            "{busy:?}"
+        );
+        let quiet = told(60.0).unwrap();
+        assert!(quiet.minutes > quiet.planned_minutes, "{quiet:?}");
+        assert!(
+            (500.0..5000.0).contains(&quiet.canary_requests),
+            "{quiet:?}"
+        );
+        assert_eq!(told(0.0), None);
+    }
+
+    #[test]
+    fn a_plan_without_a_step_beside_stable_compares_nothing() {
+        assert_eq!(planned_seconds(&plan(&[(100.0, 600)])), 0);
+        assert_eq!(
+            planned_seconds(&plan(&[(5.0, 300), (50.0, 60), (100.0, 600)])),
+            360
+        );
+    }
+}

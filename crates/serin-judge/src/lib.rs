@@ -8,7 +8,9 @@ mod limits;
 pub mod sequential;
 mod window;
 
-pub use comparison::{Asked, Compared, comparable, judge_comparison, planned_seconds, settings};
+pub use comparison::{
+    Asked, Compared, Forecast, comparable, forecast, judge_comparison, planned_seconds, settings,
+};
 pub use limits::{
     judge_alarm, judge_error_rate, judge_latency, judge_query, judge_share, judge_targets,
     judge_tasks, verdict,

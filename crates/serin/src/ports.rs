@@ -21,7 +21,7 @@ use crate::progress::{Attachment, TargetGroupUse};
 use crate::report::{Ending, Leftover};
 use crate::request::RouterWish;
 use crate::routing::RouterRecord;
-use crate::verdict::Window;
+use crate::verdict::{Verdict, Window};
 use crate::weight::Weight;
 
 /// A call to the world that did not succeed, in as many kinds as somebody acts on differently.
@@ -868,6 +868,17 @@ pub trait Ledger {
         execution: &ExecutionArn,
         phase: Phase,
     ) -> Result<Result<(), Phase>, PortError>;
+
+    /// Keeps what the check of this number found, for whoever looks later; keeping it twice is keeping it once.
+    async fn keep_check(
+        &self,
+        execution: &ExecutionArn,
+        number: u32,
+        verdict: &Verdict,
+    ) -> Result<(), PortError>;
+
+    /// What each check of a deployment found, in order.
+    async fn checks(&self, execution: &ExecutionArn) -> Result<Vec<Verdict>, PortError>;
 
     /// Records that a person must finish the deployment, and what is left. It keeps its phase and its lock until somebody has.
     async fn call_a_person(

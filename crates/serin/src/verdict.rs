@@ -180,18 +180,84 @@ pub struct Verdict {
 const SHORT_SENTENCE: usize = 150;
 
 impl Verdict {
-    /// Leaves the outcome, the sentence and the rates: a plan may have a hundred steps with a hundred alarms each, and the
-    /// state of an execution has 256 KiB.
-    pub fn shorten(&mut self) {
+    /// Leaves the outcome, the sentence, the rates and the evidence: what the ledger keeps of every check.
+    pub fn brief(&mut self) {
         self.sentence = cut(&self.sentence, SHORT_SENTENCE);
         self.findings
             .retain(|finding| finding.samples.is_some() && !finding.name.starts_with("queries."));
         for finding in &mut self.findings {
             finding.query.clear();
-            finding.comparison = None;
             finding.sentence.clear();
         }
     }
+
+    /// Leaves the outcome, the sentence and the rates: a plan may have a hundred steps with a hundred alarms each, and the
+    /// state of an execution has 256 KiB.
+    pub fn shorten(&mut self) {
+        self.brief();
+        for finding in &mut self.findings {
+            finding.comparison = None;
+        }
+    }
+
+    /// The evidence of its comparison with stable, if one was made.
+    pub fn comparison(&self) -> Option<&Comparison> {
+        self.findings
+            .iter()
+            .find_map(|finding| finding.comparison.as_ref())
+    }
+}
+
+/// The evidence over time as a table: one line for each check, the newest last.
+pub fn table(verdicts: &[Verdict]) -> String {
+    let mut lines = vec![format!(
+        "{:20}  {:>4}  {:>6}  {:12}  {:>21}  {:>21}  {:>6}  {:>15}  {:>9}  {:>5}",
+        "check",
+        "step",
+        "weight",
+        "verdict",
+        "canary failed",
+        "stable failed",
+        "ratio",
+        "95 percent",
+        "e-value",
+        "seen"
+    )];
+    lines.extend(verdicts.iter().map(line));
+    lines.join("\n")
+}
+
+fn line(verdict: &Verdict) -> String {
+    let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+    let comparison = verdict.comparison();
+    let failed = |side: fn(&Comparison) -> (u64, u64)| {
+        comparison.map_or("-".to_owned(), |of| {
+            let (errors, requests) = side(of);
+            format!("{errors} of {requests}")
+        })
+    };
+    let interval = comparison.map_or("-".to_owned(), |of| {
+        format!("{} to {}", number(of.ratio_from), number(of.ratio_to))
+    });
+    let e_value = comparison.map_or("-".to_owned(), |of| {
+        format!("{:.1e}", of.log_e.clamp(-690.0, 690.0).exp())
+    });
+    let seen = comparison.map_or("-".to_owned(), |of| {
+        format!("{:.0} %", (of.seen * 100.0).min(100.0).floor())
+    });
+    format!(
+        "{:20}  {:>4}  {:>6}  {:12}  {:>21}  {:>21}  {:>6}  {:>15}  {:>9}  {:>5}",
+        verdict.at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        verdict.step,
+        format!("{} %", verdict.weight_percent),
+        verdict.outcome.to_string(),
+        failed(|of| (of.canary_errors, of.canary_requests)),
+        failed(|of| (of.stable_errors, of.stable_requests)),
+        number(comparison.and_then(|of| of.ratio)),
+        interval,
+        e_value,
+        seen,
+    )
 }
 
 /// The text, cut to at most `longest` characters.
@@ -215,6 +281,44 @@ mod tests {
             assert_eq!(other.and(Unhealthy), Unhealthy);
             assert_eq!(Unhealthy.and(other), Unhealthy);
         }
+    }
+
+    #[test]
+    fn the_evidence_over_time_is_a_table_with_a_line_for_each_check() {
+        let comparison = Comparison {
+            until: Timestamp::UNIX_EPOCH,
+            canary_requests: 600,
+            canary_errors: 18,
+            stable_requests: 5400,
+            stable_errors: 54,
+            ratio: Some(3.0),
+            ratio_from: Some(1.4),
+            ratio_to: None,
+            log_e: 3.0,
+            seen: 1.7,
+        };
+        let mut verdict = Verdict {
+            outcome: Outcome::Unhealthy,
+            sentence: String::new(),
+            at: Timestamp::UNIX_EPOCH,
+            step: 2,
+            weight_percent: Weight::from_percent(10.0).unwrap(),
+            window: None,
+            findings: vec![Finding {
+                comparison: Some(comparison),
+                samples: Some(600),
+                ..Finding::new("comparison.errors", Outcome::Unhealthy, "worse")
+            }],
+        };
+        verdict.brief();
+        let table = table(&[verdict.clone()]);
+        let words: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(
+            words.join(" "),
+            "1970-01-01T00:00:00Z 2 10 % unhealthy 18 of 600 54 of 5400 3.00 1.40 to - 2.0e1 100 %"
+        );
+        verdict.shorten();
+        assert_eq!(verdict.comparison(), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! and says what comes next.
 
 use jiff::Timestamp;
-use serin::ports::{Fleet, HealthSignals, Measurements, Observation, Times};
+use serin::ports::{Fleet, HealthSignals, Ledger, Measurements, Observation, Times};
 use serin::request::{Decision, OnTooLittleData, OnUnhealthy};
 use serin::state::{Next, Question};
 use serin::verdict::{Finding, Outcome, Verdict};
@@ -47,6 +47,7 @@ step_error_from_port_error!(HealthCheckError);
 pub async fn health_check(
     fleet: &impl Fleet,
     signals: &impl HealthSignals,
+    ledger: &impl Ledger,
     input: StepInput,
 ) -> Result<State, HealthCheckError> {
     let StepInput { now, mut state, .. } = input;
@@ -112,6 +113,13 @@ pub async fn health_check(
     if next == Next::Freeze {
         let why = verdict.sentence.clone();
         state.question = Some(Question::new(&state.deployment, why, now));
+    }
+    let kept = ledger
+        .keep_check(&state.deployment.execution, state.progress.checks, &verdict)
+        .await;
+    if let Err(error) = kept {
+        // It is for whoever looks later; the check was made, and its verdict stands.
+        tracing::warn!(%error, "the evidence was not kept");
     }
     state.progress.keep(verdict);
     state.next = Some(next);

@@ -35,7 +35,8 @@ async fn shifted(stage: &Stage, more: Value) -> State {
 
 async fn check(stage: &Stage, state: State) -> Result<State, HealthCheckError> {
     stage.wait(u64::from(state.wait_seconds));
-    health_check(&stage.aws.fleet, &stage.aws.signals, stage.input(state)).await
+    let aws = &stage.aws;
+    health_check(&aws.fleet, &aws.signals, &aws.ledger, stage.input(state)).await
 }
 
 /// Checks until something else than waiting is called for.

@@ -8,6 +8,7 @@ use serin::ports::{
 use serin::request::FinishMode;
 use serin::verdict::Window;
 use serin::{Deployment, RouterRecord, ServiceKey};
+use serin_judge::{Forecast, forecast, planned_seconds};
 
 use crate::{PlanDeploymentError, Planner};
 
@@ -202,13 +203,59 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
                 window.start, window.end
             )));
         }
-        let idle = measured.requests.is_some_and(|counts| matches!(counts.requests.reading, Reading::Value { value, .. } if value <= 0.0));
-        Ok(if idle || unused {
-            vec![IDLE.into()]
-        } else {
-            Vec::new()
-        })
+        let idle = measured.requests.as_ref().is_some_and(|counts| matches!(counts.requests.reading, Reading::Value { value, .. } if value <= 0.0));
+        let mut notes = Vec::new();
+        if idle || unused {
+            notes.push(IDLE.into());
+        }
+        notes.extend(foretold(deployment, measured.requests.as_ref(), window));
+        Ok(notes)
     }
+}
+
+/// What the comparison will take, at the traffic that stable has now.
+fn foretold(
+    deployment: &Deployment,
+    counts: Option<&RequestCounts>,
+    window: Window,
+) -> Option<String> {
+    let judge = deployment.checks.judge.as_ref()?;
+    if planned_seconds(&deployment.plan) == 0 {
+        return Some(
+            "No step of the plan leaves stable any traffic, so nothing is compared.".into(),
+        );
+    }
+    let value = |measured: &Measured| match measured.reading {
+        Reading::Value { value, .. } => value,
+        Reading::NoData | Reading::Incomplete(_) => 0.0,
+    };
+    let (requests, errors) = counts.map_or((0.0, 0.0), |counts| {
+        (value(&counts.requests), value(&counts.errors))
+    });
+    let minutes = f64::from(u32::try_from(window.seconds()).unwrap_or(u32::MAX)) / 60.0;
+    let per_minute = requests / minutes;
+    let rate = errors / requests.max(1.0);
+    let forecast = forecast(
+        &deployment.checks,
+        judge,
+        &deployment.plan,
+        per_minute,
+        rate,
+    );
+    Some(forecast.map_or_else(
+        || {
+            "At the traffic that stable has now the comparison would take more than a week; checks.judge.detect says what it must be able to see, checks.onTooLittleData what happens without.".to_owned()
+        },
+        |forecast| {
+            let Forecast { canary_requests, minutes, planned_minutes } = forecast;
+            let extended = if minutes > planned_minutes {
+                format!("the plan's steps beside stable take {planned_minutes:.0}, so the last of them is extended")
+            } else {
+                format!("the plan's steps beside stable take {planned_minutes:.0}")
+            };
+            format!("At the {per_minute:.0} requests a minute that stable has now, the comparison has seen enough after about {canary_requests:.0} requests of the canary, in about {minutes:.0} minutes; {extended}.")
+        },
+    ))
 }
 
 /// Refuses limits on what this router does not measure, and queries with names that it does not have.
@@ -222,6 +269,10 @@ fn refuse_what_is_not_measured(deployment: &Deployment) -> Result<(), PlanDeploy
         .no_requests_because()
         .filter(|_| checks.error_rate_percent.is_some())
         .map(|why| format!("checks.errorRatePercent: {why}"));
+    let judge = router
+        .no_requests_because()
+        .filter(|_| checks.judge.is_some() && checks.error_rate_percent.is_none())
+        .map(|why| format!("checks.judge: {why}"));
     let placeholder = checks.queries.iter().find_map(|query| {
         let unknown = query.placeholder_that_is_not(router.placeholders())?;
         Some(format!(
@@ -230,7 +281,7 @@ fn refuse_what_is_not_measured(deployment: &Deployment) -> Result<(), PlanDeploy
             router.placeholders().join(", ")
         ))
     });
-    let faults: Vec<_> = [latency, requests, placeholder]
+    let faults: Vec<_> = [latency, requests, judge, placeholder]
         .into_iter()
         .flatten()
         .collect();

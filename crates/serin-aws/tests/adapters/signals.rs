@@ -167,6 +167,7 @@ async fn an_empty_window_and_a_plan_without_limits_ask_nothing() {
         .unwrap();
     assert_eq!(measured.requests.unwrap().requests.reading, Reading::NoData);
     scene.deployment.checks.error_rate_percent = None;
+    scene.deployment.checks.judge = None;
     let measured = scene
         .aws
         .signals

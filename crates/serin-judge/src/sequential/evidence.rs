@@ -2,7 +2,7 @@
 
 use super::confidence::Confidence;
 use super::counts::{Totals, number};
-use super::exposure::{Detect, stable_rate};
+use super::exposure::{Detect, least_seen, stable_rate};
 use super::family::{Counted, DOUBTFUL, Metric, more_needed};
 use super::settings::Settings;
 use super::watch::{Decision, Watch};
@@ -125,7 +125,17 @@ impl Evidence {
                 percent(limit)
             );
         }
-        let wanted = wanted(subject.settings.detect, counted);
+        let rate = stable_rate(&subject.watch.totals);
+        let (detect, margin) = (subject.settings.detect, subject.settings.margin);
+        let hidden = detect.rate(rate) < rate * least_seen(margin);
+        let wanted = if hidden {
+            wanted(
+                Detect::Ratio((least_seen(margin) * 100.0).round() / 100.0),
+                counted,
+            )
+        } else {
+            wanted(detect, counted)
+        };
         if weighted >= -subject.settings.false_alarm.ln() {
             let often = match self.ratio_from {
                 Some(from) if from >= 1.1 => format!("at least {} times as often", rough(from)),
@@ -142,14 +152,6 @@ impl Evidence {
         } else if self.seen >= 1.0 {
             format!("{counts}: {wanted} would have been seen")
         } else {
-            let rate = stable_rate(&subject.watch.totals);
-            let margin = subject.settings.margin;
-            if subject.settings.detect.rate(rate) <= rate * margin {
-                return format!(
-                    "{counts}: {wanted} is within the margin of {} times as many, and cannot be seen",
-                    rough(margin)
-                );
-            }
             let needed = self.more_requests.map_or_else(
                 || "more requests are needed than can be said".to_owned(),
                 |more| {

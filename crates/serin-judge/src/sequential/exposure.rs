@@ -4,6 +4,8 @@
 //! errors under `R` to that under the margin. No test that keeps its false alarms can do with much less than
 //! `ln(1 / alpha)` in all (Wald 1945), and the mixture here needs little more.
 
+use serin::request::LEAST_SEEN;
+
 use super::counts::{Pair, Totals, number};
 
 /// The regression that the user cares about.
@@ -55,9 +57,20 @@ pub(super) fn stable_rate(totals: &Totals) -> f64 {
     (number(totals.stable.errors).max(0.5) / number(totals.stable.requests).max(1.0)).min(1.0)
 }
 
+/// The least ratio of the rates that a comparison with this margin can be asked to see.
+pub(super) fn least_seen(margin: f64) -> f64 {
+    margin * LEAST_SEEN
+}
+
+/// The canary's rate that is looked for beside this rate of stable's: the regression's, or, where that hides within the
+/// margin, the least that does not.
+pub(super) fn looked_for(detect: Detect, rate: f64, margin: f64) -> f64 {
+    detect.rate(rate).max(rate * least_seen(margin)).min(1.0)
+}
+
 /// The evidence to expect from requests of both sides when the canary has the regression: the Poisson relative entropy.
 pub(super) fn expected(canary: f64, stable: f64, rate: f64, detect: Detect, margin: f64) -> f64 {
-    let bad = detect.rate(rate);
+    let bad = looked_for(detect, rate, margin);
     let ratio = bad / rate;
     if ratio <= margin || canary <= 0.0 || stable <= 0.0 {
         return 0.0;
@@ -94,7 +107,7 @@ impl super::Settings {
         let pair = Pair {
             canary: canary_per_minute,
             stable: stable_per_minute,
-            canary_errors: canary_per_minute * self.detect.rate(rate),
+            canary_errors: canary_per_minute * looked_for(self.detect, rate, self.margin),
             stable_errors: stable_per_minute * rate,
         };
         let variance = self.noise.start * self.noise.start;

@@ -1,5 +1,7 @@
 //! What the comparison of one deployment is told.
 
+use serin::request::LEAST_SEEN;
+
 use super::exposure::Detect;
 use super::noise::{Noise, Past};
 use super::ratio::Alternatives;
@@ -53,10 +55,10 @@ pub(super) const LIMIT: f64 = 0.1;
 /// wild minute is just enough if it is as wild as can be. What is worse than that is the disaster test's.
 const MOST_PER_MINUTE: f64 = 7.0;
 
-/// What the robust test looks for: ratios over the margin, with weights. Most of the weight is where evidence is slow to
+/// What the robust test looks for: ratios over the margin, with weights; the least is [`serin::request::LEAST_SEEN`]. Most of the weight is where evidence is slow to
 /// come; a large regression gives so much that its weight does not matter.
 const ALTERNATIVES: [(f64, f64); 10] = [
-    (1.2, 0.14),
+    (LEAST_SEEN, 0.14),
     (1.45, 0.22),
     (1.8, 0.18),
     (2.5, 0.12),

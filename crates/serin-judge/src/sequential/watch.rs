@@ -1,10 +1,20 @@
 //! One metric's comparison, minute by minute.
 
-use super::counts::{Minute, Totals};
-use super::exposure::{expected, needed, stable_rate};
+use super::counts::{Minute, Pair, Totals};
+use super::exposure::{expected, least_seen, needed, stable_rate};
 use super::guard::Guard;
 use super::robust::Process;
 use super::settings::{LIMIT, Settings, Tests};
+
+/// The logarithm of the e-value at which a ratio is refuted: 20.
+const REFUTED: f64 = 2.995_732_273_553_991;
+
+/// What a minute's errors say against a ratio, and for 1: the logarithm of their likelihoods' quotient. It is an e-value for
+/// every ratio that is larger too, because their quotient is monotone.
+fn refuting(pair: &Pair, ratio: f64) -> f64 {
+    let both = (ratio * pair.canary + pair.stable) / (pair.canary + pair.stable);
+    pair.errors() * both.ln() - pair.canary_errors * ratio.ln()
+}
 
 /// What to do after a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +50,8 @@ pub(super) struct Watch<'a> {
     pub(super) totals: Totals,
     /// Requests of both sides after the warm-up, each minute's divided by its tempering.
     pub(super) worth: (f64, f64),
+    /// Logarithm of the e-value against the least ratio that can be looked for, of a canary that is like stable.
+    against_least: f64,
     pub(super) log_e: f64,
     pub(super) over_limit: bool,
     /// By what each minute's evidence was divided; `None` for a minute without data or in the warm-up.
@@ -58,6 +70,7 @@ impl<'a> Watch<'a> {
             warming: settings.warm_up,
             totals: Totals::default(),
             worth: (0.0, 0.0),
+            against_least: 0.0,
             log_e: 0.0,
             over_limit: false,
             temperings: Vec::new(),
@@ -82,6 +95,8 @@ impl<'a> Watch<'a> {
                 let tempering = self.robust.tempering(pair);
                 self.worth.0 += pair.canary / tempering;
                 self.worth.1 += pair.stable / tempering;
+                let least = least_seen(self.settings.margin);
+                self.against_least += refuting(&pair, least) / tempering;
                 self.temperings.push(Some(tempering));
             } else {
                 self.temperings.push(None);
@@ -112,13 +127,15 @@ impl<'a> Watch<'a> {
         self.over_limit
     }
 
-    /// The share of the expected evidence that is needed for `detect`; 1 is enough.
+    /// The share of the evidence that is needed to have seen `detect`, or to refute even the least that could be looked for;
+    /// 1 is enough.
     pub(super) fn seen(&self, weight: f64) -> f64 {
         let rate = stable_rate(&self.totals);
         let (canary, stable) = self.worth;
         let settings = self.settings;
-        expected(canary, stable, rate, settings.detect, settings.margin)
-            / needed(settings.false_alarm * weight)
+        let seen = expected(canary, stable, rate, settings.detect, settings.margin)
+            / needed(settings.false_alarm * weight);
+        seen.max(self.against_least / REFUTED)
     }
 
     /// The minute from which on the evidence is strongest, and the weight of that start.

@@ -272,7 +272,7 @@ pub struct Checks {
     /// CloudWatch queries and their limits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queries: Vec<Query>,
-    /// The comparison of the canary's errors with stable's. `null` turns it off.
+    /// The comparison of the canary's errors with stable's. `null` turns it off, and so does `errorRatePercent: null` unless this is given.
     pub judge: Option<Judge>,
 }
 
@@ -339,13 +339,17 @@ impl Default for Judge {
     }
 }
 
+/// How many times the margin a regression must be to be seen at all.
+pub const LEAST_SEEN: f64 = 1.2;
+
 /// A regression that matters, in one of two forms: `{"ratio": 2}` or `{"points": 1}`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Detect {
-    /// So many times stable's rate of errors: above the margin, up to 1000.
+    /// So many times stable's rate of errors: at least 1.2 times the margin, up to 1000.
     Ratio(f64),
-    /// So many percentage points above stable's rate of errors: 0.01 to 100.
+    /// So many percentage points above stable's rate of errors: 0.01 to 100. Where stable's rate is so high that this is less
+    /// than 1.2 times the margin, that is looked for instead.
     Points(f64),
 }
 

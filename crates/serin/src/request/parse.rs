@@ -9,9 +9,9 @@ use super::queries::queries;
 use super::reader::{Object, expected, number, shown, text, weight, whole};
 use super::{
     Capacity, Checks, Detect, Finish, FinishMode, Freeze, ImageDefinition, ImageDetail, Judge,
-    LONGEST_DEADLINE_SECONDS, LatencyLimit, Leftovers, MaxPercent, OnTooLittleData, OnUnhealthy,
-    PlanRequest, Request, RouteName, RouterKind, RouterWish, StepRequest, default_deadline,
-    default_ready_within,
+    LEAST_SEEN, LONGEST_DEADLINE_SECONDS, LatencyLimit, Leftovers, MaxPercent, OnTooLittleData,
+    OnUnhealthy, PlanRequest, Request, RouteName, RouterKind, RouterWish, StepRequest,
+    default_deadline, default_ready_within,
 };
 use crate::name::{ClusterName, ContainerName, ServiceName};
 use crate::plan::Plan;
@@ -696,6 +696,8 @@ fn checks(faults: &mut Faults, value: &Value) -> Option<Checks> {
         checks.queries = queries(faults, &elements);
     }
     match object.get("judge") {
+        // Whoever has no use for the counts of requests has none for comparing them.
+        None if object.get("errorRatePercent").is_some_and(Value::is_null) => checks.judge = None,
         None => {}
         Some(Value::Null) => checks.judge = None,
         Some(value) => checks.judge = judge(faults, value),
@@ -745,10 +747,11 @@ fn detect(faults: &mut Faults, value: &Value, margin: f64) -> Option<Detect> {
         return Some(Detect::Points(points));
     }
     let ratio = object.number(faults, "ratio", 1.0, 1000.0)?;
-    if ratio <= margin {
+    let least = margin * LEAST_SEEN;
+    if ratio < least {
         faults.add(
             "checks.judge.detect.ratio",
-            format!("{ratio} is not above checks.judge.margin, {margin}, up to which the canary is not called worse"),
+            format!("{ratio} is too near to checks.judge.margin, {margin}, up to which the canary is not called worse; at least {least} is allowed"),
         );
         return None;
     }
