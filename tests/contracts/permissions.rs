@@ -267,6 +267,7 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     ("ledger", "close", &["dynamodb:UpdateItem"]),
     ("ledger", "held", &["dynamodb:Scan"]),
     ("ledger", "reopen", &["dynamodb:UpdateItem"]),
+    ("ledger", "keep_check", &["dynamodb:UpdateItem"]),
     ("ledger", "execution_status", &["states:DescribeExecution"]),
     ("recoveries", "start", &["states:StartExecution"]),
 ];

@@ -375,27 +375,6 @@ impl Ledger for DynamoDbLedger {
         self.make(update).await.map(drop)
     }
 
-    async fn checks(&self, execution: &ExecutionArn) -> Result<Vec<Verdict>, PortError> {
-        let mut checks = Vec::new();
-        for place in 0.. {
-            let Some(item) = self.get(evidence_id(execution, place)).await? else {
-                break;
-            };
-            let mut numbers: Vec<_> = item
-                .iter()
-                .filter_map(|(name, value)| Some((check_number(name)?, value.as_s().ok()?)))
-                .collect();
-            numbers.sort_unstable();
-            for (number, text) in numbers {
-                checks.push(serde_json::from_str(text).map_err(|error| {
-                    let why = format!("check {number} cannot be read: {error}");
-                    refused("DynamoDB GetItem", why)
-                })?);
-            }
-        }
-        Ok(checks)
-    }
-
     async fn held(&self) -> Result<Vec<HeldLock>, PortError> {
         let mut pages = self
             .dynamo_db
@@ -476,10 +455,6 @@ fn check_name(number: u32) -> String {
     format!("check{number:05}")
 }
 
-fn check_number(name: &str) -> Option<u32> {
-    name.strip_prefix("check")?.parse().ok()
-}
-
 fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)?.as_s().ok().map(String::as_str)
 }
@@ -517,8 +492,7 @@ mod tests {
         let execution = ExecutionArn::new("arn:x");
         assert_eq!(record_id(&execution), "deployment#arn:x");
         assert_eq!(evidence_id(&execution, 0), "evidence#arn:x#0");
-        assert_eq!(check_number(&check_name(417)), Some(417));
-        assert_eq!(check_number("expiresAt"), None);
+        assert_eq!(check_name(417), "check00417", "so that names sort as numbers do");
     }
 
     #[test]

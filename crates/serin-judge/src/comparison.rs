@@ -11,9 +11,6 @@ use crate::sequential::{
 };
 use crate::window::{floor, window};
 
-/// How long new tasks take to warm up, in seconds.
-const WARM_UP_SECONDS: u32 = 120;
-
 /// CloudWatch keeps datapoints below a minute for three hours; less some time for waiting.
 const LONGEST_HIGH_RESOLUTION: i64 = 9000;
 
@@ -53,7 +50,7 @@ pub fn comparable(deployment: &Deployment, progress: &Progress, now: Timestamp) 
     checks
         .judge
         .filter(|_| compared_steps(&deployment.plan).next().is_some())?;
-    let period = checks.compared_period();
+    let period = checks.period_seconds;
     let newest = now.as_second() - i64::from(checks.data_delay());
     let end = if progress.weight_percent == Weight::FULL {
         newest.min(progress.shifted_at?.as_second())
@@ -62,7 +59,7 @@ pub fn comparable(deployment: &Deployment, progress: &Progress, now: Timestamp) 
     };
     let end = floor(end, period);
     let mut start = floor(progress.compared_since?.as_second(), period);
-    if checks.period_seconds < period {
+    if period < 60 {
         start = start.max(floor(end - LONGEST_HIGH_RESOLUTION, period));
     }
     (end > start).then(|| window(start, end))
@@ -137,7 +134,7 @@ pub fn judge_comparison(compared: &Compared<'_>) -> Finding {
 
 /// The settings of a deployment's comparison.
 pub fn settings(checks: &Checks, judge: &Judge, planned_seconds: u64) -> Settings {
-    let period = checks.compared_period();
+    let period = checks.period_seconds;
     let limit = checks.error_rate_percent.map(|limit| limit.max / 100.0);
     Settings {
         false_alarm: judge.false_alarm,
@@ -149,7 +146,7 @@ pub fn settings(checks: &Checks, judge: &Judge, planned_seconds: u64) -> Setting
         minutes: u32::try_from(planned_seconds / u64::from(period))
             .unwrap_or(u32::MAX)
             .max(1),
-        warm_up: WARM_UP_SECONDS.div_ceil(period),
+        warm_up: judge.warm_up_seconds.div_ceil(period),
         disaster: Settings::default().disaster.max(judge.margin * 1.5),
         limit: limit.filter(|limit| *limit > 0.0 && *limit < 1.0),
         ..Settings::default()
@@ -157,7 +154,7 @@ pub fn settings(checks: &Checks, judge: &Judge, planned_seconds: u64) -> Setting
 }
 
 fn judged(compared: &Compared<'_>, minutes: &[Minute]) -> Judgement {
-    let period = i64::from(compared.checks.compared_period());
+    let period = i64::from(compared.checks.period_seconds);
     let start = compared.window.start.as_second();
     let place = |at: &Timestamp| usize::try_from((at.as_second() - start).div_euclid(period)).ok();
     let new_tasks: Vec<_> = compared.new_tasks_at.iter().filter_map(place).collect();
@@ -175,7 +172,7 @@ fn outcome(compared: &Compared<'_>, judgement: &Judgement, minutes: &[Minute]) -
         Asked::Enough => false,
         Asked::WhatWasSeen => true,
         Asked::NothingBadSince(shifted_at) => {
-            let period = i64::from(compared.checks.compared_period());
+            let period = i64::from(compared.checks.period_seconds);
             let since = shifted_at.as_second() - compared.window.start.as_second();
             let place = usize::try_from(since.div_euclid(period)).unwrap_or(0);
             let known = |minute: &Minute| minute.canary.is_some() && minute.stable.is_some();
@@ -239,7 +236,7 @@ pub fn forecast(
 ) -> Option<Forecast> {
     let planned = planned_seconds(plan);
     let settings = settings(checks, judge, planned);
-    let period = f64::from(checks.compared_period()) / 60.0;
+    let period = f64::from(checks.period_seconds) / 60.0;
     let warm_up = f64::from(settings.warm_up) * period;
     let (mut seen, mut minutes, mut canary_requests) = (0.0, 0.0, 0.0);
     let mut steps = compared_steps(plan).peekable();
@@ -288,6 +285,7 @@ mod tests {
         false_alarm: 0.01,
         margin: 1.25,
         detect: Wanted::Points(1.0),
+        warm_up_seconds: 120,
         extend: Extend::LastStep,
     };
 

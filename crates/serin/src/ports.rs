@@ -877,9 +877,6 @@ pub trait Ledger {
         verdict: &Verdict,
     ) -> Result<(), PortError>;
 
-    /// What each check of a deployment found, in order.
-    async fn checks(&self, execution: &ExecutionArn) -> Result<Vec<Verdict>, PortError>;
-
     /// Records that a person must finish the deployment, and what is left. It keeps its phase and its lock until somebody has.
     async fn call_a_person(
         &self,

@@ -130,7 +130,7 @@ pub async fn shift_weight(
     };
     let seconds = times.next_check_in(&deployment.checks, now);
     let began_anew = state.decision == Some(Decision::Resume);
-    let period = state.deployment.checks.compared_period();
+    let period = state.deployment.checks.period_seconds;
     state.progress.compare(shifted_at, began_anew, period);
     if let Some(decision) = state.decision {
         let by = if state.unanswered.is_some() {

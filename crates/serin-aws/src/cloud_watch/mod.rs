@@ -122,7 +122,7 @@ impl HealthSignals for CloudWatchSignals {
                 .map(|(stable, compared)| {
                     let intervals = Intervals {
                         of: compared,
-                        seconds: checks.compared_period(),
+                        seconds: checks.period_seconds,
                     };
                     let canary = own.by_interval("own", &answers, intervals);
                     let stable = stable.by_interval("stable", &answers, intervals);

@@ -120,7 +120,7 @@ impl super::Settings {
             clippy::cast_sign_loss,
             reason = "both are positive and below a week's minutes and requests"
         )]
-        (minutes <= LONGEST).then(|| Exposure {
+        (gain > 0.0 && minutes <= LONGEST).then(|| Exposure {
             minutes: minutes as u32,
             canary_requests: (minutes * canary_per_minute).round() as u64,
         })

@@ -96,7 +96,7 @@ impl<'a> Watch<'a> {
                 self.worth.0 += pair.canary / tempering;
                 self.worth.1 += pair.stable / tempering;
                 let least = least_seen(self.settings.margin);
-                self.against_least += refuting(&pair, least) / tempering;
+                self.against_least += refuting(pair, least) / tempering;
                 self.temperings.push(Some(tempering));
             } else {
                 self.temperings.push(None);

@@ -301,18 +301,13 @@ impl Checks {
         self.error_rate_percent.is_some() || !self.latency_ms.is_empty() || self.judge.is_some()
     }
 
-    /// The seconds of one datapoint of the comparison: the metrics' own period, but never less than a minute.
-    pub fn compared_period(&self) -> u32 {
-        self.period_seconds.max(60)
-    }
-
     /// How old a datapoint must be to be complete: as the request says, or two periods.
     pub fn data_delay(&self) -> u32 {
         self.data_delay_seconds.unwrap_or(self.period_seconds * 2)
     }
 }
 
-/// How the canary is compared with stable, after every interval and over the whole deployment.
+/// How the canary is compared with stable, after every period of the metrics and over the whole deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Judge {
@@ -324,6 +319,9 @@ pub struct Judge {
     pub margin: f64,
     /// The regression that must have been within sight before the comparison is content.
     pub detect: Detect,
+    /// How long new tasks take to warm up, in seconds, in which only a disaster counts. 0 to 3600.
+    #[schemars(range(max = 3600))]
+    pub warm_up_seconds: u32,
     /// Which steps last until it would have been seen.
     pub extend: Extend,
 }
@@ -334,6 +332,7 @@ impl Default for Judge {
             false_alarm: 0.01,
             margin: 1.25,
             detect: Detect::Points(1.0),
+            warm_up_seconds: 120,
             extend: Extend::default(),
         }
     }

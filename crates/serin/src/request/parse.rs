@@ -70,7 +70,8 @@ pub(super) const CHECKS_FIELDS: &[&str] = &[
     "queries",
     "judge",
 ];
-pub(super) const JUDGE_FIELDS: &[&str] = &["falseAlarm", "margin", "detect", "extend"];
+pub(super) const JUDGE_FIELDS: &[&str] =
+    &["falseAlarm", "margin", "detect", "warmUpSeconds", "extend"];
 const SOURCES: &[&str] = &[
     "image",
     "images",
@@ -725,11 +726,15 @@ fn judge(faults: &mut Faults, value: &Value) -> Option<Judge> {
         None => default.detect,
         Some(value) => detect(faults, value, margin)?,
     };
+    let warm_up_seconds = object
+        .whole(faults, "warmUpSeconds", 0, 3600)
+        .unwrap_or(default.warm_up_seconds);
     let extend = object.choice(faults, "extend").unwrap_or(default.extend);
     Some(Judge {
         false_alarm,
         margin,
         detect,
+        warm_up_seconds,
         extend,
     })
 }
