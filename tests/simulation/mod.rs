@@ -10,6 +10,7 @@ mod errors;
 mod every_call;
 mod exhaustive;
 mod freeze;
+mod judge;
 mod leftovers;
 mod limits;
 mod no_trace;

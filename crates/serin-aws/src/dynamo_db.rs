@@ -492,7 +492,11 @@ mod tests {
         let execution = ExecutionArn::new("arn:x");
         assert_eq!(record_id(&execution), "deployment#arn:x");
         assert_eq!(evidence_id(&execution, 0), "evidence#arn:x#0");
-        assert_eq!(check_name(417), "check00417", "so that names sort as numbers do");
+        assert_eq!(
+            check_name(417),
+            "check00417",
+            "so that names sort as numbers do"
+        );
     }
 
     #[test]

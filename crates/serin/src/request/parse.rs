@@ -704,7 +704,12 @@ fn checks(faults: &mut Faults, value: &Value) -> Option<Checks> {
         Some(value) => checks.judge = judge(faults, value),
     }
     let limitless = object.get("errorRatePercent").is_some_and(Value::is_null);
-    if limitless && !object.has("alarms") && !object.has("queries") && !object.has("latencyMs") {
+    if limitless
+        && checks.judge.is_none()
+        && !object.has("alarms")
+        && !object.has("queries")
+        && !object.has("latencyMs")
+    {
         faults.add(
             "checks.errorRatePercent",
             "null leaves nothing to judge the canary by; name an alarm, a query or a limit on latency instead",

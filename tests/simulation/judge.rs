@@ -1,0 +1,268 @@
+//! The comparison of the canary with stable, in whole deployments.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use serin::verdict::Comparison;
+use serin::{Finding, Outcome, Report, Verdict};
+use serin_sim::{AlarmStateValue, Fault, FaultKind, Which, world};
+
+use super::{On, Simulation, arn, request};
+
+/// A world in which stable and the new version fail these shares of the requests, at so many a second.
+fn world_where(on: On, stable: f64, canary: f64, requests_per_second: f64) -> Simulation {
+    let simulation = Simulation::new(on);
+    simulation.account.settings(|settings| {
+        settings.error_rates = vec![("1.0.0".into(), stable), ("2.0.0".into(), canary)];
+        settings.requests_per_second = requests_per_second;
+    });
+    // The pre-flight looks at stable's last ten minutes.
+    simulation.account.clock().advance(1200);
+    simulation.begun_anew()
+}
+
+fn compared(verdict: &Verdict) -> Option<&Finding> {
+    let mut findings = verdict.findings.iter();
+    findings.find(|finding| finding.name == "comparison.errors")
+}
+
+/// The evidence on which the deployment was rolled back.
+fn evidence(report: &Report) -> (Outcome, Comparison) {
+    let finding = compared(report.verdict.as_ref().unwrap()).unwrap();
+    (finding.outcome, finding.comparison.unwrap())
+}
+
+/// What the ledger kept of the checks, in order.
+fn kept(simulation: &Simulation) -> Vec<Verdict> {
+    simulation.account.look(|world| {
+        let id = format!("evidence#{}#0", arn("first"));
+        let item = world.item(world::LEDGER_TABLE, &id);
+        let mut checks: Vec<_> = item
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| name.starts_with("check"))
+            .collect();
+        checks.sort_by_key(|(name, _)| name.as_str());
+        let read = |text: &String| serde_json::from_str(text).unwrap();
+        checks
+            .into_iter()
+            .map(|(_, value)| read(value.as_s().unwrap()))
+            .collect()
+    })
+}
+
+/// The plan's notes, from the record of the ledger.
+fn notes(simulation: &Simulation) -> Vec<String> {
+    let id = format!("deployment#{}", arn("first"));
+    simulation.account.look(|world| {
+        let item = world.item(world::LEDGER_TABLE, &id).unwrap();
+        let document: Value = serde_json::from_str(item["document"].as_s().unwrap()).unwrap();
+        serde_json::from_value(document["notes"].clone()).unwrap()
+    })
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_canary_with_three_times_stables_errors_below_every_limit_is_found_and_rolled_back(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = world_where(on, 0.002, 0.006, 1000.0);
+    let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
+    deployed
+        .assert_rolled_back("times as often, and by chance less often than once in")
+        .assert_stable_has_all_traffic()
+        .assert_no_request_was_lost();
+    let report = deployed.report();
+    let (outcome, evidence) = evidence(&report);
+    assert_eq!(outcome, Outcome::Unhealthy);
+    assert!(
+        (2.9..3.1).contains(&evidence.ratio.unwrap()),
+        "{evidence:?}"
+    );
+    assert!(evidence.ratio_from.unwrap() > 1.25, "{evidence:?}");
+    for verdict in kept(&simulation) {
+        let limit = verdict
+            .findings
+            .iter()
+            .find(|finding| finding.name == "errorRatePercent");
+        assert!(limit.is_none_or(|limit| limit.outcome == Outcome::Healthy));
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_outage_that_both_share_holds_the_deployment_and_does_not_roll_it_back(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = world_where(on, 0.0, 0.0, 100.0);
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut execution, "Has the traffic shifted?")
+        .await;
+    let rates = |rate| {
+        simulation.account.settings(|settings| {
+            settings.error_rates = vec![("checkout".into(), rate)];
+        });
+    };
+    rates(0.3);
+    for _ in 0..8 {
+        simulation
+            .run_until(&mut execution, "Check the canary's health")
+            .await;
+        simulation.step(&mut execution).await;
+    }
+    let progress = &execution.data()["progress"];
+    assert_eq!(progress["weightPercent"], 10.0, "no further while it lasts");
+    assert_eq!(progress["verdicts"][0]["outcome"], "inconclusive");
+    rates(0.0);
+    simulation.finish(execution).await.assert_promoted();
+    assert!(
+        kept(&simulation)
+            .iter()
+            .any(|verdict| verdict.sentence.contains("stable too is above")),
+        "{:#?}",
+        kept(&simulation)
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_canary_without_traffic_is_never_promoted(#[values(On::AppMesh, On::Alb)] on: On) {
+    // Whoever has no limit on errors has only the comparison.
+    for limit in [json!({ "max": 1.0 }), Value::Null] {
+        let simulation = Simulation::new(on);
+        let checks = json!({ "errorRatePercent": limit, "alarms": ["quiet"], "judge": {} });
+        simulation
+            .account
+            .set_alarm("quiet", AlarmStateValue::Ok, "");
+        let more = json!({ "checks": checks, "deadlineSeconds": 3600 });
+        let mut execution = simulation.start("first", request("2.0.0", more));
+        simulation
+            .run_until(&mut execution, "Has the traffic shifted?")
+            .await;
+        simulation
+            .account
+            .settings(|settings| settings.requests_per_second = 0.0);
+        let deployed = simulation.finish(execution).await;
+        deployed.assert_rolled_back("the deployment's deadline has passed");
+        let healthy = |verdict: &Verdict| verdict.outcome == Outcome::Healthy;
+        assert!(!kept(&simulation).iter().any(healthy));
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_quiet_service_extends_the_last_step_beside_stable_as_the_plan_has_told(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = world_where(on, 0.0, 0.0, 4.0);
+    let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
+    deployed.assert_promoted();
+    let told = notes(&simulation).join(" ");
+    assert!(told.contains("so the last of them is extended"), "{told}");
+    let checks = kept(&simulation);
+    let at = |step| {
+        checks
+            .iter()
+            .filter(move |verdict| verdict.step == step)
+            .count()
+    };
+    assert!(at(2) > at(1) + 3, "{} and {}", at(1), at(2));
+    let last = checks.iter().rfind(|verdict| verdict.step == 2).unwrap();
+    assert!(last.comparison().unwrap().seen >= 1.0);
+    assert!(
+        deployed
+            .report()
+            .verdicts
+            .iter()
+            .all(|verdict| verdict.outcome == Outcome::Healthy)
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn whoever_wants_it_has_enough_seen_at_every_step(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = world_where(on, 0.0, 0.0, 20.0);
+    let more = json!({ "checks": { "judge": { "extend": "everyStep" } } });
+    let deployed = simulation.deploy(request("2.0.0", more)).await;
+    deployed.assert_promoted();
+    let checks = kept(&simulation);
+    let last = checks.iter().rfind(|verdict| verdict.step == 1).unwrap();
+    assert!(last.comparison().unwrap().seen >= 1.0, "{last:?}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_canary_that_a_person_resumed_is_not_condemned_for_what_it_did_before(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = world_where(on, 0.0, 0.1, 100.0);
+    simulation.lambdas.answer_after(600, json!("resume"));
+    let more = json!({ "onUnhealthy": "freeze" });
+    let mut execution = simulation.start("first", request("2.0.0", more));
+    simulation.run_until(&mut execution, "Ask a person").await;
+    simulation
+        .account
+        .settings(|settings| settings.error_rates = Vec::new());
+    let deployed = simulation.finish(execution).await;
+    deployed.assert_promoted();
+    assert_eq!(simulation.lambdas.asked().len(), 1);
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_comparison_can_be_turned_off(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = world_where(on, 0.002, 0.006, 1000.0);
+    let more = json!({ "checks": { "judge": null } });
+    let deployed = simulation.deploy(request("2.0.0", more)).await;
+    deployed.assert_promoted();
+    assert!(
+        kept(&simulation)
+            .iter()
+            .all(|verdict| compared(verdict).is_none())
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn evidence_that_cannot_be_kept_stops_nothing(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = Simulation::new(on);
+    let mut execution = simulation.start("first", request("2.0.0", json!({})));
+    simulation
+        .run_until(&mut execution, "Has the traffic shifted?")
+        .await;
+    simulation.account.inject(Fault {
+        operation: "UpdateItem",
+        which: Which::Always,
+        kind: FaultKind::Denied,
+    });
+    simulation
+        .run_until(&mut execution, "Clean up behind the new version")
+        .await;
+    simulation.account.heal();
+    simulation.finish(execution).await.assert_promoted();
+    assert_eq!(kept(&simulation), []);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_good_canary_is_compared_up_to_the_last_minute_that_stable_serves_too(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = world_where(on, 0.001, 0.001, 1000.0);
+    let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
+    deployed.assert_promoted();
+    let checks = kept(&simulation);
+    let until: Vec<_> = checks
+        .iter()
+        .filter(|verdict| verdict.step == 3)
+        .map(|verdict| verdict.comparison().unwrap().until)
+        .collect();
+    // The first of these checks comes before the data of the last minute beside stable.
+    let settled = &until[1..];
+    assert!(
+        settled.len() > 1 && settled.iter().all(|at| *at == settled[0]),
+        "{until:?}"
+    );
+    let table = serin::verdict::table(&checks);
+    assert_eq!(table.lines().count(), checks.len() + 1, "{table}");
+}
