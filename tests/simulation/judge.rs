@@ -266,3 +266,149 @@ async fn a_good_canary_is_compared_up_to_the_last_minute_that_stable_serves_too(
     let table = serin::verdict::table(&checks);
     assert_eq!(table.lines().count(), checks.len() + 1, "{table}");
 }
+
+/// A Kayenta configuration with one metric, the percentage of failed requests.
+fn kayenta(on: On, critical: bool) -> Value {
+    let (namespace, all, failed) = match on {
+        On::AppMesh => {
+            let series = |class: &str| {
+                json!({ "MetricName": "envoy_http_downstream_rq_xx", "Dimensions": [
+                    { "Name": "ClusterName", "Value": "{{clusterName}}" },
+                    { "Name": "TaskDefinitionFamily", "Value": "{{canaryFamily}}" },
+                    { "Name": "envoy_http_conn_manager_prefix", "Value": "ingress" },
+                    { "Name": "envoy_response_code_class", "Value": class },
+                ] })
+            };
+            ("ECS/ContainerInsights/Prometheus", series("2"), series("5"))
+        }
+        On::Alb => {
+            let series = |name: &str| {
+                json!({ "MetricName": name, "Dimensions": [
+                    { "Name": "TargetGroup", "Value": "{{targetGroup}}" },
+                    { "Name": "LoadBalancer", "Value": "{{loadBalancer}}" },
+                ] })
+            };
+            (
+                "AWS/ApplicationELB",
+                series("HTTPCode_Target_2XX_Count"),
+                series("HTTPCode_Target_5XX_Count"),
+            )
+        }
+    };
+    let part = |id: &str, mut metric: Value| {
+        metric["Namespace"] = namespace.into();
+        let stat = json!({ "Metric": metric, "Period": 60, "Stat": "Sum" });
+        json!({ "Id": id, "MetricStat": stat, "ReturnData": false })
+    };
+    let parts = json!([
+        part("served", all),
+        part("failed", failed),
+        { "Id": "rate", "Expression": "100 * failed / (failed + served)" },
+    ]);
+    json!({
+        "name": "checkout",
+        "judge": { "name": "NetflixACAJudge-v1.0", "judgeConfigurations": {} },
+        "metrics": [{
+            "name": "errors", "groups": ["errors"], "scopeName": "default",
+            "query": { "type": "cloudwatch", "metricDataQueries": parts },
+            "analysisConfigurations": { "canary": { "direction": "increase", "critical": critical } },
+        }],
+        "classifier": { "groupWeights": { "errors": 100 } },
+    })
+}
+
+/// Checks by Kayenta's judge, every five minutes, over three steps of ten.
+fn by_kayenta(config: Value) -> Value {
+    let step = |percent| json!({ "weightPercent": percent, "holdSeconds": 600 });
+    let judge = json!({ "warmUpSeconds": 120, "kayenta": { "config": config } });
+    json!({
+        "plan": { "steps": [step(10), step(50), step(100)] },
+        "checks": { "errorRatePercent": { "max": 5.0 }, "judge": judge },
+    })
+}
+
+fn kayentas(verdict: &Verdict) -> Option<&Finding> {
+    let mut findings = verdict.findings.iter();
+    findings.find(|finding| finding.name == "kayenta.score")
+}
+
+#[rstest]
+#[tokio::test]
+async fn kayentas_judge_rolls_back_what_it_scores_as_marginal_or_less(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = world_where(on, 0.002, 0.006, 1000.0);
+    let more = by_kayenta(kayenta(on, false));
+    let deployed = simulation.deploy(request("2.0.0", more)).await;
+    deployed
+        .assert_rolled_back("Kayenta's score is 0 in judgement 1 of 3")
+        .assert_stable_has_all_traffic();
+    let report = deployed.report();
+    let verdict = report.verdict.unwrap();
+    let finding = kayentas(&verdict).unwrap();
+    assert!(
+        finding.sentence.contains("errors High (3.00 times stable)"),
+        "{}",
+        finding.sentence
+    );
+    assert_eq!(
+        (finding.outcome, finding.value),
+        (Outcome::Unhealthy, Some(0.0))
+    );
+    assert_eq!(
+        compared(&verdict),
+        None,
+        "it judges in the comparison's place"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn kayentas_judge_promotes_after_its_last_judgement(#[values(On::AppMesh, On::Alb)] on: On) {
+    let simulation = world_where(on, 0.002, 0.002, 1000.0);
+    let more = by_kayenta(kayenta(on, true));
+    let deployed = simulation.deploy(request("2.0.0", more)).await;
+    deployed.assert_promoted();
+    let checks = kept(&simulation);
+    let second = checks.iter().rfind(|verdict| verdict.step == 2).unwrap();
+    let finding = kayentas(second).unwrap();
+    assert_eq!(
+        (finding.outcome, finding.value),
+        (Outcome::Healthy, Some(100.0))
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_fault_in_a_kayenta_configuration_is_told_before_anything_is_created(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let faulty = |path: &str, value: Value| {
+        let mut config = kayenta(on, false);
+        *config.pointer_mut(path).unwrap() = value;
+        by_kayenta(config)
+    };
+    let query = "/metrics/0/query/metricDataQueries/2/Expression";
+    for (more, sentence) in [
+        (
+            faulty("/judge/name", json!("dredd-v1.0")),
+            "checks.judge.kayenta.config.judge.name: \"dredd-v1.0\" is not known",
+        ),
+        (
+            faulty("/metrics/0/groups", json!("errors")),
+            "checks.judge.kayenta.config.metrics[0].groups: ",
+        ),
+        (
+            faulty("/metrics/0/query/metricDataQueries/0/Id", json!("Served")),
+            "checks.judge.kayenta.config.metrics[0].query.metricDataQueries[0].Id: \"Served\" is no id",
+        ),
+        (
+            faulty(query, json!("rate{{nobody}}")),
+            "\"{{nobody\" is no placeholder",
+        ),
+    ] {
+        let simulation = world_where(on, 0.0, 0.0, 100.0);
+        let deployed = simulation.deploy(request("2.0.0", more)).await;
+        deployed.assert_refused("InvalidRequest", sentence);
+    }
+}

@@ -1,11 +1,12 @@
 //! The comparison of a deployment: from what was measured of both sides to a finding with its evidence.
 
 use jiff::Timestamp;
-use serin::ports::{Counts, Interval, Series};
+use serin::ports::{Counts, Interval, Measurements, Series};
 use serin::request::{self, Checks, Extend, Judge};
 use serin::verdict::{Comparison, Finding, Outcome, Window};
 use serin::{Deployment, Plan, Progress, Step, Weight};
 
+use crate::kayenta::{Judging, judge_kayenta};
 use crate::sequential::{
     Detect, Evidence, Judgement, Metric, Minute, Settings, Tally, compare, is_doubtful,
 };
@@ -44,12 +45,49 @@ pub enum Asked {
     WhatWasSeen,
 }
 
+impl Asked {
+    /// What the step in force asks; `None` when no step is.
+    fn now(deployment: &Deployment, progress: &Progress, judge: &Judge) -> Option<Self> {
+        let (step, shifted_at) = progress.step.zip(progress.shifted_at)?;
+        let last = compared_steps(&deployment.plan).count() <= step + 1;
+        Some(match judge.extend {
+            _ if progress.weight_percent == Weight::FULL => Self::WhatWasSeen,
+            Extend::LastStep if !last => Self::NothingBadSince(shifted_at),
+            Extend::LastStep | Extend::EveryStep => Self::Enough,
+        })
+    }
+}
+
+/// What the comparison with stable says of these measurements, in the time `window` that was asked for; nothing when the
+/// request wants nothing compared.
+pub fn judge_beside_stable(
+    deployment: &Deployment,
+    progress: &Progress,
+    window: Window,
+    measured: &Measurements,
+) -> Option<Finding> {
+    let judge = deployment.checks.judge.as_ref()?;
+    let Some(kayenta) = &judge.kayenta else {
+        let series = measured.compared.as_ref()?;
+        let compared = Compared::of(deployment, progress, window, series)?;
+        return Some(judge_comparison(&compared));
+    };
+    Some(judge_kayenta(&Judging {
+        kayenta,
+        window,
+        series: measured.kayenta.as_ref()?,
+        warm_up_seconds: judge.warm_up_seconds,
+        planned_seconds: planned_seconds(&deployment.plan),
+        asked: Asked::now(deployment, progress, judge)?,
+    }))
+}
+
 /// The time in which both sides can be compared now; `None` while there is none, and when nothing is compared.
 pub fn comparable(deployment: &Deployment, progress: &Progress, now: Timestamp) -> Option<Window> {
     let checks = &deployment.checks;
-    checks
-        .judge
-        .filter(|_| compared_steps(&deployment.plan).next().is_some())?;
+    compared_steps(&deployment.plan)
+        .next()
+        .filter(|_| checks.judge.is_some())?;
     let period = checks.period_seconds;
     let newest = now.as_second() - i64::from(checks.data_delay());
     let end = if progress.weight_percent == Weight::FULL {
@@ -87,13 +125,7 @@ impl<'a> Compared<'a> {
         series: &'a Series,
     ) -> Option<Self> {
         let judge = deployment.checks.judge.as_ref()?;
-        let (step, shifted_at) = progress.step.zip(progress.shifted_at)?;
-        let last = compared_steps(&deployment.plan).count() <= step + 1;
-        let asked = match judge.extend {
-            _ if progress.weight_percent == Weight::FULL => Asked::WhatWasSeen,
-            Extend::LastStep if !last => Asked::NothingBadSince(shifted_at),
-            Extend::LastStep | Extend::EveryStep => Asked::Enough,
-        };
+        let asked = Asked::now(deployment, progress, judge)?;
         Some(Self {
             checks: &deployment.checks,
             judge,
@@ -287,6 +319,7 @@ mod tests {
         detect: Wanted::Points(1.0),
         warm_up_seconds: 120,
         extend: Extend::LastStep,
+        kayenta: None,
     };
 
     fn at(minute: i64) -> Timestamp {

@@ -9,7 +9,8 @@ pub mod sequential;
 mod window;
 
 pub use comparison::{
-    Asked, Compared, Forecast, comparable, forecast, judge_comparison, planned_seconds, settings,
+    Asked, Compared, Forecast, comparable, forecast, judge_beside_stable, judge_comparison,
+    planned_seconds, settings,
 };
 pub use limits::{
     judge_alarm, judge_error_rate, judge_latency, judge_query, judge_share, judge_targets,

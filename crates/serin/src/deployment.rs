@@ -127,6 +127,7 @@ impl Deployment {
     pub fn is_measured(&self) -> bool {
         self.checks.counts_requests()
             || !self.checks.queries.is_empty()
+            || self.checks.judge.is_some()
             || self.router.watches_targets()
     }
 

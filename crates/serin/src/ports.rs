@@ -660,6 +660,28 @@ pub enum Series {
     Incomplete(String),
 }
 
+/// One metric's values on both sides, each from the start of the time that was asked for, with NaN for gaps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricSeries {
+    /// The metric's name.
+    pub name: String,
+    /// The time from one value to the next, in seconds.
+    pub period_seconds: u32,
+    /// The canary's values; `None` when there is no such series at all.
+    pub canary: Option<Vec<f64>>,
+    /// Stable's.
+    pub stable: Option<Vec<f64>>,
+}
+
+/// The values of several metrics.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SeriesOfMetrics {
+    /// All of them, in the order of the configuration.
+    Whole(Vec<MetricSeries>),
+    /// An answer is not the whole one; the text says whose and why.
+    Incomplete(String),
+}
+
 /// The times that a check asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
@@ -698,8 +720,10 @@ pub struct Measurements {
     pub unhealthy_targets: Option<Measured>,
     /// The queries of the request, in its order.
     pub queries: Vec<Measured>,
-    /// Both sides' counts over the time that was asked for.
+    /// Both sides' counts over the time in which they are compared.
     pub compared: Option<Series>,
+    /// The metrics of the request's Kayenta configuration over that time.
+    pub kayenta: Option<SeriesOfMetrics>,
 }
 
 /// What an alarm says.

@@ -3,12 +3,12 @@
 
 use jiff::Timestamp;
 use serin::ports::{Fleet, HealthSignals, Ledger, Measurements, Observation, Times};
-use serin::request::{Decision, OnTooLittleData, OnUnhealthy};
+use serin::request::{Decision, Judge, OnTooLittleData, OnUnhealthy};
 use serin::state::{Next, Question};
 use serin::verdict::{Finding, Outcome, Verdict};
 use serin::{Deployment, Progress, State, StepInput, Weight, step_error_from_port_error};
 use serin_judge::{
-    Compared, Measurable, StepTimes, comparable, judge_alarm, judge_comparison, judge_error_rate,
+    Measurable, StepTimes, comparable, judge_alarm, judge_beside_stable, judge_error_rate,
     judge_latency, judge_query, judge_share, judge_targets, judge_tasks, verdict,
 };
 
@@ -195,14 +195,9 @@ async fn look(
         if times.window.is_some() {
             findings.extend(judge(deployment, &measured, state.progress.weight_percent));
         }
-        let compared = times.compared.zip(measured.compared.as_ref());
-        findings.extend(
-            compared
-                .and_then(|(window, series)| {
-                    Compared::of(deployment, &state.progress, window, series)
-                })
-                .map(|compared| judge_comparison(&compared)),
-        );
+        findings.extend(times.compared.and_then(|compared| {
+            judge_beside_stable(deployment, &state.progress, compared, &measured)
+        }));
     }
     Ok(findings)
 }
@@ -216,7 +211,7 @@ fn judge(deployment: &Deployment, measured: &Measurements, weight: Weight) -> Ve
     );
     let mut findings = Vec::new();
     if let (Some(limit), Some(counts)) = (checks.error_rate_percent, canary) {
-        let compared = deployment.checks.judge.is_some();
+        let compared = checks.judge.as_ref().is_some_and(Judge::compares_errors);
         findings.push(judge_error_rate(
             counts,
             stable,

@@ -5,9 +5,10 @@ use serin::ports::{
     AlarmState, Fleet, HealthSignals, Measured, Reading, RequestCounts, ServiceDescription, Times,
     TrafficRouter,
 };
-use serin::request::FinishMode;
+use serin::request::{Faults, FinishMode, Judge, Kayenta};
 use serin::verdict::Window;
 use serin::{Deployment, RouterRecord, ServiceKey};
+use serin_judge::kayenta::CanaryConfig;
 use serin_judge::{Forecast, forecast, planned_seconds};
 
 use crate::{PlanDeploymentError, Planner};
@@ -220,6 +221,9 @@ fn foretold(
     window: Window,
 ) -> Option<String> {
     let judge = deployment.checks.judge.as_ref()?;
+    if !judge.compares_errors() {
+        return None;
+    }
     if planned_seconds(&deployment.plan) == 0 {
         return Some(
             "No step of the plan leaves stable any traffic, so nothing is compared.".into(),
@@ -271,9 +275,24 @@ fn refuse_what_is_not_measured(deployment: &Deployment) -> Result<(), PlanDeploy
         .map(|why| format!("checks.errorRatePercent: {why}"));
     let judge = router
         .no_requests_because()
-        .filter(|_| checks.judge.is_some() && checks.error_rate_percent.is_none())
+        .filter(|_| checks.error_rate_percent.is_none())
+        .filter(|_| checks.judge.as_ref().is_some_and(Judge::compares_errors))
         .map(|why| format!("checks.judge: {why}"));
-    let placeholder = checks.queries.iter().find_map(|query| {
+    let kayenta = checks
+        .judge
+        .as_ref()
+        .and_then(|judge| judge.kayenta.as_ref());
+    let mut kayenta_faults = Faults::default();
+    if let Some(kayenta) = kayenta {
+        CanaryConfig::read(
+            &mut kayenta_faults,
+            "checks.judge.kayenta.config",
+            &kayenta.config,
+        );
+    }
+    let kayenta_queries = kayenta.map(Kayenta::queries).unwrap_or_default();
+    let queries = checks.queries.iter().chain(&kayenta_queries);
+    let placeholder = queries.into_iter().find_map(|query| {
         let unknown = query.placeholder_that_is_not(router.placeholders())?;
         Some(format!(
             "checks.queries: {{{{{unknown}}}}} in query {:?} has no meaning for this service's router; {} are allowed, in double braces",
@@ -281,7 +300,8 @@ fn refuse_what_is_not_measured(deployment: &Deployment) -> Result<(), PlanDeploy
             router.placeholders().join(", ")
         ))
     });
-    let faults: Vec<_> = [latency, requests, judge, placeholder]
+    let kayenta = (!kayenta_faults.0.is_empty()).then(|| kayenta_faults.to_string());
+    let faults: Vec<_> = [latency, requests, judge, placeholder, kayenta]
         .into_iter()
         .flatten()
         .collect();

@@ -138,6 +138,11 @@ impl Answers {
         })
     }
 
+    /// Whether there is such a series, be it an empty one.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.all.contains_key(id)
+    }
+
     /// A count in each of these intervals; `None` where it has no datapoint.
     pub(super) fn by_interval(&self, id: &str, intervals: Intervals) -> Vec<Option<f64>> {
         let mut sums = vec![None; intervals.number()];

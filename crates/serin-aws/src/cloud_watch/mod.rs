@@ -17,10 +17,10 @@ use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 use serin::ports::{
     AlarmReading, AlarmState, Counts, HealthSignals, Interval, Measured, Measurements,
-    RequestCounts, Series as SeriesOfBoth, Side, Times,
+    RequestCounts, Series as SeriesOfBoth, SeriesOfMetrics, Side, Times,
 };
 use serin::progress::Attachment;
-use serin::request::Checks;
+use serin::request::{Checks, Kayenta, Query};
 use serin::verdict::Window;
 use serin::{Deployment, PortError, RouterRecord};
 
@@ -80,18 +80,42 @@ impl HealthSignals for CloudWatchSignals {
         let checks = &deployment.checks;
         let counted = checks.counts_requests();
         let own = SideMetrics::of(deployment, canary);
-        let stable = (counted && canary.is_some()).then(|| SideMetrics::of(deployment, None));
-        let queries: Vec<_> = checks
-            .queries
-            .iter()
-            .enumerate()
-            .map(|(index, query)| queries::filled(query, index, &own.names()))
-            .collect();
+        let stable = canary.map(|_| SideMetrics::of(deployment, None));
+        let kayenta = checks
+            .judge
+            .as_ref()
+            .and_then(|judge| judge.kayenta.as_ref());
+        let kayenta = kayenta.map(Kayenta::queries).unwrap_or_default();
+        let mut wished: Vec<&Query> = checks.queries.iter().collect();
+        if stable.is_none() {
+            // The pre-flight asks whether stable answers them at all.
+            wished.extend(&kayenta);
+        }
+        let filled = |queries: &[&Query], first: usize, side: &SideMetrics<'_>| {
+            let queries = queries.iter().enumerate();
+            let filled =
+                queries.map(|(index, query)| queries::filled(query, first + index, &side.names()));
+            filled.collect::<Vec<_>>()
+        };
+        let queries = filled(&wished, 0, &own);
+        let pairs: Vec<&Query> = kayenta.iter().collect();
+        // Of both sides, under ids that no other query has.
+        let of_both = stable
+            .as_ref()
+            .filter(|_| times.compared.is_some())
+            .map(|stable| {
+                let (first, second) = (wished.len(), wished.len() + pairs.len());
+                (filled(&pairs, first, &own), filled(&pairs, second, stable))
+            });
 
         let (window, range) = spans(times);
         let mut counts = own.ask_counts("own", checks);
-        if let Some(stable) = &stable {
+        if let Some(stable) = stable.as_ref().filter(|_| counted) {
             counts.extend(stable.ask_requests("stable", checks));
+        }
+        if let Some((canary, stable)) = &of_both {
+            let parts = canary.iter().chain(stable).flatten();
+            counts.extend(parts.map(queries::to_sdk));
         }
         let mut of_window = own.ask_latency("own", checks, window);
         of_window.extend(queries.iter().flatten().map(queries::to_sdk));
@@ -104,11 +128,11 @@ impl HealthSignals for CloudWatchSignals {
             requests: counted.then(|| own.requests("own", &answers)),
             stable_requests: stable
                 .as_ref()
+                .filter(|_| counted)
                 .map(|stable| stable.requests("stable", &answers)),
             latency: own.latency("own", checks, &answers),
             unhealthy_targets: own.unhealthy_targets("own", &answers),
-            queries: checks
-                .queries
+            queries: wished
                 .iter()
                 .zip(&queries)
                 .map(|(query, filled)| Measured {
@@ -116,10 +140,20 @@ impl HealthSignals for CloudWatchSignals {
                     query: queries::text(filled),
                 })
                 .collect(),
-            compared: stable
-                .as_ref()
+            kayenta: of_both
                 .zip(times.compared)
-                .map(|(stable, compared)| {
+                .map(|((canary, stable), compared)| {
+                    let sides = canary.iter().zip(&stable);
+                    let metrics = kayenta.iter().zip(sides);
+                    let metrics = metrics.map(|(query, (canary, stable))| {
+                        queries::series(&answers, query, canary, stable, compared)
+                    });
+                    metrics
+                        .collect::<Result<_, _>>()
+                        .map_or_else(SeriesOfMetrics::Incomplete, SeriesOfMetrics::Whole)
+                }),
+            compared: stable.as_ref().filter(|_| counted).zip(times.compared).map(
+                |(stable, compared)| {
                     let intervals = Intervals {
                         of: compared,
                         seconds: checks.period_seconds,
@@ -127,7 +161,8 @@ impl HealthSignals for CloudWatchSignals {
                     let canary = own.by_interval("own", &answers, intervals);
                     let stable = stable.by_interval("stable", &answers, intervals);
                     side_by_side(canary, stable)
-                }),
+                },
+            ),
         })
     }
 

@@ -1,11 +1,11 @@
 //! The request's own queries: filled in, asked, and read.
 
 use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat};
-use serin::ports::Reading;
+use serin::ports::{MetricSeries, Reading};
 use serin::request::{self, Query};
-use serin::verdict::Limit;
+use serin::verdict::{Limit, Window};
 
-use super::answers::Answers;
+use super::answers::{Answers, Intervals};
 use super::seconds;
 
 /// The parts of one of the request's queries with one side's names filled in, and with ids that no other query has: each
@@ -168,6 +168,48 @@ pub(super) fn worst(
     worst.map_or(Reading::NoData, |value| Reading::Value {
         value,
         datapoints: values.len(),
+    })
+}
+
+/// What a query answered for each side, value by value; or whose answer is not the whole one.
+pub(super) fn series(
+    answers: &Answers,
+    query: &Query,
+    canary: &[request::MetricDataQuery],
+    stable: &[request::MetricDataQuery],
+    over: Window,
+) -> Result<MetricSeries, String> {
+    let stats = query.metric_data_queries.iter();
+    let period = stats
+        .filter_map(|part| {
+            part.metric_stat
+                .as_ref()
+                .map(|stat| stat.period)
+                .or(part.period)
+        })
+        .max()
+        .unwrap_or(60);
+    let side = |parts: &[request::MetricDataQuery], side| {
+        let answer = parts.iter().find(|part| part.return_data != Some(false));
+        let Some(answer) = answer else {
+            return Ok(None);
+        };
+        if let Some(Reading::Incomplete(status)) = answers.incomplete(&answer.id) {
+            return Err(format!("{}, {side}: {status}", query.name));
+        }
+        let intervals = Intervals {
+            of: over,
+            seconds: period,
+        };
+        let values = answers.by_interval(&answer.id, intervals).into_iter();
+        let values: Vec<_> = values.map(|value| value.unwrap_or(f64::NAN)).collect();
+        Ok(answers.has(&answer.id).then_some(values))
+    };
+    Ok(MetricSeries {
+        name: query.name.clone(),
+        period_seconds: period,
+        canary: side(canary, "canary")?,
+        stable: side(stable, "stable")?,
     })
 }
 

@@ -1,6 +1,7 @@
 //! One metric: canary against baseline.
 
 use serde::{Deserialize, Serialize};
+pub use serin::request::Repairs;
 
 use super::mann_whitney::{AllTied, Closeness, Interval, RankTest};
 use super::noise::Noise;
@@ -183,24 +184,6 @@ pub struct MetricSettings {
     pub must_have_data: bool,
     /// Whether the score leaves it out.
     pub muted: bool,
-}
-
-/// What Serin repairs in Kayenta's judge when asked to. Every repair changes labels or scores, so none is on by default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
-pub struct Repairs {
-    /// Fewer than five points on a side are as none at all. Kayenta calls a fifth of healthy two-point metrics High or Low.
-    pub few_points: bool,
-    /// The interval is looked for to 1e-4 of the width in which it can lie, not of the metric's unit. Kayenta's verdict on a rate
-    /// depends on whether it is given as a fraction or in percent.
-    pub scale_free: bool,
-    /// An `Error` is a failure of a metric that must have data, a critical one if the metric is critical. Kayenta leaves it out.
-    pub errors_fail: bool,
-    /// Values that resemble their predecessors count as fewer: the test's statistic is divided by sqrt((1 + r) / (1 - r)), where r
-    /// is the lag-1 autocorrelation of both sides. A gauge that does nothing but wander (r = 0.8, 60 points, judged once) raises
-    /// 29 false alarms in 100 without this and 1 with it. Noise on top of the wandering hides r, and then it helps less.
-    pub autocorrelation: bool,
 }
 
 /// How few points are too few for [`Repairs::few_points`]: below five, the interval is all that the values leave room for.

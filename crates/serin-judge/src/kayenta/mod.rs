@@ -11,6 +11,7 @@
 mod brent;
 mod classify;
 pub mod config;
+mod deployed;
 pub mod mann_whitney;
 mod noise;
 pub mod run;
@@ -22,5 +23,6 @@ pub use classify::{
     Repairs, compare_means, mean_ratio,
 };
 pub use config::CanaryConfig;
+pub use deployed::{Judging, judge_kayenta};
 pub use noise::Noise;
 pub use samples::{NanStrategy, OutlierStrategy};

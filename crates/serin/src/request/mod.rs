@@ -308,7 +308,7 @@ impl Checks {
 }
 
 /// How the canary is compared with stable, after every period of the metrics and over the whole deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Judge {
     /// The probability that a deployment of a good version is rolled back by the comparison, however often it looks. 0.0001 to 0.2.
@@ -322,8 +322,96 @@ pub struct Judge {
     /// How long new tasks take to warm up, in seconds, in which only a disaster counts. 0 to 3600.
     #[schemars(range(max = 3600))]
     pub warm_up_seconds: u32,
-    /// Which steps last until it would have been seen.
+    /// Which steps last until it would have been seen, or until Kayenta's last judgement.
     pub extend: Extend,
+    /// Kayenta's judge instead, with a canary configuration of one's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kayenta: Option<Kayenta>,
+}
+
+impl Judge {
+    /// Whether errors are compared; otherwise Kayenta's judge is in their place.
+    pub const fn compares_errors(&self) -> bool {
+        self.kayenta.is_none()
+    }
+}
+
+/// Kayenta's judge, `NetflixACAJudge-v1.0`, as its standalone analysis runs it: the first judgement an interval after the warm-up,
+/// then one after every interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Kayenta {
+    /// The canary configuration as Kayenta exports it, with `"query": {"type": "cloudwatch", "metricDataQueries": [...]}` in the place
+    /// of each metric's service. The placeholders of `queries` stand for the canary's names, and for stable's when stable is asked.
+    pub config: serde_json::Value,
+    /// A score below this fails the last judgement. 0 to 100.
+    #[serde(default = "default_pass")]
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub pass: f64,
+    /// A score of this or less fails any judgement. 0 to 100, at most `pass`.
+    #[serde(default = "default_marginal")]
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub marginal: f64,
+    /// How long from one judgement to the next, in seconds. 60 to 86400.
+    #[serde(default = "default_kayenta_interval")]
+    #[schemars(range(min = 60, max = 86_400))]
+    pub interval_seconds: u32,
+    /// How far back a judgement looks, in seconds. 60 to 604800. Default: to the end of the warm-up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 604_800))]
+    pub look_back_seconds: Option<u32>,
+    /// What is repaired in Kayenta's judge. Nothing by default, so that its verdicts are Kayenta's.
+    #[serde(default)]
+    pub repairs: Repairs,
+}
+
+/// Kayenta's usual threshold for a pass.
+pub(crate) const fn default_pass() -> f64 {
+    95.0
+}
+
+/// Kayenta's usual threshold below which a judgement fails.
+pub(crate) const fn default_marginal() -> f64 {
+    75.0
+}
+
+pub(crate) const fn default_kayenta_interval() -> u32 {
+    300
+}
+
+impl Kayenta {
+    /// What is asked of CloudWatch for each metric, by the metric's name. A configuration that was not checked may give fewer.
+    pub fn queries(&self) -> Vec<Query> {
+        let metrics = self.config["metrics"].as_array().into_iter().flatten();
+        let query = |metric: &serde_json::Value| {
+            let parts = metric["query"]["metricDataQueries"].clone();
+            Some(Query {
+                name: metric["name"].as_str()?.to_owned(),
+                metric_data_queries: serde_json::from_value(parts).ok()?,
+                max: None,
+                min: None,
+            })
+        };
+        metrics.filter_map(query).collect()
+    }
+}
+
+/// What Serin repairs in Kayenta's judge when asked to. Every repair changes labels or scores, so none is on by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct Repairs {
+    /// Fewer than five points on a side are as none at all. Kayenta calls a fifth of healthy two-point metrics High or Low.
+    pub few_points: bool,
+    /// The interval is looked for to 1e-4 of the width in which it can lie, not of the metric's unit. Kayenta's verdict on a rate
+    /// depends on whether it is given as a fraction or in percent.
+    pub scale_free: bool,
+    /// An `Error` is a failure of a metric that must have data, a critical one if the metric is critical. Kayenta leaves it out.
+    pub errors_fail: bool,
+    /// Values that resemble their predecessors count as fewer: the test's statistic is divided by sqrt((1 + r) / (1 - r)), where r
+    /// is the lag-1 autocorrelation of both sides. A gauge that does nothing but wander (r = 0.8, 60 points, judged once) raises
+    /// 29 false alarms in 100 without this and 1 with it. Noise on top of the wandering hides r, and then it helps less.
+    pub autocorrelation: bool,
 }
 
 impl Default for Judge {
@@ -334,6 +422,7 @@ impl Default for Judge {
             detect: Detect::Points(1.0),
             warm_up_seconds: 120,
             extend: Extend::default(),
+            kayenta: None,
         }
     }
 }

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::fault::Faults;
-use super::queries::queries;
+use super::queries::{kayenta_queries, queries};
 use super::reader::{Object, expected, number, shown, text, weight, whole};
 use super::{
     Capacity, Checks, Detect, Finish, FinishMode, Freeze, ImageDefinition, ImageDetail, Judge,
-    LEAST_SEEN, LONGEST_DEADLINE_SECONDS, LatencyLimit, Leftovers, MaxPercent, OnTooLittleData,
-    OnUnhealthy, PlanRequest, Request, RouteName, RouterKind, RouterWish, StepRequest,
-    default_deadline, default_ready_within,
+    Kayenta, LEAST_SEEN, LONGEST_DEADLINE_SECONDS, LatencyLimit, Leftovers, MaxPercent,
+    OnTooLittleData, OnUnhealthy, PlanRequest, Repairs, Request, RouteName, RouterKind, RouterWish,
+    StepRequest, default_deadline, default_kayenta_interval, default_marginal, default_pass,
+    default_ready_within,
 };
 use crate::name::{ClusterName, ContainerName, ServiceName};
 use crate::plan::Plan;
@@ -70,8 +72,14 @@ pub(super) const CHECKS_FIELDS: &[&str] = &[
     "queries",
     "judge",
 ];
-pub(super) const JUDGE_FIELDS: &[&str] =
-    &["falseAlarm", "margin", "detect", "warmUpSeconds", "extend"];
+pub(super) const JUDGE_FIELDS: &[&str] = &[
+    "falseAlarm",
+    "margin",
+    "detect",
+    "warmUpSeconds",
+    "extend",
+    "kayenta",
+];
 const SOURCES: &[&str] = &[
     "image",
     "images",
@@ -735,13 +743,85 @@ fn judge(faults: &mut Faults, value: &Value) -> Option<Judge> {
         .whole(faults, "warmUpSeconds", 0, 3600)
         .unwrap_or(default.warm_up_seconds);
     let extend = object.choice(faults, "extend").unwrap_or(default.extend);
+    for field in ["falseAlarm", "margin", "detect"] {
+        if object.has(field) && object.has("kayenta") {
+            faults.add(
+                object.path_of(field),
+                "given beside kayenta, which judges in its own way",
+            );
+        }
+    }
+    let kayenta = match object.get("kayenta") {
+        None => None,
+        Some(value) => Some(kayenta(faults, value)?),
+    };
     Some(Judge {
         false_alarm,
         margin,
         detect,
         warm_up_seconds,
         extend,
+        kayenta,
     })
+}
+
+/// How many metrics a Kayenta configuration may have: with twenty parts each, and both sides asked, they fit into one call.
+const MOST_KAYENTA_QUERIES: usize = 200;
+
+fn kayenta(faults: &mut Faults, value: &Value) -> Option<Kayenta> {
+    let fields = [
+        "config",
+        "pass",
+        "marginal",
+        "intervalSeconds",
+        "lookBackSeconds",
+        "repairs",
+    ];
+    let object = Object::read(faults, "checks.judge.kayenta", value, &fields)?;
+    let config = object.need(faults, "config", "a canary configuration")?;
+    kayenta_queries(faults, &object.path_of("config"), config);
+    let pass = object
+        .number(faults, "pass", 0.0, 100.0)
+        .unwrap_or_else(default_pass);
+    let marginal = object
+        .number(faults, "marginal", 0.0, 100.0)
+        .unwrap_or_else(default_marginal);
+    if marginal > pass {
+        faults.add(
+            object.path_of("marginal"),
+            format!("{marginal} is above pass, {pass}"),
+        );
+    }
+    let interval_seconds = object
+        .whole(faults, "intervalSeconds", 60, 86_400)
+        .unwrap_or_else(default_kayenta_interval);
+    let look_back_seconds = object.whole(faults, "lookBackSeconds", 60, WEEK);
+    let repairs = match object.get("repairs") {
+        None => Repairs::default(),
+        Some(value) => Repairs::deserialize(value)
+            .map_err(|error| faults.add(object.path_of("repairs"), error.to_string()))
+            .ok()?,
+    };
+    let kayenta = Kayenta {
+        config: config.clone(),
+        pass,
+        marginal,
+        interval_seconds,
+        look_back_seconds,
+        repairs,
+    };
+    let queries = kayenta.queries();
+    let parts: usize = queries
+        .iter()
+        .map(|query| query.metric_data_queries.len())
+        .sum();
+    if parts > MOST_KAYENTA_QUERIES {
+        faults.add(
+            object.path_of("config.metrics"),
+            format!("{parts} CloudWatch queries; at most {MOST_KAYENTA_QUERIES} are allowed"),
+        );
+    }
+    Some(kayenta)
 }
 
 fn detect(faults: &mut Faults, value: &Value, margin: f64) -> Option<Detect> {

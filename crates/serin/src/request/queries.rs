@@ -77,6 +77,17 @@ fn query(faults: &mut Faults, path: &str, value: &Value) -> Option<Query> {
     {
         faults.add(object.path_of("min"), format!("{min} is above max, {max}"));
     }
+    let parts = parts(faults, &object)?;
+    Some(Query {
+        name: name?,
+        metric_data_queries: parts,
+        max,
+        min,
+    })
+}
+
+/// The parts of a query, of which exactly one returns data.
+fn parts(faults: &mut Faults, object: &Object) -> Option<Vec<MetricDataQuery>> {
     object.need(faults, "metricDataQueries", "at least one query")?;
     let elements = object.list(faults, "metricDataQueries", 20)?;
     let mut parts: Vec<MetricDataQuery> = Vec::new();
@@ -104,12 +115,21 @@ fn query(faults: &mut Faults, path: &str, value: &Value) -> Option<Query> {
             ),
         );
     }
-    Some(Query {
-        name: name?,
-        metric_data_queries: parts,
-        max,
-        min,
-    })
+    Some(parts)
+}
+
+/// The queries of the metrics of a Kayenta configuration. What else there is in it, its judge holds against its own rules.
+pub(super) fn kayenta_queries(faults: &mut Faults, path: &str, config: &Value) {
+    let metrics = config["metrics"].as_array().into_iter().flatten();
+    for (index, metric) in metrics.enumerate() {
+        let path = format!("{path}.metrics[{index}].query");
+        let Some(query) = metric.get("query").filter(|query| query.is_object()) else {
+            continue;
+        };
+        if let Some(object) = Object::read(faults, &path, query, &["type", "metricDataQueries"]) {
+            parts(faults, &object);
+        }
+    }
 }
 
 fn metric_data_query(faults: &mut Faults, path: &str, value: &Value) -> Option<MetricDataQuery> {
