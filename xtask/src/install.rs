@@ -13,27 +13,37 @@ const PYTHONS: [&str; 5] = [
     "python3",
 ];
 
-/// Makes sure that `.local/venv` holds exactly what `requirements.txt` says.
-///
-/// What is installed is remembered as a copy of the requirements, which is written last: an installation that was broken
-/// off begins again.
+/// The programs of the local cloud.
 pub(crate) fn programs(checkout: &Path) -> Result<(), String> {
     let requirements = checkout.join("crates/serin-local/requirements.txt");
     let venv = checkout.join(".local/venv");
+    environment(&requirements, &venv, "moto, cargo-lambda and Envoy")
+}
+
+/// What the judge's speed is measured beside; gives the Python that has it.
+pub(crate) fn scipy(checkout: &Path) -> Result<PathBuf, String> {
+    let requirements = checkout.join("crates/serin-judge/examples/benchmark/requirements.txt");
+    let venv = checkout.join(".local/scipy");
+    environment(&requirements, &venv, "scipy")?;
+    Ok(venv.join("bin/python"))
+}
+
+/// Makes sure that the virtual environment holds exactly what the requirements say.
+///
+/// What is installed is remembered as a copy of the requirements, which is written last: an installation that was broken
+/// off begins again.
+fn environment(requirements: &Path, venv: &Path, what: &str) -> Result<(), String> {
     let installed = venv.join("installed-requirements.txt");
-    let wanted = fs::read_to_string(&requirements)
+    let wanted = fs::read_to_string(requirements)
         .map_err(|error| format!("cannot read {}: {error}", requirements.display()))?;
     if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     let python = python()?;
-    eprintln!(
-        "Installing moto, cargo-lambda and Envoy into {} (once)",
-        venv.display()
-    );
+    eprintln!("Installing {what} into {} (once)", venv.display());
     run(Command::new(python)
         .args(["-m", "venv", "--clear"])
-        .arg(&venv))?;
+        .arg(venv))?;
     run(Command::new(venv.join("bin/python"))
         .args([
             "-m",
@@ -43,7 +53,7 @@ pub(crate) fn programs(checkout: &Path) -> Result<(), String> {
             "--disable-pip-version-check",
             "--requirement",
         ])
-        .arg(&requirements))?;
+        .arg(requirements))?;
     fs::write(&installed, wanted)
         .map_err(|error| format!("cannot write {}: {error}", installed.display()))
 }

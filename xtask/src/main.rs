@@ -75,10 +75,10 @@ enum Task {
         /// What to measure: deployments (the default) or judge
         #[arg(value_enum, default_value_t = Bench::Deployments)]
         what: Bench,
-        /// Over how many random simulated deployments
-        #[arg(long, default_value_t = 20_000)]
-        seeds: u64,
-        /// Write the figures into a file
+        /// Over how many random simulated deployments; 20000 by default. Not for the judge
+        #[arg(long)]
+        seeds: Option<u64>,
+        /// Write the figures into a file. Not for the judge
         #[arg(long)]
         json: Option<PathBuf>,
     },
@@ -177,25 +177,22 @@ fn run(task: Task) -> Result<(), Failure> {
         Task::Mutate { only } => mutate::mutate(&only),
         Task::Simulate { arguments } => simulate(&arguments),
         Task::Bench {
+            what: Bench::Judge,
+            seeds: None,
+            json: None,
+        } => bench_judge(),
+        Task::Bench {
             what: Bench::Judge, ..
-        } => cargo(
-            &[
-                "run",
-                "--release",
-                "--package",
-                "serin-judge",
-                "--example",
-                "benchmark",
-            ],
-            &[],
-            &[],
-        ),
+        } => Err(Failure::Sentence(
+            "--seeds and --json mean nothing to bench judge: its seeds are fixed, and it prints tables".into(),
+        )),
         Task::Bench {
             what: Bench::Deployments,
             seeds,
             json,
         } => {
-            let mut arguments = vec!["--bench".into(), "--seeds".into(), seeds.to_string().into()];
+            let seeds = seeds.unwrap_or(20_000).to_string();
+            let mut arguments = vec!["--bench".into(), "--seeds".into(), seeds.into()];
             if let Some(json) = json {
                 arguments.extend(["--json".into(), json.into()]);
             }
@@ -250,6 +247,21 @@ fn simulate(arguments: &[OsString]) -> Result<(), Failure> {
     ];
     cargo(&build, &[], &[])?;
     become_program("simulation/simulate", arguments)
+}
+
+/// Measures the judge, its speed beside scipy's.
+fn bench_judge() -> Result<(), Failure> {
+    let python = install::scipy(&checkout())?;
+    let run = [
+        "run",
+        "--release",
+        "--package",
+        "serin-judge",
+        "--example",
+        "benchmark",
+    ];
+    let python = python.display().to_string();
+    cargo(&run, &[], &[("SERIN_SCIPY_PYTHON", &python)])
 }
 
 /// Becomes serin-local.

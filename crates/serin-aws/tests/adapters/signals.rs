@@ -1,6 +1,8 @@
 use aws_sdk_cloudwatch::types::StateValue;
 use serin::Weight;
-use serin::ports::{AlarmState, HealthSignals, Reading, Times, TrafficRouter};
+use serin::ports::{
+    AlarmState, HealthSignals, Interval, Reading, Series, SeriesOfMetrics, Times, TrafficRouter,
+};
 use serin::progress::Attachment;
 use serin::verdict::Window;
 use serin_sim::world::Options;
@@ -49,24 +51,7 @@ async fn stable_is_measured_before_there_is_a_canary() {
 
 #[tokio::test]
 async fn a_canary_is_measured_beside_stable_with_one_call() {
-    let mut scene = Scene::with(&Options {
-        tasks: 2,
-        ..Options::default()
-    })
-    .await;
-    scene.deployment.canary.images = [(
-        serin::ContainerName::new("app"),
-        serin_sim::world::app_image("2.0.0-bad"),
-    )]
-    .into();
-    scene.created(2).await;
-    scene
-        .aws
-        .router
-        .shift(&scene.deployment, Weight::ZERO, percent(50.0))
-        .await
-        .unwrap();
-    scene.wait(600);
+    let scene = half_to_a_bad_canary().await;
     let calls = scene.account.count_calls("GetMetricData");
     let measured = scene
         .aws
@@ -86,6 +71,159 @@ async fn a_canary_is_measured_beside_stable_with_one_call() {
     assert!((rate - 0.1).abs() < 0.03, "{rate}");
     assert!(value(&stable.errors.reading).abs() < f64::EPSILON);
     assert_eq!(scene.account.count_calls("GetMetricData"), calls + 1);
+}
+
+/// A canary that fails a tenth of its half of the traffic.
+async fn half_to_a_bad_canary() -> Scene {
+    let mut scene = Scene::with(&Options {
+        tasks: 2,
+        ..Options::default()
+    })
+    .await;
+    scene.deployment.canary.images = [(
+        serin::ContainerName::new("app"),
+        serin_sim::world::app_image("2.0.0-bad"),
+    )]
+    .into();
+    scene.created(2).await;
+    scene
+        .aws
+        .router
+        .shift(&scene.deployment, Weight::ZERO, percent(50.0))
+        .await
+        .unwrap();
+    scene.wait(600);
+    scene
+}
+
+/// The last minute as the step's window, and the last four to compare.
+fn compared(scene: &Scene) -> Times {
+    Times {
+        window: Some(window(scene, 1)),
+        compared: Some(window(scene, 4)),
+    }
+}
+
+#[tokio::test]
+async fn what_is_compared_reaches_further_back_than_the_window_and_comes_with_the_same_call() {
+    let scene = half_to_a_bad_canary().await;
+    let calls = scene.account.count_calls("GetMetricData");
+    let attachment = Attachment::default();
+    let times = compared(&scene);
+    let measured = scene
+        .aws
+        .signals
+        .measure(&scene.deployment, Some(&attachment), times)
+        .await
+        .unwrap();
+    assert_eq!(scene.account.count_calls("GetMetricData"), calls + 1);
+    let Some(Series::Intervals(intervals)) = measured.compared else {
+        panic!("{:?}", measured.compared)
+    };
+    assert_eq!(intervals.len(), 4);
+    let sum = |count: fn(&Interval) -> f64| intervals.iter().map(count).sum::<f64>();
+    let canary = sum(|interval| interval.canary.unwrap().requests);
+    let of_the_last = value(&measured.requests.unwrap().requests.reading);
+    assert!(
+        (canary - 4.0 * of_the_last).abs() < 0.05 * canary,
+        "{canary} {of_the_last}"
+    );
+    let errors = sum(|interval| interval.canary.unwrap().errors);
+    assert!((errors / canary - 0.1).abs() < 0.03, "{errors} of {canary}");
+    assert!(sum(|interval| interval.stable.unwrap().errors).abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn a_query_of_the_window_is_asked_apart_from_what_reaches_further_back() {
+    let mut scene = half_to_a_bad_canary().await;
+    scene.deployment.checks.queries = latency();
+    let calls = scene.account.count_calls("GetMetricData");
+    let (attachment, times) = (Attachment::default(), compared(&scene));
+    let measured = scene
+        .aws
+        .signals
+        .measure(&scene.deployment, Some(&attachment), times)
+        .await
+        .unwrap();
+    assert_eq!(scene.account.count_calls("GetMetricData"), calls + 2);
+    assert_eq!(measured.queries[0].reading, Reading::NoData);
+    assert!(matches!(measured.compared, Some(Series::Intervals(_))));
+}
+
+#[tokio::test]
+async fn a_comparison_whose_data_are_not_whole_says_so() {
+    let scene = half_to_a_bad_canary().await;
+    scene
+        .account
+        .settings(|settings| settings.metrics_partial = true);
+    let (attachment, times) = (Attachment::default(), compared(&scene));
+    let measured = scene
+        .aws
+        .signals
+        .measure(&scene.deployment, Some(&attachment), times)
+        .await
+        .unwrap();
+    assert_eq!(
+        measured.compared,
+        Some(Series::Incomplete("PartialData".into()))
+    );
+}
+
+/// A query of a team's own metric.
+fn latency() -> Vec<serin::request::Query> {
+    serde_json::from_value(serde_json::json!([{
+        "name": "latency", "max": 500,
+        "metricDataQueries": [{"Id": "m1", "MetricStat": {"Period": 60, "Stat": "Maximum", "Metric": {
+            "Namespace": "Team", "MetricName": "latency", "Dimensions": [{"Name": "Service", "Value": "{{canaryService}}"}]}}}]
+    }]))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_kayenta_metric_is_asked_of_both_sides_and_keeps_its_gaps() {
+    let mut scene = half_to_a_bad_canary().await;
+    let config = serde_json::json!({ "metrics": [{
+        "name": "latency",
+        "query": { "type": "cloudwatch", "metricDataQueries": latency()[0].metric_data_queries },
+    }] });
+    scene.deployment.checks.judge = Some(
+        serde_json::from_value(serde_json::json!({ "kayenta": { "config": config } })).unwrap(),
+    );
+    let times = compared(&scene);
+    let start = times.compared.unwrap().start.as_second();
+    let canary = scene.deployment.canary.service.to_string();
+    for (service, minute, value) in [
+        (canary.as_str(), 0, 120.0),
+        (canary.as_str(), 3, 80.0),
+        ("checkout", 1, 12.0),
+    ] {
+        let dimensions = [("Service", service)];
+        let at = start + 60 * minute;
+        scene
+            .account
+            .put_metric_at("Team", "latency", &dimensions, value, at);
+    }
+    let attachment = Attachment::default();
+    let measured = scene
+        .aws
+        .signals
+        .measure(&scene.deployment, Some(&attachment), times)
+        .await
+        .unwrap();
+    let Some(SeriesOfMetrics::Whole(metrics)) = measured.kayenta else {
+        panic!("{:?}", measured.kayenta)
+    };
+    let said = |values: &Option<Vec<f64>>| format!("{:?}", values.as_ref().unwrap());
+    assert_eq!(said(&metrics[0].canary), "[120.0, NaN, NaN, 80.0]");
+    assert_eq!(said(&metrics[0].stable), "[NaN, 12.0, NaN, NaN]");
+    // Before there is a canary, the pre-flight asks whether stable has it.
+    let before = scene
+        .aws
+        .signals
+        .measure(&scene.deployment, None, Times::only(window(&scene, 4)))
+        .await
+        .unwrap();
+    assert!((value(&before.queries[0].reading) - 12.0).abs() < f64::EPSILON);
 }
 
 #[tokio::test]
@@ -192,12 +330,7 @@ async fn an_empty_window_and_a_plan_without_limits_ask_nothing() {
 #[tokio::test]
 async fn a_query_of_the_request_sees_each_sides_own_names() {
     let mut scene = Scene::new().await;
-    scene.deployment.checks.queries = serde_json::from_value(serde_json::json!([{
-        "name": "latency", "max": 500,
-        "metricDataQueries": [{"Id": "m1", "MetricStat": {"Period": 60, "Stat": "Maximum", "Metric": {
-            "Namespace": "Team", "MetricName": "latency", "Dimensions": [{"Name": "Service", "Value": "{{canaryService}}"}]}}}]
-    }]))
-    .unwrap();
+    scene.deployment.checks.queries = latency();
     let window = window(&scene, 5);
     let canary = scene.deployment.canary.service.to_string();
     for (minute, value) in [(0, 120.0), (1, 640.0), (2, 80.0)] {

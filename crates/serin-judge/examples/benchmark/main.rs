@@ -1,13 +1,14 @@
 //! How often a good version is rolled back, how soon a bad one is, and how many requests that costs: simulated deployments
 //! of one hour with a tenth of the traffic, under several rules.
 //!
-//! `cargo run --release -p serin-judge --example benchmark -- [runs [rule,rule,...]]`
+//! `cargo run --release -p serin-judge --example benchmark -- [runs [rule,rule,...|speed]]`
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 mod rules;
 mod simulate;
 
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rules::{RULES, Rule};
@@ -159,6 +160,10 @@ fn main() {
         .and_then(|runs| runs.parse().ok())
         .unwrap_or(RUNS);
     let wanted = arguments.next();
+    if wanted.as_deref() == Some("speed") {
+        speed();
+        return;
+    }
     let rules: Vec<Rule> = RULES
         .into_iter()
         .filter(|rule| {
@@ -190,7 +195,9 @@ fn speed() {
     println!(
         "One look at {METRICS} metrics x {MINUTES} minutes, evidence included; median of {LOOKS}\n"
     );
-    println!("| requests per second | ms | Kayenta's judge, ms |\n|---:|---:|---:|");
+    println!(
+        "| requests per second | ms | Kayenta's judge, ms | scipy's mannwhitneyu, ms |\n|---:|---:|---:|---:|"
+    );
     for traffic in TRAFFIC {
         let cell = Cell {
             kind: Kind::Bursty,
@@ -220,8 +227,35 @@ fn speed() {
                 std::hint::black_box(rules::label(minutes));
             }
         });
-        println!("| {traffic} | {ours:.2} | {kayenta:.2} |");
+        let scipy = scipy(&series, LOOKS).map_or("-".to_owned(), |ms| format!("{ms:.2}"));
+        println!("| {traffic} | {ours:.2} | {kayenta:.2} | {scipy} |");
     }
+}
+
+/// The same for `scipy.stats.mannwhitneyu`, which gives a probability and no interval, when `cargo xtask bench judge` has
+/// installed it.
+fn scipy(series: &[Vec<Minute>], looks: usize) -> Option<f64> {
+    let python = std::env::var_os("SERIN_SCIPY_PYTHON")?;
+    let metrics: Vec<_> = series
+        .iter()
+        .map(|minutes| rules::percentages(minutes))
+        .collect();
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/examples/benchmark/mann_whitney.py"
+    );
+    let mut child = Command::new(python)
+        .arg(script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the Python that was installed");
+    let input = child.stdin.take().expect("it is piped");
+    serde_json::to_writer(input, &(looks, metrics)).expect("it reads to the end");
+    let output = child.wait_with_output().expect("it was started");
+    assert!(output.status.success(), "mann_whitney.py failed");
+    let text = String::from_utf8_lossy(&output.stdout);
+    Some(text.trim().parse().expect("it prints a number"))
 }
 
 fn all_figures(cells: &[Cell], rules: &[Rule], runs: u64) -> Vec<Vec<Figures>> {

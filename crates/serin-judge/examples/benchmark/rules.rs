@@ -96,22 +96,27 @@ fn kayenta(minutes: &[Minute]) -> Option<usize> {
         .find(|until| label(&minutes[..*until]) == Label::High)
 }
 
-/// What Kayenta's judge says of the error percentages, which may not increase.
-pub(crate) fn label(minutes: &[Minute]) -> Label {
-    let settings = MetricSettings {
-        direction: Direction::Increase,
-        ..MetricSettings::default()
-    };
+/// The percentages of failed requests of stable and of the canary, minute by minute.
+pub(crate) fn percentages(minutes: &[Minute]) -> (Vec<f64>, Vec<f64>) {
     let percent = |side: fn(&Minute) -> Option<Tally>| -> Vec<f64> {
         let rates = minutes.iter().map(|minute| side(minute).and_then(rate));
         rates
             .map(|rate| rate.map_or(f64::NAN, |rate| rate * 100.0))
             .collect()
     };
-    let (control, experiment) = (
+    (
         percent(|minute| minute.stable),
         percent(|minute| minute.canary),
-    );
+    )
+}
+
+/// What Kayenta's judge says of the error percentages, which may not increase.
+pub(crate) fn label(minutes: &[Minute]) -> Label {
+    let settings = MetricSettings {
+        direction: Direction::Increase,
+        ..MetricSettings::default()
+    };
+    let (control, experiment) = percentages(minutes);
     Classifier::default()
         .judge(&control, &experiment, &settings)
         .label

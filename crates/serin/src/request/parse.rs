@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::fault::Faults;
@@ -796,12 +795,10 @@ fn kayenta(faults: &mut Faults, value: &Value) -> Option<Kayenta> {
         .whole(faults, "intervalSeconds", 60, 86_400)
         .unwrap_or_else(default_kayenta_interval);
     let look_back_seconds = object.whole(faults, "lookBackSeconds", 60, WEEK);
-    let repairs = match object.get("repairs") {
-        None => Repairs::default(),
-        Some(value) => Repairs::deserialize(value)
-            .map_err(|error| faults.add(object.path_of("repairs"), error.to_string()))
-            .ok()?,
-    };
+    let repairs = object
+        .get("repairs")
+        .map(|value| repairs(faults, &object.path_of("repairs"), value))
+        .unwrap_or_default();
     let kayenta = Kayenta {
         config: config.clone(),
         pass,
@@ -822,6 +819,20 @@ fn kayenta(faults: &mut Faults, value: &Value) -> Option<Kayenta> {
         );
     }
     Some(kayenta)
+}
+
+fn repairs(faults: &mut Faults, path: &str, value: &Value) -> Repairs {
+    let fields = ["fewPoints", "scaleFree", "errorsFail", "autocorrelation"];
+    let Some(object) = Object::read(faults, path, value, &fields) else {
+        return Repairs::default();
+    };
+    let mut is_on = |field| object.flag(faults, field).unwrap_or_default();
+    Repairs {
+        few_points: is_on("fewPoints"),
+        scale_free: is_on("scaleFree"),
+        errors_fail: is_on("errorsFail"),
+        autocorrelation: is_on("autocorrelation"),
+    }
 }
 
 fn detect(faults: &mut Faults, value: &Value, margin: f64) -> Option<Detect> {

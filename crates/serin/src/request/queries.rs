@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::fault::Faults;
 use super::parse::is_period;
-use super::reader::{Object, expected, whole};
+use super::reader::{Object, whole};
 use super::{Dimension, Metric, MetricDataQuery, MetricStat, Query};
 
 /// The placeholders in the texts of a query.
@@ -156,17 +156,7 @@ fn metric_data_query(faults: &mut Faults, path: &str, value: &Value) -> Option<M
         .and_then(|value| metric_stat(faults, &object.path_of("MetricStat"), value));
     let expression = object.text(faults, "Expression");
     let expression = placeholders_are_known(faults, &object.path_of("Expression"), expression);
-    let return_data = match object.get("ReturnData") {
-        None => None,
-        Some(Value::Bool(returned)) => Some(*returned),
-        Some(other) => {
-            faults.add(
-                object.path_of("ReturnData"),
-                expected(other, "true or false"),
-            );
-            None
-        }
-    };
+    let return_data = object.flag(faults, "ReturnData");
     let period = object.whole(faults, "Period", 1, 86_400);
     Some(MetricDataQuery {
         id: id?,

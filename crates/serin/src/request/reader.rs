@@ -114,6 +114,15 @@ impl<'a> Object<'a> {
         number(faults, &self.path_of(field), self.get(field)?, min, max)
     }
 
+    /// True or false.
+    pub(super) fn flag(&self, faults: &mut Faults, field: &str) -> Option<bool> {
+        let value = self.get(field)?;
+        if value.as_bool().is_none() {
+            faults.add(self.path_of(field), expected(value, "true or false"));
+        }
+        value.as_bool()
+    }
+
     /// A weight above zero.
     pub(super) fn weight(&self, faults: &mut Faults, field: &str) -> Option<Weight> {
         weight(faults, &self.path_of(field), self.get(field)?)
