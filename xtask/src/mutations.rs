@@ -35,6 +35,7 @@ const MACHINE: &str = "statemachine/canary-deployment.asl.json";
 const LEDGER: &str = "crates/serin-aws/src/dynamo_db.rs";
 const RULES: &str = "crates/serin-aws/src/alb/rules.rs";
 const ROUTES: &str = "crates/serin-aws/src/app_mesh/routes.rs";
+const COMPARISON: &str = "crates/serin-judge/src/comparison.rs";
 const LIMITS: &str = "crates/serin-judge/src/limits.rs";
 const WINDOW: &str = "crates/serin-judge/src/window.rs";
 
@@ -148,8 +149,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "minRequests is ignored",
         file: LIMITS,
-        text: ".filter(|_| requests >= min_requests || hopeless)",
-        replacement: ".filter(|_| requests >= min_requests || hopeless || requests > 0)",
+        text: ".filter(|_| requests >= min_requests || refuted)",
+        replacement: ".filter(|_| requests >= min_requests || refuted || requests > 0)",
         caught_by: Package("serin-judge"),
     },
     Mutation {
@@ -333,6 +334,55 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         text: "    if state.question.is_some() && state.decision.is_none() {",
         replacement: "    if state.question.is_some() && state.decision.is_none() && state.unanswered.is_some() {",
         caught_by: Serin("while_nobody_has_answered"),
+    },
+    Mutation {
+        change: "the last step beside stable does not wait until enough has been seen",
+        file: COMPARISON,
+        text: "        Asked::Enough => false,",
+        replacement: "        Asked::Enough => true,",
+        caught_by: Serin("a_quiet_service_extends_the_last_step"),
+    },
+    Mutation {
+        change: "no data since the step began count as nothing bad",
+        file: COMPARISON,
+        text: "            minutes.iter().skip(place).any(known)\n                && ",
+        replacement: "            let _ = minutes.iter().skip(place).any(known);\n            ",
+        caught_by: Serin("a_canary_without_traffic_is_never_promoted"),
+    },
+    Mutation {
+        change: "the comparison goes on when stable has no traffic any more",
+        file: COMPARISON,
+        text: "        newest.min(progress.shifted_at?.as_second())",
+        replacement: "        newest.max(progress.shifted_at?.as_second())",
+        caught_by: Serin("compared_up_to_the_last_minute"),
+    },
+    Mutation {
+        change: "a limit that stable exceeds as well rolls the canary back",
+        file: LIMITS,
+        text: "} else if compared && stable_rate",
+        replacement: "} else if !compared && stable_rate",
+        caught_by: Serin("an_outage_that_both_share"),
+    },
+    Mutation {
+        change: "a canary that a person resumed is judged by what it did before",
+        file: "crates/serin/src/progress.rs",
+        text: "        if began_anew {",
+        replacement: "        if began_anew && self.compared_since.is_none() {",
+        caught_by: Serin("a_canary_that_a_person_resumed"),
+    },
+    Mutation {
+        change: "stable's metrics are taken for the canary's",
+        file: "crates/serin-aws/src/cloud_watch/mod.rs",
+        text: "                    let canary = own.by_interval(\"own\", &answers, intervals);",
+        replacement: "                    let canary = stable.by_interval(\"stable\", &answers, intervals);",
+        caught_by: Serin("a_canary_with_three_times_stables_errors"),
+    },
+    Mutation {
+        change: "a marginal score of Kayenta's is let through",
+        file: "crates/serin-judge/src/kayenta/deployed.rs",
+        text: "    let outcome = if ends_early(score, Some(marginal)) || (is_last && score < pass) {",
+        replacement: "    let outcome = if is_last && score < pass {",
+        caught_by: Serin("kayentas_judge_rolls_back"),
     },
     Mutation {
         change: "throttled calls are not tried again",

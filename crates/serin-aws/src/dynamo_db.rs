@@ -253,6 +253,31 @@ impl Ledger for DynamoDbLedger {
             .unwrap_or(Phase::Ended)))
     }
 
+    async fn keep_check(
+        &self,
+        execution: &ExecutionArn,
+        number: u32,
+        verdict: &Verdict,
+    ) -> Result<(), PortError> {
+        let mut verdict = verdict.clone();
+        verdict.brief();
+        let text = serde_json::to_string(&verdict).map_err(|error| {
+            let why = format!("the verdict cannot be written as JSON: {error}");
+            refused("DynamoDB UpdateItem", why)
+        })?;
+        let expires = (verdict.at + KEPT).as_second().to_string();
+        let name = check_name(number);
+        let update = self
+            .update(
+                evidence_id(execution, number / CHECKS_PER_ITEM),
+                &["expiresAt", &name],
+            )
+            .update_expression(format!("SET #expiresAt = :expires, #{name} = :verdict"))
+            .expression_attribute_values(":expires", AttributeValue::N(expires))
+            .expression_attribute_values(":verdict", AttributeValue::S(text));
+        self.make(update).await.map(drop)
+    }
+
     async fn call_a_person(
         &self,
         deployment: &Deployment,
@@ -347,31 +372,6 @@ impl Ledger for DynamoDbLedger {
                 .expression_attribute_values(":bearer", AttributeValue::S(bearer.to_string()));
         }
         // If the condition fails, it was closed before, and the lock may be another deployment's by now.
-        self.make(update).await.map(drop)
-    }
-
-    async fn keep_check(
-        &self,
-        execution: &ExecutionArn,
-        number: u32,
-        verdict: &Verdict,
-    ) -> Result<(), PortError> {
-        let mut verdict = verdict.clone();
-        verdict.brief();
-        let text = serde_json::to_string(&verdict).map_err(|error| {
-            let why = format!("the verdict cannot be written as JSON: {error}");
-            refused("DynamoDB UpdateItem", why)
-        })?;
-        let expires = (verdict.at + KEPT).as_second().to_string();
-        let name = check_name(number);
-        let update = self
-            .update(
-                evidence_id(execution, number / CHECKS_PER_ITEM),
-                &["expiresAt", &name],
-            )
-            .update_expression(format!("SET #expiresAt = :expires, #{name} = :verdict"))
-            .expression_attribute_values(":expires", AttributeValue::N(expires))
-            .expression_attribute_values(":verdict", AttributeValue::S(text));
         self.make(update).await.map(drop)
     }
 
