@@ -54,7 +54,9 @@ async fn a_good_version_is_promoted_and_no_request_is_lost(#[values(On::AppMesh,
 fn quick() -> Value {
     json!({
         "plan": { "steps": [{ "weightPercent": 20, "holdSeconds": 20 }, { "weightPercent": 100, "holdSeconds": 20 }] },
-        "checks": { "intervalSeconds": 10, "periodSeconds": 10, "settleSeconds": 5, "errorRatePercent": { "max": 1.0 } },
+        "checks": { "intervalSeconds": 10, "periodSeconds": 10, "settleSeconds": 5, "errorRatePercent": { "max": 1.0 },
+                    "judge": { "warmUpSeconds": 10 } },
+        "deadlineSeconds": 9000,
     })
 }
 
@@ -291,7 +293,7 @@ async fn as_many_checks_as_a_request_may_ask_for_do_not_fill_the_history(
         .settings(|settings| settings.metric_period = 10);
     simulation.account.clock().advance(600);
     let more = |deadline| {
-        let checks = json!({ "errorRatePercent": { "max": 1.0 }, "intervalSeconds": 10, "periodSeconds": 10 });
+        let checks = json!({ "errorRatePercent": { "max": 1.0 }, "intervalSeconds": 10, "periodSeconds": 10, "judge": null });
         json!({ "deadlineSeconds": deadline, "checks": checks })
     };
     simulation

@@ -33,21 +33,25 @@ fn evidence(report: &Report) -> (Outcome, Comparison) {
 
 /// What the ledger kept of the checks, in order.
 fn kept(simulation: &Simulation) -> Vec<Verdict> {
-    simulation.account.look(|world| {
-        let id = format!("evidence#{}#0", arn("first"));
-        let item = world.item(world::LEDGER_TABLE, &id);
-        let mut checks: Vec<_> = item
-            .into_iter()
-            .flatten()
-            .filter(|(name, _)| name.starts_with("check"))
+    let item = |place: u32| {
+        let id = format!("evidence#{}#{place}", arn("first"));
+        simulation
+            .account
+            .look(|world| world.item(world::LEDGER_TABLE, &id).cloned())
+    };
+    let items = (0..).map_while(item);
+    let read = |item| {
+        let checks = Vec::from_iter(item).into_iter();
+        let mut checks: Vec<(String, _)> = checks
+            .filter(|(name, _): &(String, _)| name.starts_with("check"))
             .collect();
-        checks.sort_by_key(|(name, _)| name.as_str());
-        let read = |text: &String| serde_json::from_str(text).unwrap();
+        checks.sort_by(|one, other| one.0.cmp(&other.0));
         checks
-            .into_iter()
-            .map(|(_, value)| read(value.as_s().unwrap()))
-            .collect()
-    })
+    };
+    let checks = items.flat_map(read);
+    checks
+        .map(|(_, value)| serde_json::from_str(value.as_s().unwrap()).unwrap())
+        .collect()
 }
 
 /// The plan's notes, from the record of the ledger.
@@ -92,36 +96,64 @@ async fn a_canary_with_three_times_stables_errors_below_every_limit_is_found_and
 #[tokio::test]
 async fn an_outage_that_both_share_holds_the_deployment_and_does_not_roll_it_back(
     #[values(On::AppMesh, On::Alb)] on: On,
+    #[values(1, 2)] step: usize,
 ) {
-    let simulation = world_where(on, 0.0, 0.0, 100.0);
+    let simulation = world_where(on, 0.001, 0.001, 100.0);
     let mut execution = simulation.start("first", request("2.0.0", json!({})));
-    simulation
-        .run_until(&mut execution, "Has the traffic shifted?")
-        .await;
+    for _ in 0..step {
+        simulation
+            .run_until(&mut execution, "Has the traffic shifted?")
+            .await;
+        simulation.step(&mut execution).await;
+    }
     let rates = |rate| {
         simulation.account.settings(|settings| {
             settings.error_rates = vec![("checkout".into(), rate)];
         });
     };
     rates(0.3);
-    for _ in 0..8 {
-        simulation
-            .run_until(&mut execution, "Check the canary's health")
-            .await;
+    let until = simulation.account.clock().now().as_second() + 600;
+    while simulation.account.clock().now().as_second() < until {
         simulation.step(&mut execution).await;
+        assert!(execution.is_running(), "{:?}", execution.status);
     }
     let progress = &execution.data()["progress"];
-    assert_eq!(progress["weightPercent"], 10.0, "no further while it lasts");
-    assert_eq!(progress["verdicts"][0]["outcome"], "inconclusive");
-    rates(0.0);
-    simulation.finish(execution).await.assert_promoted();
-    assert!(
-        kept(&simulation)
-            .iter()
-            .any(|verdict| verdict.sentence.contains("stable too is above")),
-        "{:#?}",
-        kept(&simulation)
+    assert_eq!(
+        progress["weightPercent"],
+        [10.0, 50.0][step - 1],
+        "no further"
     );
+    rates(0.001);
+    let over = simulation.account.clock().now();
+    simulation.finish(execution).await.assert_promoted();
+    let checks = kept(&simulation);
+    assert!(
+        checks
+            .iter()
+            .any(|verdict| verdict.outcome == Outcome::Inconclusive)
+    );
+    let held = checks.iter().rfind(|verdict| verdict.step == step).unwrap();
+    let minutes = (held.at.as_second() - over.as_second()) / 60;
+    assert!(
+        minutes < 15,
+        "it goes on {minutes} minutes after the outage"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_canary_that_is_like_a_stable_above_the_limit_is_rolled_back_as_the_plan_has_told(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let simulation = world_where(on, 0.03, 0.03, 100.0);
+    let deployed = simulation.deploy(request("2.0.0", json!({}))).await;
+    deployed.assert_rolled_back("above the limit of 1 percent");
+    let told = notes(&simulation).join(" ");
+    assert!(
+        told.contains("Stable itself is above checks.errorRatePercent"),
+        "{told}"
+    );
+    assert!(kept(&simulation).len() < 10, "and not only at the deadline");
 }
 
 #[rstest]
@@ -318,7 +350,7 @@ fn kayenta(on: On, critical: bool) -> Value {
 }
 
 /// Checks by Kayenta's judge, every five minutes, over three steps of ten.
-fn by_kayenta(config: Value) -> Value {
+fn by_kayenta(config: &Value) -> Value {
     let step = |percent| json!({ "weightPercent": percent, "holdSeconds": 600 });
     let judge = json!({ "warmUpSeconds": 120, "kayenta": { "config": config } });
     json!({
@@ -338,10 +370,10 @@ async fn kayentas_judge_rolls_back_what_it_scores_as_marginal_or_less(
     #[values(On::AppMesh, On::Alb)] on: On,
 ) {
     let simulation = world_where(on, 0.002, 0.006, 1000.0);
-    let more = by_kayenta(kayenta(on, false));
+    let more = by_kayenta(&kayenta(on, false));
     let deployed = simulation.deploy(request("2.0.0", more)).await;
     deployed
-        .assert_rolled_back("Kayenta's score is 0 in judgement 1 of 3")
+        .assert_rolled_back("Kayenta's score is 0 in judgement 1 of 4")
         .assert_stable_has_all_traffic();
     let report = deployed.report();
     let verdict = report.verdict.unwrap();
@@ -366,7 +398,7 @@ async fn kayentas_judge_rolls_back_what_it_scores_as_marginal_or_less(
 #[tokio::test]
 async fn kayentas_judge_promotes_after_its_last_judgement(#[values(On::AppMesh, On::Alb)] on: On) {
     let simulation = world_where(on, 0.002, 0.002, 1000.0);
-    let more = by_kayenta(kayenta(on, true));
+    let more = by_kayenta(&kayenta(on, true));
     let deployed = simulation.deploy(request("2.0.0", more)).await;
     deployed.assert_promoted();
     let checks = kept(&simulation);
@@ -386,7 +418,7 @@ async fn a_fault_in_a_kayenta_configuration_is_told_before_anything_is_created(
     let faulty = |path: &str, value: Value| {
         let mut config = kayenta(on, false);
         *config.pointer_mut(path).unwrap() = value;
-        by_kayenta(config)
+        by_kayenta(&config)
     };
     let query = "/metrics/0/query/metricDataQueries/2/Expression";
     for (more, sentence) in [

@@ -149,8 +149,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "minRequests is ignored",
         file: LIMITS,
-        text: ".filter(|_| requests >= min_requests || refuted)",
-        replacement: ".filter(|_| requests >= min_requests || refuted || requests > 0)",
+        text: "    if requests < min_requests && !beyond(requests, errors) {",
+        replacement: "    if requests < 1 && !beyond(requests, errors) {",
         caught_by: Package("serin-judge"),
     },
     Mutation {
@@ -345,8 +345,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "no data since the step began count as nothing bad",
         file: COMPARISON,
-        text: "            minutes.iter().skip(place).any(known)\n                && ",
-        replacement: "            let _ = minutes.iter().skip(place).any(known);\n            ",
+        text: "            minutes.iter().skip(place).any(is_known) && !judgement.doubtful",
+        replacement: "            let _ = place;\n            !judgement.doubtful",
         caught_by: Serin("a_canary_without_traffic_is_never_promoted"),
     },
     Mutation {
@@ -359,8 +359,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "a limit that stable exceeds as well rolls the canary back",
         file: LIMITS,
-        text: "} else if compared && stable_rate",
-        replacement: "} else if !compared && stable_rate",
+        text: "match calm.filter(|_| shared && beyond(requests, errors)) {",
+        replacement: "match calm.filter(|_| !shared && beyond(requests, errors)) {",
         caught_by: Serin("an_outage_that_both_share"),
     },
     Mutation {
@@ -373,8 +373,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "stable's metrics are taken for the canary's",
         file: "crates/serin-aws/src/cloud_watch/mod.rs",
-        text: "                    let canary = own.by_interval(\"own\", &answers, intervals);",
-        replacement: "                    let canary = stable.by_interval(\"stable\", &answers, intervals);",
+        text: "                    own.beside(stable, &answers, intervals)",
+        replacement: "                    stable.beside(stable, &answers, intervals)",
         caught_by: Serin("a_canary_with_three_times_stables_errors"),
     },
     Mutation {

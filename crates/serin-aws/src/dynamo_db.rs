@@ -11,6 +11,9 @@
 
 use std::collections::HashMap;
 
+use std::time::Duration;
+
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
@@ -26,8 +29,12 @@ use crate::error::{failed, has_code, refused};
 /// As long as Step Functions keeps the history of an execution.
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// How many checks are kept in one item: each takes less than a kilobyte, and DynamoDB allows 400.
-const CHECKS_PER_ITEM: u32 = 200;
+/// How many checks are kept in one item: each takes one to four kilobytes, DynamoDB allows 400, and a write is paid by what the
+/// item has.
+const CHECKS_PER_ITEM: u32 = 25;
+
+/// How long keeping a check may take: its verdict waits for it, and may be one that takes the traffic back.
+const KEEPING: Duration = Duration::from_secs(3);
 
 /// The index of the locks that are held.
 const HELD: &str = "held";
@@ -275,7 +282,10 @@ impl Ledger for DynamoDbLedger {
             .update_expression(format!("SET #expiresAt = :expires, #{name} = :verdict"))
             .expression_attribute_values(":expires", AttributeValue::N(expires))
             .expression_attribute_values(":verdict", AttributeValue::S(text));
-        self.make(update).await.map(drop)
+        let timeouts = TimeoutConfig::builder().operation_timeout(KEEPING).build();
+        let patience = aws_sdk_dynamodb::config::Builder::new().timeout_config(timeouts);
+        let kept = update.customize().config_override(patience).send().await;
+        kept.map(drop).map_err(failed("DynamoDB UpdateItem"))
     }
 
     async fn call_a_person(

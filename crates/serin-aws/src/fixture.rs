@@ -66,6 +66,7 @@ pub(crate) fn deployment() -> Deployment {
         on_unhealthy: request.on_unhealthy,
         freeze: request.freeze,
         ready_within_seconds: request.ready_within_seconds,
+        stable_exceeds_limit: false,
         may_leave: Vec::new(),
         notes: vec![],
     }

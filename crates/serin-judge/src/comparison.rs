@@ -1,19 +1,17 @@
 //! The comparison of a deployment: from what was measured of both sides to a finding with its evidence.
 
 use jiff::Timestamp;
-use serin::ports::{Counts, Interval, Measurements, Series};
+use serin::ports::{Counts, Interval, Measurements, Series, Times};
 use serin::request::{self, Checks, Extend, Judge};
 use serin::verdict::{Comparison, Finding, Outcome, Window};
 use serin::{Deployment, Plan, Progress, Step, Weight};
 
 use crate::kayenta::{Judging, judge_kayenta};
+use crate::limits::Calm;
 use crate::sequential::{
-    Detect, Evidence, Judgement, Metric, Minute, Settings, Tally, compare, is_doubtful,
+    Detect, Evidence, Judgement, Metric, Minute, Noise, Settings, Tally, compare,
 };
-use crate::window::{floor, window};
-
-/// CloudWatch keeps datapoints below a minute for three hours; less some time for waiting.
-const LONGEST_HIGH_RESOLUTION: i64 = 9000;
+use crate::window::{ceil, floor, window};
 
 /// What is compared, and what for.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +24,9 @@ pub struct Compared<'a> {
     pub window: Window,
     /// What was measured in it.
     pub series: &'a Series,
-    /// When new tasks of the canary began to serve.
+    /// When the canary began to serve what is compared.
+    pub since: Timestamp,
+    /// When new tasks of the canary began to serve after that.
     pub new_tasks_at: &'a [Timestamp],
     /// For how long both sides are planned to serve, in seconds.
     pub planned_seconds: u64,
@@ -77,9 +77,40 @@ pub fn judge_beside_stable(
         window,
         series: measured.kayenta.as_ref()?,
         warm_up_seconds: judge.warm_up_seconds,
-        planned_seconds: planned_seconds(&deployment.plan),
+        planned_seconds: planned_seconds(&deployment.plan, &deployment.checks),
         asked: Asked::now(deployment, progress, judge)?,
     }))
+}
+
+/// The canary's counts in the intervals of the step's window in which stable was within the limit, as far as both were measured;
+/// `None` where there is nothing to compare with: no comparison of errors, or a weight that leaves stable no traffic.
+pub fn calm(
+    deployment: &Deployment,
+    progress: &Progress,
+    times: Times,
+    measured: &Measurements,
+) -> Option<Calm> {
+    let limit = deployment.checks.error_rate_percent?.max / 100.0;
+    let (window, compared) = times.window.zip(times.compared)?;
+    let Series::Intervals(intervals) = measured.compared.as_ref()? else {
+        return None;
+    };
+    if progress.weight_percent == Weight::FULL || deployment.stable_exceeds_limit {
+        return None;
+    }
+    let period = i64::from(deployment.checks.period_seconds);
+    let before = (window.start.as_second() - compared.start.as_second()).div_euclid(period);
+    let minutes = intervals.iter().map(minute);
+    let mut calm = Calm::default();
+    for minute in minutes.skip(usize::try_from(before).unwrap_or(0)) {
+        if let (Some(canary), Some(stable)) = (minute.canary, minute.stable)
+            && within(stable, limit)
+        {
+            calm.requests += canary.requests;
+            calm.errors += canary.errors;
+        }
+    }
+    Some(calm)
 }
 
 /// The time in which both sides can be compared now; `None` while there is none, and when nothing is compared.
@@ -96,10 +127,7 @@ pub fn comparable(deployment: &Deployment, progress: &Progress, now: Timestamp) 
         newest
     };
     let end = floor(end, period);
-    let mut start = floor(progress.compared_since?.as_second(), period);
-    if period < 60 {
-        start = start.max(floor(end - LONGEST_HIGH_RESOLUTION, period));
-    }
+    let start = floor(progress.compared_since?.as_second(), period);
     (end > start).then(|| window(start, end))
 }
 
@@ -109,14 +137,30 @@ fn compared_steps(plan: &Plan) -> impl Iterator<Item = &Step> {
     steps.filter(|step| step.weight_percent < Weight::FULL)
 }
 
-/// For how long both sides are planned to serve, in seconds.
-pub fn planned_seconds(plan: &Plan) -> u64 {
+/// For how long both sides are planned to serve, in seconds: a step lasts until its hold could be measured.
+pub fn planned_seconds(plan: &Plan, checks: &Checks) -> u64 {
     compared_steps(plan)
-        .map(|step| u64::from(step.hold_seconds))
+        .map(|step| u64::from(lasts(*step, checks)))
         .sum()
 }
 
+fn lasts(step: Step, checks: &Checks) -> u32 {
+    let measured = step
+        .hold_seconds
+        .max(checks.settle_seconds + checks.period_seconds);
+    measured.saturating_add(checks.data_delay())
+}
+
 impl<'a> Compared<'a> {
+    /// How many intervals pass until tasks that began to serve then are warm for a whole interval.
+    fn warm_up(&self, began: Timestamp) -> u32 {
+        let start = self.window.start.as_second();
+        let warm = began.as_second() + i64::from(self.judge.warm_up_seconds);
+        let intervals =
+            ceil(warm - start, self.checks.period_seconds) / i64::from(self.checks.period_seconds);
+        u32::try_from(intervals).unwrap_or(0)
+    }
+
     /// What there is to compare; `None` when the request wants nothing compared, or no step is in force.
     pub fn of(
         deployment: &'a Deployment,
@@ -131,8 +175,9 @@ impl<'a> Compared<'a> {
             judge,
             window,
             series,
+            since: progress.compared_since?,
             new_tasks_at: &progress.new_tasks_at,
-            planned_seconds: planned_seconds(&deployment.plan),
+            planned_seconds: planned_seconds(&deployment.plan, &deployment.checks),
             asked,
         })
     }
@@ -179,22 +224,43 @@ pub fn settings(checks: &Checks, judge: &Judge, planned_seconds: u64) -> Setting
             .unwrap_or(u32::MAX)
             .max(1),
         warm_up: judge.warm_up_seconds.div_ceil(period),
+        noise: noise(period),
+        intervals_per_minute: (60 / period).max(1),
         disaster: Settings::default().disaster.max(judge.margin * 1.5),
         limit: limit.filter(|limit| *limit > 0.0 && *limit < 1.0),
         ..Settings::default()
     }
 }
 
+/// The noise to assume of intervals of so many seconds. Below a minute it cannot be learned from neighbours, because what moves
+/// a rate mostly lasts longer; and the intervals of a minute together may not say more than the minute.
+fn noise(period: u32) -> Noise {
+    if period >= 60 {
+        return Noise::UNKNOWN;
+    }
+    Noise {
+        start: Noise::UNKNOWN.start * (60.0 / f64::from(period)).sqrt(),
+        minutes: f64::INFINITY,
+        ..Noise::UNKNOWN
+    }
+}
+
 fn judged(compared: &Compared<'_>, minutes: &[Minute]) -> Judgement {
-    let period = i64::from(compared.checks.period_seconds);
-    let start = compared.window.start.as_second();
-    let place = |at: &Timestamp| usize::try_from((at.as_second() - start).div_euclid(period)).ok();
+    let warm_up = compared.warm_up(compared.since);
+    // Where new tasks begin, so that as many intervals later they have been warm for a whole one.
+    let place = |at: &Timestamp| {
+        let warm = usize::try_from(compared.warm_up(*at)).ok()?;
+        warm.checked_sub(usize::try_from(warm_up).ok()?)
+    };
     let new_tasks: Vec<_> = compared.new_tasks_at.iter().filter_map(place).collect();
     let metric = Metric {
         new_tasks: &new_tasks,
         ..Metric::errors(minutes)
     };
-    let settings = settings(compared.checks, compared.judge, compared.planned_seconds);
+    let settings = Settings {
+        warm_up,
+        ..settings(compared.checks, compared.judge, compared.planned_seconds)
+    };
     compare(&[metric], &settings)
 }
 
@@ -202,14 +268,13 @@ fn outcome(compared: &Compared<'_>, judgement: &Judgement, minutes: &[Minute]) -
     let healthy = match compared.asked {
         _ if judgement.outcome != Outcome::Inconclusive => return judgement.outcome,
         Asked::Enough => false,
-        Asked::WhatWasSeen => true,
+        Asked::WhatWasSeen => minutes.iter().any(is_known),
         Asked::NothingBadSince(shifted_at) => {
             let period = i64::from(compared.checks.period_seconds);
             let since = shifted_at.as_second() - compared.window.start.as_second();
-            let place = usize::try_from(since.div_euclid(period)).unwrap_or(0);
-            let known = |minute: &Minute| minute.canary.is_some() && minute.stable.is_some();
-            minutes.iter().skip(place).any(known)
-                && !is_doubtful(judgement, compared.judge.false_alarm)
+            // The interval of the shift has data of the weight before.
+            let place = usize::try_from((since + period - 1).div_euclid(period)).unwrap_or(0);
+            minutes.iter().skip(place).any(is_known) && !judgement.doubtful
         }
     };
     if healthy {
@@ -217,6 +282,18 @@ fn outcome(compared: &Compared<'_>, judgement: &Judgement, minutes: &[Minute]) -
     } else {
         Outcome::Inconclusive
     }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of requests are far below 2^53"
+)]
+fn within(tally: Tally, limit: f64) -> bool {
+    tally.errors as f64 <= limit * tally.requests as f64
+}
+
+fn is_known(minute: &Minute) -> bool {
+    minute.canary.is_some() && minute.stable.is_some()
 }
 
 fn minute(interval: &Interval) -> Minute {
@@ -266,7 +343,7 @@ pub fn forecast(
     requests_per_minute: f64,
     error_rate: f64,
 ) -> Option<Forecast> {
-    let planned = planned_seconds(plan);
+    let planned = planned_seconds(plan, checks);
     let settings = settings(checks, judge, planned);
     let period = f64::from(checks.period_seconds) / 60.0;
     let warm_up = f64::from(settings.warm_up) * period;
@@ -277,7 +354,7 @@ pub fn forecast(
         let canary = requests_per_minute * share;
         let stable = requests_per_minute - canary;
         // New tasks are not judged while they are cold.
-        let held = (f64::from(step.hold_seconds) / 60.0 - warm_up).max(0.0);
+        let held = (f64::from(lasts(*step, checks)) / 60.0 - warm_up).max(0.0);
         let needed = settings.exposure(canary * period, stable * period, error_rate, 1.0);
         let needed = needed.map(|needed| f64::from(needed.minutes) * period - warm_up);
         let left = needed.map(|needed| needed * (1.0 - seen));
@@ -348,6 +425,7 @@ mod tests {
                 end: at(minutes),
             },
             series,
+            since: at(0),
             new_tasks_at: &[],
             planned_seconds: 3600,
             asked,
@@ -426,6 +504,88 @@ mod tests {
     }
 
     #[test]
+    fn a_few_errors_at_first_are_not_held_against_a_canary_that_has_no_more_of_them() {
+        let Series::Intervals(mut intervals) = series(200, (600.0, 0.0), (5400.0, 0.0)) else {
+            unreachable!("it is made of intervals")
+        };
+        if let Some(canary) = &mut intervals[4].canary {
+            canary.errors = 3.0;
+        }
+        let early = Series::Intervals(intervals[..6].to_vec());
+        assert_eq!(judged(&early, ANYTHING).outcome, Outcome::Inconclusive);
+        let finding = judged(&Series::Intervals(intervals), Asked::Enough);
+        assert_eq!(finding.outcome, Outcome::Healthy, "{}", finding.sentence);
+    }
+
+    #[test]
+    fn new_tasks_are_cold_for_as_long_as_the_request_says_wherever_in_a_minute_they_begin() {
+        let cold = series(3, (60_000.0, 300.0), (540_000.0, 540.0));
+        let checks = Checks::default();
+        let compared = |second| Compared {
+            checks: &checks,
+            judge: &JUDGE,
+            window: Window {
+                start: at(0),
+                end: at(3),
+            },
+            series: &cold,
+            since: Timestamp::from_second(second).unwrap(),
+            new_tasks_at: &[],
+            planned_seconds: 3600,
+            asked: ANYTHING,
+        };
+        assert_eq!(compared(0).warm_up(at(0)), 2);
+        for second in [1, 30, 59] {
+            let compared = compared(second);
+            assert_eq!(compared.warm_up(compared.since), 3);
+            let finding = judge_comparison(&compared);
+            assert_ne!(finding.outcome, Outcome::Unhealthy, "{}", finding.sentence);
+        }
+    }
+
+    #[test]
+    fn the_intervals_of_a_minute_say_no_more_than_the_minute() {
+        // What lasts a minute is not six times as likely because it was measured six times.
+        let log_e = |period: u32| {
+            let checks = Checks {
+                period_seconds: period,
+                ..Checks::default()
+            };
+            let share = f64::from(period) / 60.0;
+            let minute = |rate: f64| {
+                let counts = |requests: f64, rate: f64| {
+                    Some(Counts {
+                        requests: (requests * share).round(),
+                        errors: (requests * share * rate).round(),
+                    })
+                };
+                let interval = Interval {
+                    canary: counts(6000.0, rate),
+                    stable: counts(54_000.0, 0.01),
+                };
+                vec![interval; usize::try_from(60 / period).unwrap()]
+            };
+            let rates = [0.01, 0.01, 0.01, 0.02, 0.007, 0.018, 0.006];
+            let series = Series::Intervals(rates.into_iter().flat_map(minute).collect());
+            let finding = judge_comparison(&Compared {
+                checks: &checks,
+                judge: &JUDGE,
+                window: Window {
+                    start: at(0),
+                    end: at(7),
+                },
+                series: &series,
+                since: at(0),
+                new_tasks_at: &[],
+                planned_seconds: 3600,
+                asked: ANYTHING,
+            });
+            finding.comparison.unwrap().log_e
+        };
+        assert!(log_e(10) < log_e(60) + 1.0, "{} {}", log_e(10), log_e(60));
+    }
+
+    #[test]
     fn what_the_comparison_takes_is_told_beforehand() {
         let told = |requests_per_minute| {
             let plan = plan(&[(10.0, 600), (50.0, 600), (100.0, 600)]);
@@ -448,10 +608,15 @@ mod tests {
 
     #[test]
     fn a_plan_without_a_step_beside_stable_compares_nothing() {
-        assert_eq!(planned_seconds(&plan(&[(100.0, 600)])), 0);
         assert_eq!(
-            planned_seconds(&plan(&[(5.0, 300), (50.0, 60), (100.0, 600)])),
-            360
+            planned_seconds(&plan(&[(100.0, 600)]), &Checks::default()),
+            0
+        );
+        let steps = plan(&[(5.0, 300), (50.0, 60), (100.0, 600)]);
+        assert_eq!(
+            planned_seconds(&steps, &Checks::default()),
+            (300 + 120) + (120 + 120),
+            "each until its data are there"
         );
     }
 }

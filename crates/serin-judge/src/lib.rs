@@ -9,11 +9,11 @@ pub mod sequential;
 mod window;
 
 pub use comparison::{
-    Asked, Compared, Forecast, comparable, forecast, judge_beside_stable, judge_comparison,
+    Asked, Compared, Forecast, calm, comparable, forecast, judge_beside_stable, judge_comparison,
     planned_seconds, settings,
 };
 pub use limits::{
-    judge_alarm, judge_error_rate, judge_latency, judge_query, judge_share, judge_targets,
+    Calm, judge_alarm, judge_error_rate, judge_latency, judge_query, judge_share, judge_targets,
     judge_tasks, verdict,
 };
 pub use window::{Measurable, StepTimes};

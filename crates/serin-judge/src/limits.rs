@@ -20,18 +20,18 @@ const LONGEST_QUERY: usize = 600;
 
 /// The canary's error rate against its limit, on at least `min_requests` requests.
 ///
-/// It is unhealthy when its counts refute a rate within the limit: of a few requests one that failed says little. Where it
-/// is `compared` with stable, and stable is above the limit as well, the outage may be shared: then the comparison decides.
+/// It is unhealthy when its counts refute a rate within the limit: of a few requests one that failed says little. Where stable's
+/// counts refute it as well, the outage may be shared: then only the `calm` intervals count, in which stable was within the
+/// limit. Without anything to compare with, `calm` is `None`.
 pub fn judge_error_rate(
     canary: &RequestCounts,
     stable: Option<&RequestCounts>,
     limit: MaxPercent,
     min_requests: u64,
-    compared: bool,
+    calm: Option<Calm>,
 ) -> Finding {
-    let stable_rate = stable
-        .and_then(|counts| counted(counts).ok())
-        .and_then(|(requests, errors)| rate(requests, errors));
+    let stable = stable.and_then(|counts| counted(counts).ok());
+    let stable_rate = stable.and_then(|(requests, errors)| rate(requests, errors));
     let finding = |outcome, sentence: String, value, samples| Finding {
         value,
         limit: Some(Limit::Max(limit.max)),
@@ -45,35 +45,58 @@ pub fn judge_error_rate(
         Err(silence) => return finding(Outcome::Inconclusive, silence, None, None),
     };
     let value = rate(requests, errors);
-    let within = |rate: f64| Limit::Max(limit.max).holds(rate);
-    let refuted = refutes(requests, errors, limit.max / 100.0);
-    let Some(rate) = value.filter(|_| requests >= min_requests || refuted) else {
+    let beyond = |requests, errors| refutes(requests, errors, limit.max / 100.0);
+    if requests < min_requests && !beyond(requests, errors) {
         let sentence = format!(
             "only {requests} requests reached the canary, at least {min_requests} are needed"
         );
         return finding(Outcome::Inconclusive, sentence, value, Some(requests));
-    };
+    }
     let beside = stable_rate.map_or_else(String::new, |rate| {
         format!(" (stable: {} percent)", rounded(rate))
     });
-    let measured = format!(
-        "{errors} of {requests} requests failed, {} percent{beside}",
-        rounded(rate)
-    );
-    let (outcome, said) = if within(rate) {
-        (Outcome::Healthy, "within the limit of")
-    } else if !refuted {
-        (Outcome::Inconclusive, "which may be chance at the limit of")
-    } else if compared && stable_rate.is_some_and(|stable| !within(stable)) {
-        (
-            Outcome::Inconclusive,
-            "which the comparison has to judge, because stable too is above the limit of",
-        )
-    } else {
-        (Outcome::Unhealthy, "above the limit of")
+    let said = |requests, errors| {
+        let rate = rounded(rate(requests, errors).unwrap_or_default());
+        format!("{errors} of {requests} requests failed, {rate} percent{beside}")
     };
-    let sentence = format!("{measured}, {said} {} percent", limit.max);
-    finding(outcome, sentence, Some(rate), Some(requests))
+    let against = |requests, errors| {
+        if rate(requests, errors).is_none_or(|rate| Limit::Max(limit.max).holds(rate)) {
+            (Outcome::Healthy, "within the limit of")
+        } else if beyond(requests, errors) {
+            (Outcome::Unhealthy, "above the limit of")
+        } else {
+            (Outcome::Inconclusive, "which may be chance at the limit of")
+        }
+    };
+    let shared = stable.is_some_and(|(requests, errors)| beyond(requests, errors));
+    let (outcome, words) = match calm.filter(|_| shared && beyond(requests, errors)) {
+        None => against(requests, errors),
+        Some(calm) if calm.requests < min_requests => (
+            Outcome::Inconclusive,
+            "and stable too is above the limit of",
+        ),
+        Some(calm) => {
+            let (outcome, words) = against(calm.requests, calm.errors);
+            let sentence = format!(
+                "{}; while stable was within the limit, {}, {words} {} percent",
+                said(requests, errors),
+                said(calm.requests, calm.errors),
+                limit.max
+            );
+            return finding(outcome, sentence, value, Some(requests));
+        }
+    };
+    let sentence = format!("{}, {words} {} percent", said(requests, errors), limit.max);
+    finding(outcome, sentence, value, Some(requests))
+}
+
+/// The canary's counts in the intervals in which stable was within a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Calm {
+    /// All requests.
+    pub requests: u64,
+    /// The failed ones.
+    pub errors: u64,
 }
 
 /// Requests and errors as whole numbers, or why there are none.
@@ -411,18 +434,18 @@ mod tests {
         }
     }
 
-    fn beside(stable: (f64, f64), requests: f64, errors: f64, compared: bool) -> Finding {
+    fn beside(stable: (f64, f64), requests: f64, errors: f64, calm: Option<Calm>) -> Finding {
         judge_error_rate(
             &counts(requests, errors),
             Some(&counts(stable.0, stable.1)),
             MaxPercent { max: 1.0 },
             50,
-            compared,
+            calm,
         )
     }
 
     fn judge(requests: f64, errors: f64) -> Finding {
-        beside((1000.0, 1.0), requests, errors, false)
+        beside((1000.0, 1.0), requests, errors, None)
     }
 
     #[test]
@@ -458,16 +481,27 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_stable_exceeds_as_well_is_left_to_the_comparison_where_there_is_one() {
-        let outage = |compared| beside((1000.0, 80.0), 100.0, 8.0, compared);
-        assert_eq!(outage(false).outcome, Outcome::Unhealthy);
-        let left = outage(true);
+    fn an_outage_that_stable_has_too_does_not_count_and_what_is_left_is_judged() {
+        let outage = |calm| beside((1000.0, 80.0), 100.0, 8.0, calm);
+        let calm = |requests, errors| Some(Calm { requests, errors });
+        assert_eq!(outage(None).outcome, Outcome::Unhealthy);
+        let left = outage(calm(10, 0));
         assert_eq!(left.outcome, Outcome::Inconclusive);
         assert!(
-            left.sentence.contains("the comparison has to judge"),
+            left.sentence
+                .ends_with("and stable too is above the limit of 1 percent"),
             "{}",
             left.sentence
         );
+        assert_eq!(outage(calm(60, 0)).outcome, Outcome::Healthy);
+        assert_eq!(outage(calm(60, 8)).outcome, Outcome::Unhealthy);
+    }
+
+    #[test]
+    fn a_few_requests_of_stable_are_no_outage() {
+        let nothing = Some(Calm::default());
+        let few = beside((40.0, 1.0), 1000.0, 300.0, nothing);
+        assert_eq!(few.outcome, Outcome::Unhealthy, "{}", few.sentence);
     }
 
     #[test]
@@ -491,7 +525,7 @@ mod tests {
                     errors: measured(reading.clone()),
                 },
             ] {
-                let finding = judge_error_rate(&silent, None, MaxPercent { max: 1.0 }, 50, true);
+                let finding = judge_error_rate(&silent, None, MaxPercent { max: 1.0 }, 50, None);
                 assert_eq!(finding.outcome, Outcome::Inconclusive, "{reading:?}");
             }
         }

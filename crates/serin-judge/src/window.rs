@@ -83,7 +83,7 @@ pub(crate) fn floor(second: i64, period: u32) -> i64 {
     second.div_euclid(i64::from(period)) * i64::from(period)
 }
 
-fn ceil(second: i64, period: u32) -> i64 {
+pub(crate) fn ceil(second: i64, period: u32) -> i64 {
     floor(second + i64::from(period) - 1, period)
 }
 

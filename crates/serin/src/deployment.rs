@@ -39,6 +39,9 @@ pub struct Deployment {
     pub router: RouterRecord,
     /// The steps.
     pub plan: Plan,
+    /// Whether stable itself was above the limit on the error rate before the deployment. Then its being so later is no outage.
+    #[serde(default)]
+    pub stable_exceeds_limit: bool,
     /// How many tasks the canary gets.
     pub capacity: Capacity,
     /// How the canary is judged.
@@ -331,6 +334,7 @@ mod tests {
             freeze: request.freeze,
             ready_within_seconds: request.ready_within_seconds,
             notes: vec![],
+            stable_exceeds_limit: false,
             may_leave: vec![],
         }
     }

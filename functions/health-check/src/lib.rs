@@ -3,13 +3,13 @@
 
 use jiff::Timestamp;
 use serin::ports::{Fleet, HealthSignals, Ledger, Measurements, Observation, Times};
-use serin::request::{Decision, Judge, OnTooLittleData, OnUnhealthy};
+use serin::request::{Decision, OnTooLittleData, OnUnhealthy};
 use serin::state::{Next, Question};
 use serin::verdict::{Finding, Outcome, Verdict};
 use serin::{Deployment, Progress, State, StepInput, Weight, step_error_from_port_error};
 use serin_judge::{
-    Measurable, StepTimes, comparable, judge_alarm, judge_beside_stable, judge_error_rate,
-    judge_latency, judge_query, judge_share, judge_targets, judge_tasks, verdict,
+    Calm, Measurable, StepTimes, calm, comparable, judge_alarm, judge_beside_stable,
+    judge_error_rate, judge_latency, judge_query, judge_share, judge_targets, judge_tasks, verdict,
 };
 
 /// Why there is no verdict. The names are the state machine's. An unhealthy canary is a verdict, not an error.
@@ -193,7 +193,13 @@ async fn look(
             .measure(deployment, Some(&canary.attachment), times)
             .await?;
         if times.window.is_some() {
-            findings.extend(judge(deployment, &measured, state.progress.weight_percent));
+            let calm = calm(deployment, &state.progress, times, &measured);
+            findings.extend(judge(
+                deployment,
+                &measured,
+                state.progress.weight_percent,
+                calm,
+            ));
         }
         findings.extend(times.compared.and_then(|compared| {
             judge_beside_stable(deployment, &state.progress, compared, &measured)
@@ -203,7 +209,12 @@ async fn look(
 }
 
 /// Holds what was measured against the request's limits.
-fn judge(deployment: &Deployment, measured: &Measurements, weight: Weight) -> Vec<Finding> {
+fn judge(
+    deployment: &Deployment,
+    measured: &Measurements,
+    weight: Weight,
+    calm: Option<Calm>,
+) -> Vec<Finding> {
     let checks = &deployment.checks;
     let (canary, stable) = (
         measured.requests.as_ref(),
@@ -211,13 +222,12 @@ fn judge(deployment: &Deployment, measured: &Measurements, weight: Weight) -> Ve
     );
     let mut findings = Vec::new();
     if let (Some(limit), Some(counts)) = (checks.error_rate_percent, canary) {
-        let compared = checks.judge.as_ref().is_some_and(Judge::compares_errors);
         findings.push(judge_error_rate(
             counts,
             stable,
             limit,
             checks.min_requests,
-            compared,
+            calm,
         ));
     }
     let latency = checks.latency_ms.iter().zip(&measured.latency);
@@ -277,7 +287,10 @@ fn decide(
         OnUnhealthy::Freeze => Next::Freeze,
     };
     match verdict.outcome {
-        Outcome::Unhealthy if progress.unhealthy_checks > deployment.checks.failures_allowed => {
+        Outcome::Unhealthy
+            if progress.unhealthy_checks > deployment.checks.failures_allowed
+                || is_proved_worse(verdict) =>
+        {
             back
         }
         Outcome::Healthy if covers_hold => onward,
@@ -288,6 +301,13 @@ fn decide(
         },
         Outcome::Healthy | Outcome::Inconclusive | Outcome::Unhealthy => Next::Wait,
     }
+}
+
+/// Whether the comparison is sure. It has counted chance in, and what it has seen does not go away: another check would only
+/// let the canary serve for longer.
+fn is_proved_worse(verdict: &Verdict) -> bool {
+    let mut findings = verdict.findings.iter();
+    findings.any(|finding| finding.comparison.is_some() && finding.outcome == Outcome::Unhealthy)
 }
 
 #[cfg(test)]

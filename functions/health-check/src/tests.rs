@@ -104,7 +104,7 @@ async fn a_bad_canary_is_rolled_back_at_the_first_check_that_has_enough_data() {
 async fn failures_that_are_allowed_do_not_roll_back() {
     let stage = Stage::default();
     let mut more = bad();
-    more["checks"] = json!({"failuresAllowed": 2});
+    more["checks"] = json!({"failuresAllowed": 2, "judge": null});
     let state = check_until_next(&stage, shifted(&stage, more).await).await;
     assert_eq!(
         (state.next, state.progress.unhealthy_checks),

@@ -300,6 +300,7 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             freeze: request.freeze,
             ready_within_seconds: request.ready_within_seconds,
             notes,
+            stable_exceeds_limit: false,
             may_leave: Vec::new(),
         };
         let deployment = self.with_what_it_may_leave(deployment);

@@ -9,6 +9,7 @@ use serin::request::{Faults, FinishMode, Judge, Kayenta};
 use serin::verdict::Window;
 use serin::{Deployment, RouterRecord, ServiceKey};
 use serin_judge::kayenta::CanaryConfig;
+use serin_judge::sequential::refutes;
 use serin_judge::{Forecast, forecast, planned_seconds};
 
 use crate::{PlanDeploymentError, Planner};
@@ -134,8 +135,9 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
         refuse_what_is_not_measured(&deployment)?;
         let quiet = self.alarms(&deployment).await?;
         deployment.notes.extend(quiet);
-        let idle = self.metrics(&deployment).await?;
-        deployment.notes.extend(idle);
+        let (told, exceeds_limit) = self.metrics(&deployment).await?;
+        deployment.notes.extend(told);
+        deployment.stable_exceeds_limit = exceeds_limit;
         Ok(deployment)
     }
 
@@ -171,11 +173,14 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
     }
 
     /// CloudWatch answers a query with one dimension too many with silence. What is silent about stable will be silent about
-    /// the canary, so stable must answer.
-    async fn metrics(&self, deployment: &Deployment) -> Result<Vec<String>, PlanDeploymentError> {
+    /// the canary, so stable must answer. Gives what there is to tell, and whether stable itself is above the limit.
+    async fn metrics(
+        &self,
+        deployment: &Deployment,
+    ) -> Result<(Vec<String>, bool), PlanDeploymentError> {
         let checks = &deployment.checks;
         if !deployment.is_measured() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), false));
         }
         let window = recent(
             self.now,
@@ -209,56 +214,80 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
         if idle || unused {
             notes.push(IDLE.into());
         }
-        notes.extend(foretold(deployment, measured.requests.as_ref(), window));
-        Ok(notes)
+        let (requests, errors) = counted(measured.requests.as_ref());
+        notes.extend(foretold(deployment, requests, errors, window));
+        let exceeds_limit = checks
+            .error_rate_percent
+            .filter(|limit| is_above(requests, errors, limit.max));
+        notes.extend(exceeds_limit.map(|limit| {
+            format!(
+                "Stable itself is above checks.errorRatePercent: {errors} of its {requests} latest requests failed, the limit is {} percent. A canary that is like it will be rolled back.",
+                limit.max
+            )
+        }));
+        Ok((notes, exceeds_limit.is_some()))
     }
 }
 
-/// What the comparison will take, at the traffic that stable has now.
-fn foretold(
-    deployment: &Deployment,
-    counts: Option<&RequestCounts>,
-    window: Window,
-) -> Option<String> {
-    let judge = deployment.checks.judge.as_ref()?;
-    if !judge.compares_errors() {
-        return None;
-    }
-    if planned_seconds(&deployment.plan) == 0 {
-        return Some(
-            "No step of the plan leaves stable any traffic, so nothing is compared.".into(),
-        );
-    }
+fn is_above(requests: f64, errors: f64, limit_percent: f64) -> bool {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts of requests"
+    )]
+    let (requests, errors) = (requests as u64, errors as u64);
+    refutes(requests, errors, limit_percent / 100.0)
+}
+
+/// Stable's requests and errors; zero where nothing is known.
+fn counted(counts: Option<&RequestCounts>) -> (f64, f64) {
     let value = |measured: &Measured| match measured.reading {
         Reading::Value { value, .. } => value,
         Reading::NoData | Reading::Incomplete(_) => 0.0,
     };
-    let (requests, errors) = counts.map_or((0.0, 0.0), |counts| {
+    counts.map_or((0.0, 0.0), |counts| {
         (value(&counts.requests), value(&counts.errors))
-    });
-    let minutes = f64::from(u32::try_from(window.seconds()).unwrap_or(u32::MAX)) / 60.0;
-    let per_minute = requests / minutes;
-    let rate = errors / requests.max(1.0);
-    let forecast = forecast(
-        &deployment.checks,
-        judge,
-        &deployment.plan,
-        per_minute,
-        rate,
-    );
-    Some(forecast.map_or_else(
-        || {
-            "At the traffic that stable has now the comparison would take more than a week; checks.judge.detect says what it must be able to see, checks.onTooLittleData what happens without.".to_owned()
-        },
-        |forecast| {
-            let Forecast { canary_requests, minutes, planned_minutes } = forecast;
-            let extended = if minutes > planned_minutes {
-                format!("the plan's steps beside stable take {planned_minutes:.0}, so the last of them is extended")
-            } else {
-                format!("the plan's steps beside stable take {planned_minutes:.0}")
-            };
-            format!("At the {per_minute:.0} requests a minute that stable has now, the comparison has seen enough after about {canary_requests:.0} requests of the canary, in about {minutes:.0} minutes; {extended}.")
-        },
+    })
+}
+
+/// What the comparison will take, at the traffic that stable has now.
+fn foretold(deployment: &Deployment, requests: f64, errors: f64, window: Window) -> Option<String> {
+    let (plan, checks) = (&deployment.plan, &deployment.checks);
+    let judge = checks
+        .judge
+        .as_ref()
+        .filter(|judge| judge.compares_errors())?;
+    if planned_seconds(plan, checks) == 0 {
+        return Some(
+            "No step of the plan leaves stable any traffic, so nothing is compared.".into(),
+        );
+    }
+    let per_minute =
+        requests * 60.0 / f64::from(u32::try_from(window.seconds()).unwrap_or(u32::MAX));
+    let forecast = forecast(checks, judge, plan, per_minute, errors / requests.max(1.0));
+    let Some(Forecast {
+        canary_requests,
+        minutes,
+        planned_minutes,
+    }) = forecast
+    else {
+        return Some("At the traffic that stable has now the comparison would take more than a week; checks.judge.detect says what it must be able to see, checks.onTooLittleData what happens without.".into());
+    };
+    let deadline = deployment.deadline_at.as_second() - deployment.started_at.as_second();
+    let deadline_minutes = f64::from(u32::try_from(deadline).unwrap_or(u32::MAX)) / 60.0;
+    let so = if minutes >= deadline_minutes {
+        format!(
+            "deadlineSeconds ends the deployment after {deadline_minutes:.0}, so it will be rolled back unless there is more traffic; checks.judge.detect can ask for less"
+        )
+    } else if minutes > planned_minutes {
+        format!(
+            "the plan's steps beside stable take {planned_minutes:.0}, so the last of them is extended"
+        )
+    } else {
+        format!("the plan's steps beside stable take {planned_minutes:.0}")
+    };
+    Some(format!(
+        "At the {per_minute:.0} requests a minute that stable has now, the comparison has seen enough after about {canary_requests:.0} requests of the canary, in about {minutes:.0} minutes; {so}."
     ))
 }
 

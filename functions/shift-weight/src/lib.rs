@@ -4,7 +4,7 @@
 //! weight that the route has now, so that running twice shifts once. When a check has found that stable has grown, only the
 //! tasks follow, and the weight stays.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serin::ports::{Fleet, Ledger, Observation, Phase, TrafficRouter, crash_loop};
 use serin::request::{Decision, HoldAt};
 use serin::state::Next;
@@ -14,6 +14,9 @@ use serin::{
     step_error_from_shift_error,
 };
 use serin_judge::StepTimes;
+
+/// About how long a new task takes until it serves, in seconds; nothing waits for it, only the comparison takes it for cold.
+const START_SECONDS: i64 = 60;
 
 /// Why the traffic was not shifted. The names are the state machine's.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
@@ -216,9 +219,11 @@ async fn follow_stable(
         && running.desired < tasks
     {
         fleet.resize(cluster, canary, tasks).await?;
-        state.progress.new_tasks_at.push(now);
         tracing::info!(tasks, "the canary follows stable");
     }
+    // Also when they had been asked for before, and the answer was lost.
+    let serve = now + SignedDuration::from_secs(START_SECONDS);
+    state.progress.new_tasks_at.push(serve);
     state.next = None;
     // The check that called for this has said how long to wait for the next one.
     let seconds = state.wait_seconds;

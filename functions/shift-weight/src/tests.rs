@@ -289,7 +289,7 @@ async fn a_canary_follows_a_stable_that_grows_without_another_weight_and_without
     assert_eq!(tasks(), 4, "half of seven, rounded up");
     assert_eq!(stage.account.count_calls("UpdateRoute"), writes);
     let told = serin::Progress {
-        new_tasks_at: vec![stage.account.clock().now()],
+        new_tasks_at: vec![stage.account.clock().now() + jiff::SignedDuration::from_secs(60)],
         ..before
     };
     assert_eq!(state.progress, told, "nothing but that some are not warm");

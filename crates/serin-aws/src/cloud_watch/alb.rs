@@ -11,7 +11,7 @@
 
 use aws_sdk_cloudwatch::types::MetricDataQuery;
 use serin::Deployment;
-use serin::ports::{Counts, Measured, Reading, RequestCounts, Side};
+use serin::ports::{Counts, Interval, Measured, Reading, RequestCounts, Side};
 use serin::progress::TargetGroupUse;
 use serin::request::{Checks, LatencyLimit};
 use serin::routing::{AlbRecord, LoadBalancerKind};
@@ -185,13 +185,13 @@ impl<'a> AlbMetrics<'a> {
         }
     }
 
-    /// The counts of each interval, of all groups together, or why the answer is not the whole one.
+    /// What each interval's answers were, of all groups together, or why the answer is not the whole one.
     pub(super) fn by_interval(
         &self,
         prefix: &str,
         answers: &Answers,
         intervals: Intervals,
-    ) -> Result<Vec<Option<Counts>>, String> {
+    ) -> Result<Vec<Option<Answered>>, String> {
         let mut whole = vec![None; intervals.number()];
         for index in 0..self.groups.len() {
             let ids = GroupIds::of(prefix, index);
@@ -365,12 +365,51 @@ impl GroupIds {
     }
 }
 
-/// One group's counts in each interval. Beside requests, what is not published is zero; without any, nothing is known.
+/// What became of a side's requests in an interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Answered {
+    requests: f64,
+    /// Answered with a 5xx by a target.
+    failed: f64,
+    /// That no target answered.
+    unanswered: f64,
+    /// Connections that targets refused.
+    refused: f64,
+    /// Answered by the load balancer itself, whoever's they were.
+    own: f64,
+}
+
+/// Both sides' counts in an interval.
+///
+/// What the load balancer answered itself is nobody's: it falls to each side by the requests that none of its targets answered.
+/// Given to both as a whole, it would be compared with different numbers of requests, and the smaller side would look worse.
+pub(super) fn beside(canary: Option<Answered>, stable: Option<Answered>) -> Interval {
+    let unanswered = |side: Option<Answered>| side.map_or(0.0, |side| side.unanswered);
+    let all = unanswered(canary) + unanswered(stable);
+    let counts = |side: Answered| {
+        let own = if all > 0.0 {
+            side.own * side.unanswered / all
+        } else {
+            0.0
+        };
+        let never_answered = side.refused.max(side.unanswered.min(own));
+        Counts {
+            requests: side.requests,
+            errors: (side.failed + never_answered).min(side.requests),
+        }
+    };
+    Interval {
+        canary: canary.map(counts),
+        stable: stable.map(counts),
+    }
+}
+
+/// What one group's answers were in each interval. Beside requests, what is not published is zero; without any, nothing is known.
 fn group_by_interval(
     ids: &GroupIds,
     answers: &Answers,
     intervals: Intervals,
-) -> Vec<Option<Counts>> {
+) -> Vec<Option<Answered>> {
     let sums = |ids: &[String]| {
         let mut sums = vec![0.0; intervals.number()];
         for id in ids {
@@ -381,22 +420,17 @@ fn group_by_interval(
         }
         sums
     };
-    let (refused, failed) = (
-        sums(std::slice::from_ref(&ids.refused)),
-        sums(&ids.classes[FAILED..=FAILED]),
-    );
+    let refused = sums(std::slice::from_ref(&ids.refused));
+    let failed = sums(&ids.classes[FAILED..=FAILED]);
     let (answered, own) = (sums(&ids.classes), sums(&ids.own));
     let requests = answers.by_interval(&ids.requests, intervals);
     let counts = requests.into_iter().enumerate().map(|(place, requests)| {
-        requests.map(|requests| Counts {
+        requests.map(|requests| Answered {
             requests,
-            errors: errors_of(
-                requests,
-                failed[place],
-                refused[place],
-                answered[place],
-                own[place],
-            ),
+            failed: failed[place],
+            unanswered: (requests - answered[place]).max(0.0),
+            refused: refused[place],
+            own: own[place],
         })
     });
     counts.collect()
@@ -431,12 +465,16 @@ fn added(one: Reading, other: Reading) -> Reading {
     }
 }
 
-/// Two groups' counts of an interval together; a group without requests adds nothing.
-fn both(one: Option<Counts>, other: Option<Counts>) -> Option<Counts> {
+/// Two groups' answers of an interval together; a group without requests adds nothing. What the load balancer answered itself
+/// is the same for all of its groups.
+fn both(one: Option<Answered>, other: Option<Answered>) -> Option<Answered> {
     match (one, other) {
-        (Some(one), Some(other)) => Some(Counts {
+        (Some(one), Some(other)) => Some(Answered {
             requests: one.requests + other.requests,
-            errors: one.errors + other.errors,
+            failed: one.failed + other.failed,
+            unanswered: one.unanswered + other.unanswered,
+            refused: one.refused + other.refused,
+            own: one.own.max(other.own),
         }),
         (one, other) => one.or(other),
     }
@@ -520,6 +558,37 @@ mod tests {
         ];
         assert_eq!(counts(&answered), (Some(100.0), Some(0.0)));
         assert_eq!(counts(&[]), (None, None));
+    }
+
+    #[test]
+    fn what_the_load_balancer_answers_itself_makes_no_difference_between_two_alike_sides() {
+        // Clients go away from both in one of two hundred requests, and another group has two failures.
+        let side = |requests: f64| Answered {
+            requests,
+            failed: 0.0,
+            unanswered: requests / 200.0,
+            refused: 0.0,
+            own: 2.0,
+        };
+        let interval = beside(Some(side(600.0)), Some(side(5400.0)));
+        let rate = |counts: Option<Counts>| counts.map(|counts| counts.errors / counts.requests);
+        let (canary, stable) = (
+            rate(interval.canary).unwrap(),
+            rate(interval.stable).unwrap(),
+        );
+        assert!((canary - stable).abs() < 1e-12, "{canary} {stable}");
+        // A canary that hangs has nearly all of what nobody answered.
+        let hangs = Answered {
+            unanswered: 300.0,
+            own: 300.0,
+            ..side(600.0)
+        };
+        let stable = Answered {
+            own: 300.0,
+            ..side(5400.0)
+        };
+        let errors = beside(Some(hangs), Some(stable)).canary.unwrap().errors;
+        assert!(errors > 250.0, "{errors}");
     }
 
     #[test]

@@ -16,8 +16,8 @@ use aws_sdk_cloudwatch::types::{
 use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 use serin::ports::{
-    AlarmReading, AlarmState, Counts, HealthSignals, Interval, Measured, Measurements,
-    RequestCounts, Series as SeriesOfBoth, SeriesOfMetrics, Side, Times,
+    AlarmReading, AlarmState, HealthSignals, Interval, Measured, Measurements, RequestCounts,
+    Series as SeriesOfBoth, SeriesOfMetrics, Side, Times,
 };
 use serin::progress::Attachment;
 use serin::request::{Checks, Kayenta, Query};
@@ -113,12 +113,14 @@ impl HealthSignals for CloudWatchSignals {
         if let Some(stable) = stable.as_ref().filter(|_| counted) {
             counts.extend(stable.ask_requests("stable", checks));
         }
+        let (own_queries, kayentas) = queries.split_at(checks.queries.len());
+        counts.extend(kayentas.iter().flatten().map(queries::to_sdk));
         if let Some((canary, stable)) = &of_both {
             let parts = canary.iter().chain(stable).flatten();
             counts.extend(parts.map(queries::to_sdk));
         }
         let mut of_window = own.ask_latency("own", checks, window);
-        of_window.extend(queries.iter().flatten().map(queries::to_sdk));
+        of_window.extend(own_queries.iter().flatten().map(queries::to_sdk));
         let mut answers = Answers::over(window, checks.period_seconds);
         for (queries, range) in calls((counts, range), (of_window, window)) {
             self.get(queries, &mut answers, range).await?;
@@ -158,9 +160,7 @@ impl HealthSignals for CloudWatchSignals {
                         of: compared,
                         seconds: checks.period_seconds,
                     };
-                    let canary = own.by_interval("own", &answers, intervals);
-                    let stable = stable.by_interval("stable", &answers, intervals);
-                    side_by_side(canary, stable)
+                    own.beside(stable, &answers, intervals)
                 },
             ),
         })
@@ -255,21 +255,6 @@ fn calls(
         .filter(|(queries, range)| !queries.is_empty() && range.seconds() > 0)
 }
 
-/// Both sides' counts, interval by interval.
-fn side_by_side(
-    canary: Result<Vec<Option<Counts>>, String>,
-    stable: Result<Vec<Option<Counts>>, String>,
-) -> SeriesOfBoth {
-    let both = || {
-        let (canary, stable) = (canary?, stable?);
-        let intervals = canary.into_iter().zip(stable);
-        Ok(intervals
-            .map(|(canary, stable)| Interval { canary, stable })
-            .collect())
-    };
-    both().map_or_else(SeriesOfBoth::Incomplete, SeriesOfBoth::Intervals)
-}
-
 /// One side's metrics, as its router has them.
 #[derive(Debug)]
 enum SideMetrics<'a> {
@@ -320,17 +305,30 @@ impl<'a> SideMetrics<'a> {
         }
     }
 
-    /// The counts of each interval, or why the answer is not the whole one.
-    fn by_interval(
-        &self,
-        prefix: &str,
-        answers: &Answers,
-        intervals: Intervals,
-    ) -> Result<Vec<Option<Counts>>, String> {
-        match self {
-            Self::Alb(alb) => alb.by_interval(prefix, answers, intervals),
-            Self::Mesh(mesh) => mesh.by_interval(prefix, answers, intervals),
-        }
+    /// This side's counts, the canary's, beside stable's, interval by interval.
+    fn beside(&self, stable: &Self, answers: &Answers, intervals: Intervals) -> SeriesOfBoth {
+        let both = || -> Result<Vec<Interval>, String> {
+            Ok(match (self, stable) {
+                (Self::Alb(canary), Self::Alb(stable)) => {
+                    let canary = canary.by_interval("own", answers, intervals)?;
+                    let stable = stable.by_interval("stable", answers, intervals)?;
+                    let sides = canary.into_iter().zip(stable);
+                    sides
+                        .map(|(canary, stable)| alb::beside(canary, stable))
+                        .collect()
+                }
+                (Self::Mesh(canary), Self::Mesh(stable)) => {
+                    let canary = canary.by_interval("own", answers, intervals)?;
+                    let stable = stable.by_interval("stable", answers, intervals)?;
+                    let sides = canary.into_iter().zip(stable);
+                    sides
+                        .map(|(canary, stable)| Interval { canary, stable })
+                        .collect()
+                }
+                _ => unreachable!("both sides are of one deployment, which has one router"),
+            })
+        };
+        both().map_or_else(SeriesOfBoth::Incomplete, SeriesOfBoth::Intervals)
     }
 
     fn ask_requests(&self, prefix: &str, checks: &Checks) -> Vec<MetricDataQuery> {

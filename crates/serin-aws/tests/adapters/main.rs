@@ -183,6 +183,7 @@ async fn plan(account: &Account, aws: &Adapters) -> Deployment {
         on_unhealthy: request.on_unhealthy,
         freeze: request.freeze,
         ready_within_seconds: request.ready_within_seconds,
+        stable_exceeds_limit: false,
         may_leave: Vec::new(),
         notes: vec![],
     }

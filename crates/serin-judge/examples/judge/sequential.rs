@@ -231,6 +231,7 @@ fn read_settings(given: &Value) -> Result<Settings, String> {
         ));
     }
     Ok(Settings {
+        intervals_per_minute: 1,
         false_alarm: field("falseAlarm", default.false_alarm, 1e-9, 0.5)?,
         margin,
         detect,

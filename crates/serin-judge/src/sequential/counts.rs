@@ -72,6 +72,11 @@ pub(super) struct Pair {
 }
 
 impl Pair {
+    /// How many errors stable would have had with the canary's requests.
+    pub(super) fn stable_alike(&self) -> f64 {
+        self.canary * self.stable_errors / self.stable
+    }
+
     /// Errors of both sides.
     pub(super) fn errors(&self) -> f64 {
         self.canary_errors + self.stable_errors

@@ -65,11 +65,13 @@ impl Evidence {
         let only_warm_up = temperings.iter().all(Option::is_none);
         let mut totals = Totals::default();
         let mut confidence = Confidence::default();
+        let mut stable_alike = 0.0;
         for (minute, tempering) in minutes.iter().zip(temperings) {
             let tempering = tempering.or_else(|| only_warm_up.then_some(1.0));
             if let (Some(pair), Some(tempering)) = (minute.pair(), tempering) {
                 totals.add(minute);
                 confidence.add(&pair, tempering);
+                stable_alike += pair.stable_alike();
             }
         }
         // The start was chosen for its evidence, so its interval gets only its share of the doubt.
@@ -84,10 +86,8 @@ impl Evidence {
             since,
             canary_rate,
             stable_rate,
-            ratio: match (canary_rate, stable_rate) {
-                (Some(canary), Some(stable)) if stable > 0.0 => Some(canary / stable),
-                _ => None,
-            },
+            // Minute by minute, so that a change of the weights between good and bad minutes makes none.
+            ratio: (stable_alike > 0.0).then(|| number(totals.canary.errors) / stable_alike),
             ratio_from,
             ratio_to,
             log_e: subject.log_e,

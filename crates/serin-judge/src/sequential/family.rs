@@ -63,6 +63,8 @@ pub struct Judgement {
     pub decisions: Vec<Decision>,
     /// The natural logarithm of the family's e-value after each minute.
     pub log_e: Vec<f64>,
+    /// Whether the evidence points to a worse canary without being enough to roll back.
+    pub doubtful: bool,
     /// The evidence of each metric, in the order given.
     pub metrics: Vec<Evidence>,
     /// The verdict in a sentence: that of the metric with the most to say.
@@ -71,12 +73,6 @@ pub struct Judgement {
 
 /// The part of the way to a roll-back, as a power, up to which the canary may still pass.
 pub(super) const DOUBTFUL: f64 = 0.5;
-
-/// Whether a judgement at this false-alarm probability points to a worse canary without being sure of it.
-pub fn is_doubtful(judgement: &Judgement, false_alarm: f64) -> bool {
-    let newest = judgement.log_e.last();
-    newest.is_some_and(|log_e| *log_e >= -false_alarm.ln() * DOUBTFUL)
-}
 
 /// Compares the canary with stable by all `metrics`. Everything is computed anew from the counts.
 pub fn compare(metrics: &[Metric<'_>], settings: &Settings) -> Judgement {
@@ -106,6 +102,7 @@ pub fn compare(metrics: &[Metric<'_>], settings: &Settings) -> Judgement {
             Decision::Continue => Outcome::Inconclusive,
         },
         sentence: sentence_for(&evidence, &reasons.parts, last),
+        doubtful: log_e.last().is_some_and(|log_e| family.is_doubtful(*log_e)),
         decisions,
         log_e,
         metrics: evidence,
@@ -173,7 +170,7 @@ impl<'a> Family<'a> {
         Self {
             members: metrics.iter().zip(rules).map(member).collect(),
             parts: vec![f64::NEG_INFINITY; metrics.len()],
-            threshold: -settings.false_alarm.ln(),
+            threshold: settings.threshold(),
         }
     }
 
@@ -193,12 +190,20 @@ impl<'a> Family<'a> {
         let log_e = log_sum(self.parts.iter().copied());
         let decision = if log_e >= self.threshold || over_limit {
             Decision::RollBack
-        } else if enough && log_e < self.threshold * DOUBTFUL {
+        } else if enough && !self.is_doubtful(log_e) {
             Decision::Enough
         } else {
             Decision::Continue
         };
         (log_e, decision)
+    }
+
+    /// Whether the evidence points to a worse canary without being enough, and the canary's counts do not say otherwise. Without
+    /// that a few errors at first would be held against a canary for ever on a service that has no more of them.
+    fn is_doubtful(&self, log_e: f64) -> bool {
+        let points_there = log_e >= self.threshold * DOUBTFUL;
+        let cleared = || self.members.iter().all(|(_, _, watch)| watch.is_cleared());
+        points_there && !cleared()
     }
 
     fn reasons(&self, until: usize) -> Reasons {

@@ -14,8 +14,10 @@ use super::ratio::log_sum;
 const ALSO_WORSE: f64 = std::f64::consts::LN_10;
 /// The doubt that is left when stable is called within the limit, and the canary beyond it.
 const DOUBT: f64 = 0.05;
-/// Rates on the grid.
+/// Rates on the grid, evenly spread up to 1.
 const RATES: u32 = 12;
+/// Rates just above the limit, as multiples of it: what is only a little too much shows with many requests.
+const NEAR: [f64; 4] = [1.02, 1.05, 1.1, 1.2];
 
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
@@ -52,17 +54,21 @@ impl Guard {
         self.canary.0 += pair.canary;
         // Two metrics' minutes may not quite meet; more errors than requests would be no rate.
         self.canary.1 += pair.canary_errors.min(pair.canary);
-        self.stable.0 += pair.stable;
-        self.stable.1 += pair.stable_errors.min(pair.stable);
+        // Stable as if it had the canary's requests: an outage in a minute in which the canary has more of the traffic than
+        // before would otherwise look like the canary's own.
+        self.stable.0 += pair.canary;
+        self.stable.1 += pair.stable_alike().min(pair.canary);
     }
 
     /// Logarithm of the e-value against a rate of at most the limit.
     pub(super) fn log_e(&self) -> f64 {
         let (requests, errors) = self.canary;
         let step = (0.999 / self.limit).powf(f64::from(RATES).recip());
-        let equal = f64::from(RATES).recip().ln();
-        let terms = (1..=RATES).map(|k| {
-            let rate = self.limit * step.powf(f64::from(k));
+        let far = (1..=RATES).map(|k| self.limit * step.powf(f64::from(k)));
+        let near = NEAR.iter().map(|ratio| self.limit * ratio);
+        let rates = near.chain(far).filter(|rate| *rate < 1.0);
+        let equal = -(f64::from(RATES) + 4.0).ln();
+        let terms = rates.map(|rate| {
             let errors_part = errors * (rate / self.limit).ln();
             let rest = (requests - errors) * ((1.0 - rate) / (1.0 - self.limit)).ln();
             equal + errors_part + rest
@@ -75,17 +81,52 @@ impl Guard {
         self.log_e() >= -alpha.ln() && (comparison >= ALSO_WORSE || self.stable_within())
     }
 
-    /// Whether the limit is above stable's confidence sequence: the rates that a Beta(1/2, 1/2) average does not refute
-    /// (Howard and others 2021, arXiv 1810.08240).
     fn stable_within(&self) -> bool {
         let (requests, errors) = self.stable;
-        if requests <= 0.0 || errors / requests >= self.limit {
-            return false;
+        stays_below(requests, errors, self.limit)
+    }
+}
+
+/// Whether a limit is above the confidence sequence of a rate: the rates that a Beta(1/2, 1/2) average does not refute (Howard
+/// and others 2021, arXiv 1810.08240).
+pub(super) fn stays_below(requests: f64, errors: f64, limit: f64) -> bool {
+    if requests <= 0.0 || errors / requests >= limit || limit >= 1.0 {
+        return false;
+    }
+    let at_limit = ln_beta(0.5 + errors, 0.5 + requests - errors)
+        - ln_beta(0.5, 0.5)
+        - errors * limit.ln()
+        - (requests - errors) * (-limit).ln_1p();
+    at_limit >= -DOUBT.ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_a_little_above_the_limit_is_refuted_by_enough_requests() {
+        assert!(refutes(10_000_000, 110_000, 0.01));
+        assert!(refutes(1_000_000, 10_500, 0.01));
+        assert!(!refutes(10_000_000, 100_000, 0.01));
+        assert!(!refutes(20, 1, 0.01));
+    }
+
+    #[test]
+    fn an_outage_that_both_share_is_not_the_canarys_because_it_has_more_traffic_by_then() {
+        let mut guard = Guard::new(0.01);
+        let mut add = |canary: f64, stable: f64, rate: f64| {
+            guard.add(&Pair {
+                canary,
+                stable,
+                canary_errors: canary * rate,
+                stable_errors: stable * rate,
+            });
+        };
+        for _ in 0..5 {
+            add(300.0, 5700.0, 0.001);
         }
-        let at_limit = ln_beta(0.5 + errors, 0.5 + requests - errors)
-            - ln_beta(0.5, 0.5)
-            - errors * self.limit.ln()
-            - (requests - errors) * (-self.limit).ln_1p();
-        at_limit >= -DOUBT.ln()
+        add(1500.0, 4500.0, 0.05);
+        assert!(guard.log_e() > 7.0 && !guard.beyond(0.001, 0.0));
     }
 }

@@ -25,7 +25,7 @@ pub use beta_binomial::BetaBinomial;
 pub use counts::{Minute, Tally, Totals};
 pub use evidence::Evidence;
 pub use exposure::{Detect, Exposure};
-pub use family::{Counted, Judgement, Metric, compare, first_roll_back, is_doubtful};
+pub use family::{Counted, Judgement, Metric, compare, first_roll_back};
 pub use guard::refutes;
 pub use noise::{Learning, Noise, Past};
 pub use ratio::Alternatives;

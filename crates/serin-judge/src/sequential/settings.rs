@@ -20,6 +20,8 @@ pub struct Settings {
     pub minutes: u32,
     /// How many minutes after new tasks have started only a disaster counts.
     pub warm_up: u32,
+    /// Into how many intervals each minute is divided: what is called a minute here is one of them. 1 or more.
+    pub intervals_per_minute: u32,
     /// The minute noise that is assumed, and how fast it is learned.
     pub noise: Noise,
     /// Standard deviation of the lasting logarithmic ratio; 0 takes the margin as a bound, which is the default.
@@ -38,6 +40,7 @@ impl Default for Settings {
             detect: Detect::Points(1.0),
             minutes: 60,
             warm_up: 2,
+            intervals_per_minute: 1,
             noise: Noise::UNKNOWN,
             spread: 0.0,
             disaster: 6.0,
@@ -90,6 +93,12 @@ impl Settings {
         self
     }
 
+    /// The logarithm of the e-value that rolls back: what the limit may cause is left to it.
+    pub(super) fn threshold(&self) -> f64 {
+        let limits = self.limit.map_or(0.0, |_| LIMIT);
+        -(self.false_alarm * (1.0 - limits)).ln()
+    }
+
     /// The tests that the settings stand for.
     ///
     /// A metric of little weight is judged at a small probability, and so by the far tail of its noise, where services are
@@ -107,7 +116,8 @@ impl Settings {
                     ..self.noise
                 }),
                 skip: 0,
-                most_per_minute: MOST_PER_MINUTE * weight.powf(0.1),
+                most_per_minute: MOST_PER_MINUTE * weight.powf(0.1)
+                    / f64::from(self.intervals_per_minute),
                 starts: Starts::planned(self.minutes),
             },
             disaster: Robust {

@@ -1,10 +1,21 @@
 //! One metric's comparison, minute by minute.
 
-use super::counts::{Minute, Pair, Totals};
-use super::exposure::{expected, least_seen, needed, stable_rate};
-use super::guard::Guard;
+use super::counts::{Minute, Pair, Tally, Totals, number};
+use super::exposure::{expected, least_seen, looked_for, needed, stable_rate};
+use super::guard::{Guard, stays_below};
 use super::robust::Process;
 use super::settings::{LIMIT, Settings, Tests};
+
+/// Minutes whose logarithmic split of the traffic differs by less than this are of one worth.
+const SAME_SPLIT: f64 = 0.5;
+
+/// What minutes with about the same split of the traffic are worth.
+#[derive(Debug, Clone, Copy)]
+struct Worth {
+    split: f64,
+    canary: f64,
+    stable: f64,
+}
 
 /// The logarithm of the e-value at which a ratio is refuted: 20.
 const REFUTED: f64 = 2.995_732_273_553_991;
@@ -48,8 +59,9 @@ pub(super) struct Watch<'a> {
     /// Minutes until the warm-up is over.
     warming: u32,
     pub(super) totals: Totals,
-    /// Requests of both sides after the warm-up, each minute's divided by its tempering.
-    pub(super) worth: (f64, f64),
+    /// Requests of both sides after the warm-up, each minute's divided by its tempering; minutes with about the same split of the
+    /// traffic together. Of different splits the sum would be worth more than its parts.
+    worth: Vec<Worth>,
     /// Logarithm of the e-value against the least ratio that can be looked for, of a canary that is like stable.
     against_least: f64,
     pub(super) log_e: f64,
@@ -69,7 +81,7 @@ impl<'a> Watch<'a> {
             guard: settings.limit.map(Guard::new),
             warming: settings.warm_up,
             totals: Totals::default(),
-            worth: (0.0, 0.0),
+            worth: Vec::new(),
             against_least: 0.0,
             log_e: 0.0,
             over_limit: false,
@@ -93,8 +105,7 @@ impl<'a> Watch<'a> {
             self.totals.add(minute);
             if warm {
                 let tempering = self.robust.tempering(pair);
-                self.worth.0 += pair.canary / tempering;
-                self.worth.1 += pair.stable / tempering;
+                self.add_worth(pair, tempering);
                 let least = least_seen(self.settings.margin);
                 self.against_least += refuting(pair, least) / tempering;
                 self.temperings.push(Some(tempering));
@@ -110,11 +121,37 @@ impl<'a> Watch<'a> {
         let (more, less) = if a > b { (a, b) } else { (b, a) };
         self.log_e = more + (less - more).exp().ln_1p();
         if let Some(guard) = &mut self.guard
-            && let Some(pair) = &pair
+            && let Some(pair) = pair.as_ref().filter(|_| warm)
         {
             guard.add(pair);
         }
         self.log_e
+    }
+
+    fn add_worth(&mut self, pair: &Pair, tempering: f64) {
+        let split = ((pair.canary / pair.stable).ln() / SAME_SPLIT).round();
+        let (canary, stable) = (pair.canary / tempering, pair.stable / tempering);
+        // Neighbours mostly have the same split.
+        let same = |worth: &&mut Worth| (worth.split - split).abs() < 0.5;
+        match self.worth.iter_mut().rev().find(same) {
+            Some(worth) => {
+                worth.canary += canary;
+                worth.stable += stable;
+            }
+            None => self.worth.push(Worth {
+                split,
+                canary,
+                stable,
+            }),
+        }
+    }
+
+    /// Whether the canary's counts refute the regression that is looked for: then what looks like evidence for it was chance.
+    pub(super) fn is_cleared(&self) -> bool {
+        let settings = self.settings;
+        let bad = looked_for(settings.detect, stable_rate(&self.totals), settings.margin);
+        let Tally { requests, errors } = self.totals.canary;
+        stays_below(number(requests), number(errors), bad)
     }
 
     /// Whether the limit is exceeded, at this metric's share of the false alarms.
@@ -131,10 +168,13 @@ impl<'a> Watch<'a> {
     /// 1 is enough.
     pub(super) fn seen(&self, weight: f64) -> f64 {
         let rate = stable_rate(&self.totals);
-        let (canary, stable) = self.worth;
         let settings = self.settings;
-        let seen = expected(canary, stable, rate, settings.detect, settings.margin)
-            / needed(settings.false_alarm * weight);
+        let expected = |worth: &Worth| {
+            let Worth { canary, stable, .. } = *worth;
+            expected(canary, stable, rate, settings.detect, settings.margin)
+        };
+        let sum: f64 = self.worth.iter().map(expected).sum();
+        let seen = sum / needed(settings.false_alarm * weight);
         seen.max(self.against_least / REFUTED)
     }
 

@@ -298,7 +298,9 @@ impl Default for Checks {
 impl Checks {
     /// Whether a version's requests must be counted: for their error rate, because a percentile rests on them, or to compare.
     pub fn counts_requests(&self) -> bool {
-        self.error_rate_percent.is_some() || !self.latency_ms.is_empty() || self.judge.is_some()
+        self.error_rate_percent.is_some()
+            || !self.latency_ms.is_empty()
+            || self.judge.as_ref().is_some_and(Judge::compares_errors)
     }
 
     /// How old a datapoint must be to be complete: as the request says, or two periods.

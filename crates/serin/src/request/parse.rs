@@ -146,6 +146,18 @@ impl Request {
                 ),
             );
         }
+        if period < 60
+            && self.checks.judge.is_some()
+            && self.deadline_seconds > LONGEST_HIGH_RESOLUTION_HOLD
+        {
+            faults.add(
+                "checks.periodSeconds",
+                format!(
+                    "{period} does not go with a comparison over {} seconds: CloudWatch keeps periods below a minute for three hours; 60 is allowed, or deadlineSeconds of at most {LONGEST_HIGH_RESOLUTION_HOLD}, or checks.judge: null",
+                    self.deadline_seconds
+                ),
+            );
+        }
         let checks = u64::from(self.deadline_seconds) / u64::from(self.checks.interval_seconds);
         if checks * EVENTS_PER_CHECK > MOST_CHECK_EVENTS {
             let least =
@@ -712,7 +724,7 @@ fn checks(faults: &mut Faults, value: &Value) -> Option<Checks> {
     }
     let limitless = object.get("errorRatePercent").is_some_and(Value::is_null);
     if limitless
-        && checks.judge.is_none()
+        && !object.get("judge").is_some_and(Value::is_object)
         && !object.has("alarms")
         && !object.has("queries")
         && !object.has("latencyMs")
@@ -848,7 +860,7 @@ fn detect(faults: &mut Faults, value: &Value, margin: f64) -> Option<Detect> {
         return Some(Detect::Points(points));
     }
     let ratio = object.number(faults, "ratio", 1.0, 1000.0)?;
-    let least = margin * LEAST_SEEN;
+    let least = (margin * LEAST_SEEN * 1000.0).round() / 1000.0;
     if ratio < least {
         faults.add(
             "checks.judge.detect.ratio",

@@ -127,7 +127,18 @@ pub(super) fn kayenta_queries(faults: &mut Faults, path: &str, config: &Value) {
             continue;
         };
         if let Some(object) = Object::read(faults, &path, query, &["type", "metricDataQueries"]) {
-            parts(faults, &object);
+            let parts = parts(faults, &object).unwrap_or_default();
+            let selects = |part: &MetricDataQuery| {
+                let text = part.expression.as_deref().unwrap_or_default().trim_start();
+                text.get(..6)
+                    .is_some_and(|word| word.eq_ignore_ascii_case("select"))
+            };
+            if parts.iter().any(selects) {
+                faults.add(
+                    object.path_of("metricDataQueries"),
+                    "a Metrics Insights query (SELECT): CloudWatch answers one in a call, and both sides are asked; name the metric",
+                );
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ fn faults(request: &Value) -> Vec<String> {
 #[expect(clippy::needless_pass_by_value, reason = "`json!` gives one")]
 fn weights(plan: Value) -> Vec<String> {
     let request = Request::parse(&with(
-        json!({"plan": plan, "checks": {"settleSeconds": 0, "periodSeconds": 10}}),
+        json!({"plan": plan, "checks": {"settleSeconds": 0, "periodSeconds": 10}, "deadlineSeconds": 9000}),
     ))
     .unwrap();
     request
@@ -177,7 +177,7 @@ fn what_is_written_is_what_is_read() {
         "finish": {"mode": "replace", "keepCanarySeconds": 60},
         "onUnhealthy": "freeze",
         "readyWithinSeconds": 600,
-        "deadlineSeconds": 36_000,
+        "deadlineSeconds": 9_000,
     }));
     let request = Request::parse(&full).unwrap();
     let written = serde_json::to_value(&request).unwrap();
