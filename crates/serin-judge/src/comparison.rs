@@ -505,7 +505,7 @@ mod tests {
 
     #[test]
     fn a_few_errors_at_first_are_not_held_against_a_canary_that_has_no_more_of_them() {
-        let Series::Intervals(mut intervals) = series(200, (600.0, 0.0), (5400.0, 0.0)) else {
+        let Series::Intervals(mut intervals) = series(200, (100.0, 0.0), (900.0, 0.0)) else {
             unreachable!("it is made of intervals")
         };
         if let Some(canary) = &mut intervals[4].canary {
