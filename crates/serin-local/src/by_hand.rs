@@ -358,7 +358,7 @@ async fn a_good_version_is_promoted_by_hand_without_a_lost_request() {
         before.differences_after_promotion(&after),
         Vec::<String>::new()
     );
-    assert_eq!(cloud.load().failed_by_canary, 0);
+    assert_eq!(cloud.load().failed_by_versions, 0);
     hand.assert_nothing_lost().await;
     cloud.stop().await;
 }
@@ -487,7 +487,7 @@ async fn traffic_for_a_group_whose_only_target_is_dead_is_lost_and_everybody_say
     .await;
     let load = cloud.load_so_far().await;
     assert!(load.failed_by_deployment > 0);
-    assert_eq!(load.failed_by_canary, 0);
+    assert_eq!(load.failed_by_versions, 0);
     let causes = &load.by_kind[&ClientKind::Http2].failed_by_deployment;
     assert_eq!(
         causes.keys().collect::<Vec<_>>(),

@@ -430,6 +430,22 @@ impl LocalCloud {
         self.data_plane.pause_metrics(paused);
     }
 
+    /// Makes one of so many requests fail in every version, by the fault of something that all of them need; or none.
+    ///
+    /// # Errors
+    ///
+    /// When the versions cannot be told.
+    pub fn fail_dependency(&self, one_in: Option<u64>) -> std::io::Result<()> {
+        self.data_plane.fail_dependency(one_in)
+    }
+
+    /// Sends no more requests, or goes on with it.
+    pub fn pause_load(&self, paused: bool) {
+        if let Some(load) = &self.load {
+            load.pause(paused);
+        }
+    }
+
     /// The moment of the first metric datapoint since `since` in which a version has 5xx answers. On a mesh `family` is
     /// its task-definition family, on a load balancer how the name of its target group begins.
     ///

@@ -12,6 +12,7 @@ pub mod checkout;
 pub mod cloud;
 pub mod data_plane;
 pub mod demo;
+pub mod evidence;
 pub mod executions;
 pub mod functions;
 pub mod gateway;

@@ -41,6 +41,11 @@ enum Command {
         /// The request, as JSON
         file: PathBuf,
     },
+    /// Print what the checks of a deployment in the running local cloud found
+    Evidence {
+        /// The execution, by its ARN
+        execution: String,
+    },
 }
 
 /// What the demo shows when nothing else is asked for.
@@ -71,6 +76,7 @@ async fn main() -> ExitCode {
             .await
             .map_err(Into::into),
         Command::Deploy { file } => running::deploy(&file).await.map_err(Into::into),
+        Command::Evidence { execution } => running::evidence(&execution).await.map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

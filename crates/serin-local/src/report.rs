@@ -6,6 +6,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use serin::verdict::{Verdict, table};
 
 use crate::data_plane::{ClientKind, KindStats};
 use crate::executions::{Ending, Outcome};
@@ -76,6 +77,8 @@ pub struct ScenarioReport {
     pub trace_left: Vec<String>,
     /// Every verdict, as the execution reports it.
     pub verdicts: Vec<Value>,
+    /// What every check found, as the ledger keeps it.
+    pub evidence: Vec<Verdict>,
     /// What is not as this scenario has to be; empty when all is well. Only for a person: a program judges by the rest.
     #[serde(skip)]
     pub unexpected: Vec<String>,
@@ -89,6 +92,8 @@ pub struct ScenarioReport {
 pub struct FailedRequests {
     /// The new version answered with 5xx: what a canary is for.
     pub by_canary: u64,
+    /// The old version did, which a canary cannot help.
+    pub by_stable: u64,
     /// Refused, reset, timed out, or not answered by any version: what must not happen.
     pub by_deployment: u64,
 }
@@ -120,6 +125,7 @@ impl ScenarioReport {
         let (outcome, last) = (&happened.outcome, happened.last());
         let recovered = happened.seconds_from_end_to_stable.is_some();
         let seconds = |from: Timestamp| tenths(last.ended.duration_since(from).as_secs_f64());
+        let by_canary = happened.load.failed_by(&happened.version);
         Self {
             name: happened.scenario.name(),
             router: happened.router.name(),
@@ -127,7 +133,8 @@ impl ScenarioReport {
             why: last.why(),
             requests: happened.load.requests,
             failed_requests: FailedRequests {
-                by_canary: happened.load.failed_by_canary,
+                by_canary,
+                by_stable: happened.load.failed_by_versions - by_canary,
                 by_deployment: happened.load.failed_by_deployment,
             },
             load: happened.load.by_kind.clone(),
@@ -155,6 +162,7 @@ impl ScenarioReport {
             seconds_from_first_bad_datapoint_to_stable: happened.seconds_to_stable.map(tenths),
             trace_left: happened.trace_left.clone(),
             verdicts: last.verdicts(),
+            evidence: happened.evidence.clone(),
             unexpected: unexpected(happened),
             scenario: happened.scenario,
         }
@@ -178,8 +186,11 @@ impl ScenarioReport {
         line(
             "failed requests",
             &format!(
-                "{} by the canary, {} by the deployment, of {}",
-                self.failed_requests.by_canary, self.failed_requests.by_deployment, self.requests
+                "{} by the canary, {} by stable, {} by the deployment, of {}",
+                self.failed_requests.by_canary,
+                self.failed_requests.by_stable,
+                self.failed_requests.by_deployment,
+                self.requests
             ),
         );
         for (kind, stats) in &self.load {
@@ -235,6 +246,9 @@ impl ScenarioReport {
         {
             let _ = writeln!(text, "    {mark} {trace}");
         }
+        if !self.evidence.is_empty() {
+            let _ = writeln!(text, "\n{}", table(&self.evidence));
+        }
         text
     }
 }
@@ -265,16 +279,20 @@ fn of_kind(stats: &KindStats) -> String {
         .map(|(cause, count)| format!("{count} {cause:?}"))
         .collect::<Vec<_>>()
         .join(", ");
-    let versions = stats
-        .by_version
-        .iter()
-        .map(|(version, count)| format!("{version} {count}"))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let listed = |counts: &BTreeMap<String, u64>| {
+        let counts = counts
+            .iter()
+            .map(|(version, count)| format!("{version} {count}"));
+        counts.collect::<Vec<_>>().join(", ")
+    };
+    let failed = match listed(&stats.failed_by_version) {
+        none if none.is_empty() => "0".to_owned(),
+        some => some,
+    };
     format!(
-        "{} requests ({versions}), {} failed by the canary, {lost} by the deployment{}",
+        "{} requests ({}), failed: {failed} by a version, {lost} by the deployment{}",
         stats.requests,
-        stats.failed_by_canary,
+        listed(&stats.by_version),
         if how.is_empty() {
             String::new()
         } else {

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serin::verdict::{Verdict, table};
 
 use crate::checkout::Checkout;
 use crate::cloud::{CloudError, CloudOptions, LocalCloud};
 use crate::data_plane::LocalRouter;
+use crate::evidence;
 use crate::executions::{self, Ending};
 use crate::moto::{Moto, MotoError};
-use crate::stack::REGION;
+use crate::stack::{self, REGION};
 
 /// Why a running cloud could not be had or used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,9 @@ pub enum RunningError {
     /// No HTTP client could be made.
     #[error("cannot make an HTTP client")]
     HttpClient(#[source] reqwest::Error),
+    /// What the checks found could not be read.
+    #[error("cannot read the evidence in the ledger")]
+    UnreadableEvidence(#[source] serde_json::Error),
     /// The deployment was not promoted.
     #[error("not promoted: {0}")]
     NotPromoted(String),
@@ -141,15 +146,7 @@ pub async fn deploy(file: &Path) -> Result<(), RunningError> {
     };
     let text = std::fs::read_to_string(file).map_err(unusable)?;
     let request: Value = serde_json::from_str(&text).map_err(|error| unusable(error.into()))?;
-    let announcement = std::fs::read_to_string(Checkout::of_this_build().running_cloud());
-    let running: RunningCloud = announcement
-        .ok()
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .ok_or(RunningError::NoneIsUp)?;
-    let gateway = Moto::new(&running.endpoint, REGION).map_err(RunningError::HttpClient)?;
-    if !gateway.is_up().await {
-        return Err(RunningError::NoneIsUp);
-    }
+    let (running, gateway) = find().await?;
     let execution = executions::start(&gateway, &running.state_machine, &request).await?;
     say(&execution.arn);
     let (mut told, mut verdict) = (0, None);
@@ -172,6 +169,10 @@ pub async fn deploy(file: &Path) -> Result<(), RunningError> {
         }
     })
     .await?;
+    let checks = checks_of(&gateway, &execution.arn).await?;
+    if !checks.is_empty() {
+        say(&table(&checks));
+    }
     let why = outcome.why();
     if outcome.ending() == Ending::Promoted {
         say(&why);
@@ -181,6 +182,38 @@ pub async fn deploy(file: &Path) -> Result<(), RunningError> {
         Some(error) => format!("{error}: {why}"),
         None => why,
     }))
+}
+
+/// Prints what the checks of a deployment found, in the cloud that is up.
+///
+/// # Errors
+///
+/// A [`RunningError`] when no cloud is up, or its ledger cannot be read.
+pub async fn evidence(execution: &str) -> Result<(), RunningError> {
+    let (_, gateway) = find().await?;
+    say(&table(&checks_of(&gateway, execution).await?));
+    Ok(())
+}
+
+/// What the checks of a deployment found, oldest first.
+async fn checks_of(gateway: &Moto, execution: &str) -> Result<Vec<Verdict>, RunningError> {
+    let ledger = stack::ledger(gateway).await?;
+    evidence::of_execution(&ledger, execution).map_err(RunningError::UnreadableEvidence)
+}
+
+/// The cloud that is up, and its APIs.
+async fn find() -> Result<(RunningCloud, Moto), RunningError> {
+    let announcement = std::fs::read_to_string(Checkout::of_this_build().running_cloud());
+    let running: RunningCloud = announcement
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .ok_or(RunningError::NoneIsUp)?;
+    let gateway = Moto::new(&running.endpoint, REGION).map_err(RunningError::HttpClient)?;
+    if gateway.is_up().await {
+        Ok((running, gateway))
+    } else {
+        Err(RunningError::NoneIsUp)
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "it talks to a person")]

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::Value;
+use serin::verdict::Verdict;
 
 use crate::aws_cli::CommandError;
 use crate::checkout::Checkout;
 use crate::cloud::LocalCloud;
 use crate::data_plane::{LoadStats, LocalRouter, VersionStats};
+use crate::evidence;
 use crate::executions::{Ending, Execution, LOOK_EVERY, Outcome, Progress};
 use crate::gateway::{Effect, Event, Fault, Record};
 use crate::moto::MotoError;
@@ -23,6 +25,16 @@ const SHIFT: &str = "Shift traffic to the next weight";
 
 /// The state whose first entry shows that the canary has had its first share of the traffic for a while.
 const CHECK: &str = "Check the canary's health";
+
+/// The state whose entry shows that the traffic has been shifted.
+const SHIFTED: &str = "Wait before the next check";
+
+/// Of how many requests one fails in every version while a worse one is deployed: a fiftieth, to which the worse one adds
+/// twice as many.
+const ALWAYS_FAILS_ONE_IN: u64 = 50;
+
+/// Of how many requests one fails in every version in the outage, and how long it lasts.
+const OUTAGE: (u64, Duration) = (3, Duration::from_secs(40));
 
 /// How soon a recovery has to begin after an execution's end.
 const RECOVERY_WITHIN: Duration = Duration::from_secs(30);
@@ -53,6 +65,16 @@ pub enum Scenario {
     Faulty,
     /// A bad version is frozen; a person has it checked once more and then rolled back, with the commands that the event gives.
     Frozen,
+    /// A version with three times stable's errors, but below every limit, is rolled back.
+    Worse,
+    /// Something that both versions need fails for a while, and a good version is promoted when that is over.
+    ///
+    /// The error rate of a step is that of all its time, so the step that has met the outage stays above the limit for
+    /// long after it. That is why its request goes on with a step of which nothing is known when its hold is over, and why
+    /// that hold is longer than the outage.
+    Outage,
+    /// Nobody calls any more, and a version of which nothing is known is rolled back at the deadline.
+    Idle,
 }
 
 /// There is no scenario of this name.
@@ -77,7 +99,7 @@ impl FromStr for Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Good,
         Self::Bad,
         Self::Replace,
@@ -88,6 +110,9 @@ impl Scenario {
         Self::Killed,
         Self::Faulty,
         Self::Frozen,
+        Self::Worse,
+        Self::Outage,
+        Self::Idle,
     ];
 
     /// The scenario's name, on the command line and as a file.
@@ -103,6 +128,9 @@ impl Scenario {
             Self::Killed => "killed",
             Self::Faulty => "faulty",
             Self::Frozen => "frozen",
+            Self::Worse => "worse",
+            Self::Outage => "outage",
+            Self::Idle => "idle",
         }
     }
 
@@ -127,18 +155,36 @@ impl Scenario {
             Self::Frozen => {
                 "a bad version that is frozen, to be resumed and then rolled back by a person"
             }
+            Self::Worse => {
+                "a version with three times stable's errors but below the limit, to be rolled back"
+            }
+            Self::Outage => {
+                "a good version while something that both versions need fails, to be promoted after that"
+            }
+            Self::Idle => "a version that gets no requests, to be rolled back at the deadline",
         }
     }
 
     /// How the deployment may end.
     pub const fn expected(self) -> &'static [Ending] {
         match self {
-            Self::Good | Self::Replace | Self::Second | Self::Killed => &[Ending::Promoted],
-            Self::Bad | Self::CrashLoop | Self::NoData | Self::Stopped | Self::Frozen => {
-                &[Ending::RolledBack]
+            Self::Good | Self::Replace | Self::Second | Self::Killed | Self::Outage => {
+                &[Ending::Promoted]
             }
+            Self::Bad
+            | Self::CrashLoop
+            | Self::NoData
+            | Self::Stopped
+            | Self::Frozen
+            | Self::Worse
+            | Self::Idle => &[Ending::RolledBack],
             Self::Faulty => &[Ending::Promoted, Ending::RolledBack],
         }
+    }
+
+    /// Of how many requests one fails in every version from the beginning to the end.
+    fn always_fails_one_in(self) -> Option<u64> {
+        (self == Self::Worse).then_some(ALWAYS_FAILS_ONE_IN)
     }
 
     /// What goes wrong while the functions work.
@@ -184,6 +230,12 @@ pub enum ScenarioError {
     /// Moto did not answer.
     #[error("the local cloud does not answer")]
     Moto(#[from] MotoError),
+    /// The versions could not be told how what they need is doing.
+    #[error("cannot say how the versions' dependency is doing")]
+    Dependency(#[source] std::io::Error),
+    /// What the checks found could not be read from the ledger.
+    #[error("cannot read the evidence in the ledger")]
+    Evidence(#[source] serde_json::Error),
     /// A command that was printed could not be carried out.
     #[error("a printed command does not work")]
     Command(#[from] CommandError),
@@ -196,8 +248,12 @@ pub struct Happened {
     pub scenario: Scenario,
     /// The router through which the traffic went.
     pub router: LocalRouter,
+    /// The version that was deployed, by its image's tag.
+    pub version: String,
     /// What came of the deployment.
     pub outcome: Outcome,
+    /// What every check found, oldest first, as the ledger keeps it.
+    pub evidence: Vec<Verdict>,
     /// What came of the second deployment, in the scenario that has one.
     pub second: Option<Outcome>,
     /// What came of the recovery of the second deployment.
@@ -264,6 +320,7 @@ pub async fn run(
     for fault in scenario.faults(cloud.router()) {
         cloud.inject(fault);
     }
+    fail_dependency(cloud, scenario.always_fails_one_in())?;
     let began = Instant::now();
     let execution = cloud.deploy(&request).await?;
     let mut meanwhile = Meanwhile::of(scenario);
@@ -289,9 +346,13 @@ pub async fn run(
     let recovery = recovery_of(cloud, Some(&outcome)).await?;
     let second_recovery = recovery_of(cloud, second.as_ref()).await?;
     cloud.mend();
+    fail_dependency(cloud, None)?;
     let mut happened = Happened {
         scenario,
         router: cloud.router(),
+        version: version_of(&request),
+        evidence: evidence::of_execution(&cloud.ledger().await?, &execution.arn)
+            .map_err(ScenarioError::Evidence)?,
         outcome,
         second,
         recovery,
@@ -305,6 +366,19 @@ pub async fn run(
     };
     measure(cloud, &before, &mut happened).await?;
     Ok(happened)
+}
+
+fn fail_dependency(cloud: &LocalCloud, one_in: Option<u64>) -> Result<(), ScenarioError> {
+    cloud
+        .fail_dependency(one_in)
+        .map_err(ScenarioError::Dependency)
+}
+
+/// The version that a request deploys: its image's tag.
+fn version_of(request: &Value) -> String {
+    let image = request["image"].as_str().unwrap_or_default();
+    let (_, tag) = image.rsplit_once(':').unwrap_or_default();
+    tag.to_owned()
 }
 
 /// What came of the recovery of a deployment whose execution did not succeed.
@@ -388,6 +462,20 @@ enum Meanwhile {
     Answer {
         answered: usize,
     },
+    /// What every version needs fails for a while, from when the canary has its first share.
+    Outage(Outage),
+    /// Nobody calls from when the canary is made until all is over.
+    Idle {
+        idle: bool,
+    },
+}
+
+/// How far an outage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outage {
+    Ahead,
+    Since(Instant),
+    Over,
 }
 
 /// What the person answers, one time after the other.
@@ -404,8 +492,11 @@ impl Meanwhile {
             | Scenario::Replace
             | Scenario::CrashLoop
             | Scenario::Killed
-            | Scenario::Faulty => Self::Nothing,
+            | Scenario::Faulty
+            | Scenario::Worse => Self::Nothing,
             Scenario::Frozen => Self::Answer { answered: 0 },
+            Scenario::Outage => Self::Outage(Outage::Ahead),
+            Scenario::Idle => Self::Idle { idle: false },
         }
     }
 
@@ -438,7 +529,16 @@ impl Meanwhile {
                     *answered += 1;
                 }
             }
-            Self::Nothing | Self::Silence { .. } | Self::Second(_) | Self::Stop { .. } => {}
+            Self::Outage(outage) => outage.go_on(cloud, progress)?,
+            Self::Idle { idle } if !*idle && progress.has_entered(CREATE) => {
+                cloud.pause_load(true);
+                *idle = true;
+            }
+            Self::Nothing
+            | Self::Silence { .. }
+            | Self::Second(_)
+            | Self::Stop { .. }
+            | Self::Idle { .. } => {}
         }
         Ok(())
     }
@@ -450,6 +550,9 @@ impl Meanwhile {
             Self::Stop { stopped: true } => Some("the execution has been stopped"),
             Self::Answer { answered: 1 } => Some("a person has had it resumed"),
             Self::Answer { answered: 2 } => Some("a person has had it rolled back"),
+            Self::Outage(Outage::Since(_)) => Some("what every version needs fails"),
+            Self::Outage(Outage::Over) => Some("what every version needs works again"),
+            Self::Idle { idle: true } => Some("nobody calls"),
             _ => None,
         }
     }
@@ -461,10 +564,35 @@ impl Meanwhile {
                 Ok(None)
             }
             Self::Second(Some(second)) => Ok(Some(cloud.follow(&second, |_| ()).await?)),
-            Self::Nothing | Self::Second(None) | Self::Stop { .. } | Self::Answer { .. } => {
+            Self::Idle { .. } => {
+                cloud.pause_load(false);
                 Ok(None)
             }
+            Self::Nothing
+            | Self::Second(None)
+            | Self::Stop { .. }
+            | Self::Answer { .. }
+            | Self::Outage(_) => Ok(None),
         }
+    }
+}
+
+impl Outage {
+    /// Begins or ends it when its time has come.
+    fn go_on(&mut self, cloud: &LocalCloud, progress: &Progress) -> Result<(), ScenarioError> {
+        let (one_in, lasts) = OUTAGE;
+        match self {
+            Self::Ahead if progress.has_entered(SHIFTED) => {
+                fail_dependency(cloud, Some(one_in))?;
+                *self = Self::Since(Instant::now());
+            }
+            Self::Since(began) if began.elapsed() >= lasts => {
+                fail_dependency(cloud, None)?;
+                *self = Self::Over;
+            }
+            Self::Ahead | Self::Since(_) | Self::Over => {}
+        }
+        Ok(())
     }
 }
 
@@ -496,13 +624,15 @@ fn since(now: Vec<VersionStats>, before: &[VersionStats]) -> Vec<VersionStats> {
 
 #[cfg(test)]
 mod tests {
-    use super::Scenario;
+    use super::{Scenario, version_of};
 
     #[test]
     fn every_scenario_has_a_request_and_is_found_by_its_name() {
         for scenario in Scenario::ALL {
             assert_eq!(scenario.name().parse::<Scenario>().unwrap(), scenario);
-            assert_eq!(scenario.request().unwrap()["service"], "checkout");
+            let request = scenario.request().unwrap();
+            assert_eq!(request["service"], "checkout");
+            assert!(!version_of(&request).is_empty(), "{request}");
         }
         let error = "none".parse::<Scenario>().unwrap_err().to_string();
         assert!(error.contains("crash-loop"), "{error}");

@@ -28,7 +28,9 @@ pub const MESH: &str = "demo";
 const REPOSITORY: &str = "sample";
 
 /// The tags in the repository. A tag says how the version behaves.
-const TAGS: [&str; 6] = ["good-1", "good-2", "good-3", "bad", "slow", "crash"];
+const TAGS: [&str; 7] = [
+    "good-1", "good-2", "good-3", "worse", "bad", "slow", "crash",
+];
 
 /// The tag that runs at the beginning.
 const FIRST_TAG: &str = "good-1";

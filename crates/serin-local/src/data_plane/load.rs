@@ -1,6 +1,7 @@
 //! The load: callers of three kinds that ask at constant rates and keep account of what they got.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 /// The header in which the application says which version answered. Envoy's own answers lack it.
 const VERSION_HEADER: &str = "x-version";
@@ -80,6 +81,7 @@ pub enum FailureCause {
 pub struct LoadGenerator {
     stats: Arc<Mutex<LoadStats>>,
     halt: watch::Sender<bool>,
+    paused: Arc<AtomicBool>,
     asking: Vec<JoinHandle<()>>,
 }
 
@@ -88,8 +90,8 @@ pub struct LoadGenerator {
 pub struct LoadStats {
     /// How many requests were answered or lost.
     pub requests: u64,
-    /// How many were answered with 5xx by the application itself: they are a bad version's fault.
-    pub failed_by_canary: u64,
+    /// How many were answered with 5xx by the application itself, whichever version of it.
+    pub failed_by_versions: u64,
     /// How many were refused, reset, timed out or not answered by any version: they are a bad deployment's fault.
     pub failed_by_deployment: u64,
     /// What each version answered.
@@ -112,8 +114,8 @@ pub struct LoadStats {
 pub struct KindStats {
     /// How many requests were answered or lost.
     pub requests: u64,
-    /// How many were answered with 5xx by a version.
-    pub failed_by_canary: u64,
+    /// How many each version answered with 5xx.
+    pub failed_by_version: BTreeMap<String, u64>,
     /// How many were lost, by how.
     pub failed_by_deployment: BTreeMap<FailureCause, u64>,
     /// How many each version answered.
@@ -140,6 +142,7 @@ impl LoadGenerator {
     pub fn start(urls: &[String], options: LoadOptions) -> Self {
         let stats = Arc::new(Mutex::new(LoadStats::default()));
         let (halt, halted) = watch::channel(false);
+        let paused = Arc::new(AtomicBool::new(false));
         let slow = options
             .slow_requests_per_second
             .min(options.requests_per_second);
@@ -165,6 +168,7 @@ impl LoadGenerator {
                     every: Duration::from_secs(1) / rate,
                     stats: Arc::clone(&stats),
                     halted: halted.clone(),
+                    paused: Arc::clone(&paused),
                 };
                 tokio::spawn(caller.ask())
             })
@@ -172,8 +176,14 @@ impl LoadGenerator {
         Self {
             stats,
             halt,
+            paused,
             asking,
         }
+    }
+
+    /// Sends no more requests, or goes on with it. What is under way goes on.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
     }
 
     /// What the callers got so far.
@@ -199,11 +209,16 @@ impl LoadStats {
         let failed = match outcome {
             Outcome::Answered { version, failed } => {
                 *of_kind.by_version.entry(version.clone()).or_default() += 1;
-                of_kind.failed_by_canary += u64::from(failed);
+                if failed {
+                    *of_kind
+                        .failed_by_version
+                        .entry(version.clone())
+                        .or_default() += 1;
+                    self.failed_by_versions += 1;
+                }
                 let count = self.by_version.entry(version).or_default();
                 count.requests += 1;
                 count.failed += u64::from(failed);
-                self.failed_by_canary += u64::from(failed);
                 failed
             }
             Outcome::Lost(cause, why) => {
@@ -227,7 +242,7 @@ impl LoadStats {
     #[must_use]
     pub fn since(mut self, before: &Self) -> Self {
         self.requests -= before.requests;
-        self.failed_by_canary -= before.failed_by_canary;
+        self.failed_by_versions -= before.failed_by_versions;
         self.failed_by_deployment -= before.failed_by_deployment;
         for (version, count) in &mut self.by_version {
             if let Some(earlier) = before.by_version.get(version) {
@@ -239,7 +254,7 @@ impl LoadStats {
         for (kind, stats) in &mut self.by_kind {
             if let Some(earlier) = before.by_kind.get(kind) {
                 stats.requests -= earlier.requests;
-                stats.failed_by_canary -= earlier.failed_by_canary;
+                subtract(&mut stats.failed_by_version, &earlier.failed_by_version);
                 subtract(
                     &mut stats.failed_by_deployment,
                     &earlier.failed_by_deployment,
@@ -249,6 +264,11 @@ impl LoadStats {
         }
         self.examples = self.examples.split_off(before.examples.len());
         self
+    }
+
+    /// How many requests a version answered with 5xx.
+    pub fn failed_by(&self, version: &str) -> u64 {
+        self.by_version.get(version).map_or(0, |count| count.failed)
     }
 
     /// How many slow requests were under way at a moment.
@@ -280,6 +300,7 @@ struct Caller {
     every: Duration,
     stats: Arc<Mutex<LoadStats>>,
     halted: watch::Receiver<bool>,
+    paused: Arc<AtomicBool>,
 }
 
 impl Caller {
@@ -303,6 +324,19 @@ impl Caller {
             .collect()
     }
 
+    /// Waits until the next request is due; false when there is to be none. What falls due in a pause is left out.
+    async fn is_due(&mut self, ticks: &mut Interval) -> bool {
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = self.halted.wait_for(|halted| *halted) => return false,
+            }
+            if !self.paused.load(Ordering::Relaxed) {
+                return true;
+            }
+        }
+    }
+
     async fn ask(mut self) {
         let clients = self.clients();
         let urls = self.urls.clone();
@@ -311,9 +345,8 @@ impl Caller {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut waiting = JoinSet::new();
         for (client, url) in clients.iter().cycle().zip(urls.iter().cycle()) {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                _ = self.halted.wait_for(|halted| *halted) => break,
+            if !self.is_due(&mut ticks).await {
+                break;
             }
             let request = client.get(url);
             let (stats, kind) = (Arc::clone(&self.stats), self.kind);
@@ -449,20 +482,25 @@ mod tests {
     #[test]
     fn a_later_look_tells_only_what_is_new() {
         let mut stats = LoadStats::default();
-        let answered = || Outcome::Answered {
-            version: "good-1".to_owned(),
-            failed: false,
+        let answered = |version: &str, failed| Outcome::Answered {
+            version: version.to_owned(),
+            failed,
         };
-        stats.count(ClientKind::Http2, answered());
+        stats.count(ClientKind::Http2, answered("good-1", true));
         let before = stats.clone();
-        stats.count(ClientKind::Http2, answered());
+        stats.count(ClientKind::Http2, answered("good-1", false));
+        stats.count(ClientKind::Http2, answered("bad", true));
         stats.count(
             ClientKind::Slow,
             Outcome::Lost(FailureCause::CutOff, "cut".to_owned()),
         );
         let since = stats.since(&before);
-        assert_eq!((since.requests, since.failed_by_deployment), (2, 1));
-        assert_eq!(since.by_kind[&ClientKind::Http2].requests, 1);
+        assert_eq!((since.requests, since.failed_by_deployment), (3, 1));
+        assert_eq!(since.failed_by_versions, 1);
+        assert_eq!((since.failed_by("good-1"), since.failed_by("bad")), (0, 1));
+        let http2 = &since.by_kind[&ClientKind::Http2];
+        assert_eq!(http2.requests, 2);
+        assert_eq!(http2.failed_by_version, [("bad".to_owned(), 1)].into());
         assert_eq!(
             since.by_kind[&ClientKind::Slow].failed_by_deployment,
             [(FailureCause::CutOff, 1)].into()

@@ -184,6 +184,7 @@ pub struct DataPlane {
     response_times: Arc<ResponseTimes>,
     router: RunningRouter,
     journal_path: PathBuf,
+    dependency: PathBuf,
     metrics_paused: Arc<AtomicBool>,
     halt: watch::Sender<bool>,
     fleet: Option<JoinHandle<()>>,
@@ -401,6 +402,7 @@ impl DataPlane {
         }
         .start()?;
 
+        let dependency = work_dir.join("dependency");
         let (halt, halted) = watch::channel(false);
         let world = TaskWorld {
             moto,
@@ -416,6 +418,7 @@ impl DataPlane {
             directory: work_dir.join("tasks"),
             envoy: config.envoy.clone(),
             sample_service: config.sample_service.clone(),
+            dependency: dependency.clone(),
         };
         let fleet = tokio::spawn(FleetAgent::new(Arc::new(world), halted).run());
         Ok(Self {
@@ -424,6 +427,7 @@ impl DataPlane {
             response_times,
             router,
             journal_path,
+            dependency,
             metrics_paused,
             halt,
             fleet: Some(fleet),
@@ -459,6 +463,19 @@ impl DataPlane {
     /// Stops publishing metrics, or goes on with it, as if the agent had been away.
     pub fn pause_metrics(&self, paused: bool) {
         self.metrics_paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// Makes one of so many requests fail in every version, by the fault of something that all of them need; or none.
+    ///
+    /// # Errors
+    ///
+    /// When the file that tells the versions cannot be written.
+    pub fn fail_dependency(&self, one_in: Option<u64>) -> std::io::Result<()> {
+        let text = one_in.map_or_else(String::new, |one_in| one_in.to_string());
+        // Nobody reads half a number.
+        let draft = self.dependency.with_extension("draft");
+        std::fs::write(&draft, text)?;
+        std::fs::rename(&draft, &self.dependency)
     }
 
     /// The virtual nodes or target groups for which tasks ran or that answered requests, in the order of their names.

@@ -54,6 +54,8 @@ pub(crate) struct TaskWorld {
     pub(crate) directory: PathBuf,
     pub(crate) envoy: PathBuf,
     pub(crate) sample_service: PathBuf,
+    /// The file that tells every version how what it needs is doing.
+    pub(crate) dependency: PathBuf,
 }
 
 /// What a task is told.
@@ -266,7 +268,8 @@ impl TaskLife {
             )
             .env("VERSION", version)
             .env("PORT", ports.application.to_string())
-            .env("BEHAVIOUR", behaviour(version));
+            .env("BEHAVIOUR", behaviour(version))
+            .env("DEPENDENCY", &self.world.dependency);
         Ok(Pair {
             application: self
                 .world
@@ -597,7 +600,7 @@ async fn quiet(admin: &EnvoyAdmin, sends: &impl Fn() -> bool) {
 
 /// How a version behaves follows from how its tag begins.
 fn behaviour(version: &str) -> &'static str {
-    ["bad", "slow", "crash"]
+    ["worse", "bad", "slow", "crash"]
         .into_iter()
         .find(|name| version.starts_with(name))
         .unwrap_or("good")
