@@ -69,9 +69,7 @@ pub enum Scenario {
     Worse,
     /// Something that both versions need fails for a while, and a good version is promoted when that is over.
     ///
-    /// The error rate of a step is that of all its time, so the step that has met the outage stays above the limit for
-    /// long after it. That is why its request goes on with a step of which nothing is known when its hold is over, and why
-    /// that hold is longer than the outage.
+    /// Its request looks for twice the errors only: after so many that both had, one percentage point more takes minutes.
     Outage,
     /// Nobody calls any more, and a version of which nothing is known is rolled back at the deadline.
     Idle,
