@@ -104,6 +104,11 @@ enum Local {
         /// The request, as JSON
         file: PathBuf,
     },
+    /// Print what the checks of a deployment in the running local cloud found
+    Evidence {
+        /// The execution, by its ARN
+        execution: String,
+    },
 }
 
 /// Why a command did not do what it should.
@@ -168,6 +173,13 @@ fn run(task: Task) -> Result<(), Failure> {
         } => {
             prepare("--bins")?;
             hand_over(&["deploy".into(), file.into()])
+        }
+        Task::Local {
+            command: Some(Local::Evidence { execution }),
+            ..
+        } => {
+            prepare("--bins")?;
+            hand_over(&["evidence".into(), execution.into()])
         }
         Task::Test { arguments } => {
             // With the tests' own dependencies from the start: they add features, and the SDK would compile a second time.
