@@ -3,7 +3,7 @@
 //! Three kinds of items: `service#<cluster>/<service>`, the lock (`execution`, `since` while it is held, `bearer` after a
 //! `replace`); and `deployment#<execution>`, the record (`document`, `phase`, `startedAt`; `ending`, `endedAt` and `left` when a
 //! person must finish it; `ending`, `endedAt` and `expiresAt` once it is over); and `evidence#<execution>#<n>`, what the checks found,
-//! each under its own number, some hundreds in one item. Every change of the first two is one conditional write, so that two
+//! each under its own number, a few in one item. Every change of the first two is one conditional write, so that two
 //! Lambdas cannot both make it; evidence decides nothing.
 //!
 //! The index `held` has the attribute `execution` as its key, which only a lock that is held has: it lists these and no other

@@ -15,28 +15,28 @@ use crate::window::{ceil, floor, window};
 
 /// What is compared, and what for.
 #[derive(Debug, Clone, Copy)]
-pub struct Compared<'a> {
+struct Compared<'a> {
     /// The request's checks.
-    pub checks: &'a Checks,
+    checks: &'a Checks,
     /// Their comparison.
-    pub judge: &'a Judge,
+    judge: &'a Judge,
     /// The time that was measured.
-    pub window: Window,
+    window: Window,
     /// What was measured in it.
-    pub series: &'a Series,
+    series: &'a Series,
     /// When the canary began to serve what is compared.
-    pub since: Timestamp,
+    since: Timestamp,
     /// When new tasks of the canary began to serve after that.
-    pub new_tasks_at: &'a [Timestamp],
+    new_tasks_at: &'a [Timestamp],
     /// For how long both sides are planned to serve, in seconds.
-    pub planned_seconds: u64,
+    planned_seconds: u64,
     /// What the step in force asks of the comparison.
-    pub asked: Asked,
+    asked: Asked,
 }
 
 /// What a step asks of the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// That nothing speaks against the canary in the data since then, of which there must be some.
     NothingBadSince(Timestamp),
     /// That a regression would have been seen.
@@ -162,7 +162,7 @@ impl<'a> Compared<'a> {
     }
 
     /// What there is to compare; `None` when the request wants nothing compared, or no step is in force.
-    pub fn of(
+    fn of(
         deployment: &'a Deployment,
         progress: &'a Progress,
         window: Window,
@@ -185,7 +185,7 @@ impl<'a> Compared<'a> {
 
 /// What the comparison says now: unhealthy when the canary is worse; inconclusive without data, while it looks worse but may
 /// not be, and before enough has been seen in a step that waits for it; otherwise healthy.
-pub fn judge_comparison(compared: &Compared<'_>) -> Finding {
+fn judge_comparison(compared: &Compared<'_>) -> Finding {
     let finding = |outcome, sentence: String| Finding::new("comparison.errors", outcome, sentence);
     let intervals = match compared.series {
         Series::Intervals(intervals) => intervals,
@@ -210,7 +210,7 @@ pub fn judge_comparison(compared: &Compared<'_>) -> Finding {
 }
 
 /// The settings of a deployment's comparison.
-pub fn settings(checks: &Checks, judge: &Judge, planned_seconds: u64) -> Settings {
+fn settings(checks: &Checks, judge: &Judge, planned_seconds: u64) -> Settings {
     let period = checks.period_seconds;
     let limit = checks.error_rate_percent.map(|limit| limit.max / 100.0);
     Settings {
@@ -560,19 +560,21 @@ mod tests {
                     })
                 };
                 let interval = Interval {
-                    canary: counts(6000.0, rate),
-                    stable: counts(54_000.0, 0.01),
+                    canary: counts(60_000.0, rate),
+                    stable: counts(540_000.0, 0.01),
                 };
                 vec![interval; usize::try_from(60 / period).unwrap()]
             };
-            let rates = [0.01, 0.01, 0.01, 0.02, 0.007, 0.018, 0.006];
+            let rates = [
+                0.01, 0.008, 0.012, 0.022, 0.02, 0.006, 0.005, 0.021, 0.008, 0.019,
+            ];
             let series = Series::Intervals(rates.into_iter().flat_map(minute).collect());
             let finding = judge_comparison(&Compared {
                 checks: &checks,
                 judge: &JUDGE,
                 window: Window {
                     start: at(0),
-                    end: at(7),
+                    end: at(10),
                 },
                 series: &series,
                 since: at(0),
@@ -580,6 +582,7 @@ mod tests {
                 planned_seconds: 3600,
                 asked: ANYTHING,
             });
+            assert_ne!(finding.outcome, Outcome::Unhealthy, "{}", finding.sentence);
             finding.comparison.unwrap().log_e
         };
         assert!(log_e(10) < log_e(60) + 1.0, "{} {}", log_e(10), log_e(60));

@@ -8,10 +8,7 @@ mod limits;
 pub mod sequential;
 mod window;
 
-pub use comparison::{
-    Asked, Compared, Forecast, calm, comparable, forecast, judge_beside_stable, judge_comparison,
-    planned_seconds, settings,
-};
+pub use comparison::{Forecast, calm, comparable, forecast, judge_beside_stable, planned_seconds};
 pub use limits::{
     Calm, judge_alarm, judge_error_rate, judge_latency, judge_query, judge_share, judge_targets,
     judge_tasks, verdict,

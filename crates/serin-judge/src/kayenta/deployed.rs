@@ -12,26 +12,26 @@ use crate::comparison::Asked;
 
 /// What is judged, and what for.
 #[derive(Debug, Clone, Copy)]
-pub struct Judging<'a> {
+pub(crate) struct Judging<'a> {
     /// How the request wants it.
-    pub kayenta: &'a Kayenta,
+    pub(crate) kayenta: &'a Kayenta,
     /// The time that was measured.
-    pub window: Window,
+    pub(crate) window: Window,
     /// What was measured in it.
-    pub series: &'a SeriesOfMetrics,
+    pub(crate) series: &'a SeriesOfMetrics,
     /// How long nothing counts, in seconds.
-    pub warm_up_seconds: u32,
+    pub(crate) warm_up_seconds: u32,
     /// For how long both sides are planned to serve, in seconds.
-    pub planned_seconds: u64,
+    pub(crate) planned_seconds: u64,
     /// What the step in force asks.
-    pub asked: Asked,
+    pub(crate) asked: Asked,
 }
 
 /// What the newest judgement that is due says.
 ///
 /// A score that is marginal or less is unhealthy, as it ends a run of Kayenta's at once. Before the first judgement nothing is
 /// known. A step that waits for enough waits for the last judgement, which must pass.
-pub fn judge_kayenta(judging: &Judging<'_>) -> Finding {
+pub(crate) fn judge_kayenta(judging: &Judging<'_>) -> Finding {
     let finding = |outcome, sentence: String| Finding::new("kayenta.score", outcome, sentence);
     let metrics = match judging.series {
         SeriesOfMetrics::Whole(metrics) => metrics,

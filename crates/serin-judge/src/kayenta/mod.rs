@@ -23,6 +23,6 @@ pub use classify::{
     Repairs, compare_means, mean_ratio,
 };
 pub use config::CanaryConfig;
-pub use deployed::{Judging, judge_kayenta};
+pub(crate) use deployed::{Judging, judge_kayenta};
 pub use noise::Noise;
 pub use samples::{NanStrategy, OutlierStrategy};
