@@ -1,6 +1,7 @@
 //! What holds between the files of the project, and what the whole does. One module for each kind of test:
 //!
 //! - `contracts`: names, errors, permissions and limits agree in all the files that repeat them;
+//! - `stacks`: the templates are linted, and the examples created in moto's CloudFormation;
 //! - `simulation`: the real state machine and the real steps, on AWS in memory, in virtual time;
 //! - `end_to_end`: the same in the local cloud, in real time and with real traffic.
 #![recursion_limit = "256"] // a whole deployment is one deep future
@@ -9,3 +10,4 @@
 mod contracts;
 mod end_to_end;
 mod simulation;
+mod stacks;

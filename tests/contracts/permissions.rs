@@ -248,6 +248,7 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     ),
     ("router", "possible_traces", &[]),
     ("signals", "measure", &["cloudwatch:GetMetricData"]),
+    ("signals", "response_times", &["cloudwatch:GetMetricData"]),
     ("signals", "alarms", &["cloudwatch:DescribeAlarms"]),
     (
         "ledger",

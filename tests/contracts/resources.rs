@@ -228,10 +228,13 @@ fn what_exists_already_can_be_tagged_by_no_function() {
                         condition["StringEquals"]["elasticloadbalancing:CreateAction"]
                             == "CreateTargetGroup"
                     }
-                    // App Mesh and Cloud Map know no such condition: only the canary's own, and only with our tag.
-                    "appmesh:TagResource" => one_or_many(&statement["Resource"])
-                        .iter()
-                        .all(|resource| text(resource).ends_with("/*-canary-*")),
+                    // App Mesh and Cloud Map know no such condition: only the copies' own, and only with our tag.
+                    "appmesh:TagResource" => {
+                        one_or_many(&statement["Resource"]).iter().all(|resource| {
+                            let ends = ["/*-canary-*", "/*-baseline-*"];
+                            ends.iter().any(|end| text(resource).ends_with(end))
+                        })
+                    }
                     "servicediscovery:TagResource" => {
                         condition
                             == &json!({ "StringLike": { "aws:RequestTag/serin:execution": "*" } })
@@ -242,6 +245,21 @@ fn what_exists_already_can_be_tagged_by_no_function() {
             }
         }
     }
+}
+
+#[test]
+fn what_may_be_done_to_the_canarys_own_may_be_done_to_the_baselines() {
+    let mut of_canaries = 0;
+    for statement in functions().flat_map(granted) {
+        let resources = one_or_many(&statement["Resource"]);
+        let resources: Vec<_> = resources.iter().map(text).collect();
+        for of_canary in resources.iter().filter(|name| name.contains("-canary-*")) {
+            let of_baseline = of_canary.replace("-canary-*", "-baseline-*");
+            assert!(resources.contains(&of_baseline), "{statement}");
+            of_canaries += 1;
+        }
+    }
+    assert!(of_canaries > 5);
 }
 
 #[test]

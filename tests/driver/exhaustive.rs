@@ -20,10 +20,20 @@ pub enum Planned {
     Replaced,
     /// A bad version is rolled back.
     RolledBack,
+    /// A good version is compared with a fresh copy of stable, and takes stable's place.
+    ReplacedBesideBaseline,
+    /// A bad version is, and is rolled back.
+    RolledBackBesideBaseline,
 }
 
 /// All of them.
-pub const PLANNED: [Planned; 3] = [Planned::Promoted, Planned::Replaced, Planned::RolledBack];
+pub const PLANNED: [Planned; 5] = [
+    Planned::Promoted,
+    Planned::Replaced,
+    Planned::RolledBack,
+    Planned::ReplacedBesideBaseline,
+    Planned::RolledBackBesideBaseline,
+];
 
 /// The kinds of fault that happen once and pass: they must not change how a deployment ends.
 pub const PASSING: [&str; 7] = [
@@ -84,16 +94,20 @@ pub async fn cost(on: On, planned: Planned) -> Cost {
 fn story(on: On, planned: Planned) -> Story {
     let (tag, mode) = match planned {
         Planned::Promoted => ("2.0.0", "promote"),
-        Planned::Replaced => ("2.0.0", "replace"),
-        Planned::RolledBack => ("2.0.0-bad", "promote"),
+        Planned::Replaced | Planned::ReplacedBesideBaseline => ("2.0.0", "replace"),
+        Planned::RolledBack | Planned::RolledBackBesideBaseline => ("2.0.0-bad", "promote"),
     };
+    let has_baseline = matches!(
+        planned,
+        Planned::ReplacedBesideBaseline | Planned::RolledBackBesideBaseline
+    );
     let options = world::Options {
-        scaling: (planned != Planned::Replaced).then_some((2, 10)),
+        scaling: (mode != "replace").then_some((2, 10)),
         ..on.options()
     };
     let more = json!({
         "plan": { "steps": [{ "weightPercent": 25, "holdSeconds": 60 }, { "weightPercent": 100, "holdSeconds": 60 }] },
-        "checks": { "errorRatePercent": { "max": 1.0 }, "settleSeconds": 0 },
+        "checks": { "errorRatePercent": { "max": 1.0 }, "settleSeconds": 0, "judge": { "baseline": has_baseline } },
         "finish": { "mode": mode },
     });
     Story::plain(on, options, tag, request(tag, more))

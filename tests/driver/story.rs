@@ -171,11 +171,23 @@ impl Story {
             story.answers.push((seconds, answer));
         }
         story.dice = dice;
+        story.has_baseline_sometimes(seed);
         story
     }
 }
 
 impl Story {
+    /// One deployment in six compares with a baseline, where a step and the rule have room for one. Dice of their own decide, so
+    /// that all else is as it would be.
+    fn has_baseline_sometimes(&mut self, seed: u64) {
+        let steps = self.input["plan"]["steps"].as_array();
+        let first = steps.and_then(|steps| steps[0]["weightPercent"].as_i64());
+        let sticky = self.options.forward_stickiness.is_some();
+        if Dice::new(!seed).percent(30) && first.is_some_and(|first| first < 50) && !sticky {
+            self.input["checks"]["judge"] = json!({ "baseline": true });
+        }
+    }
+
     /// What disturbs it most.
     pub(crate) fn disturbance(&self) -> Disturbance {
         let faults = self.faults.iter().map(|fault| match fault.which {

@@ -68,7 +68,10 @@ async fn run_with(
     if scenario != Scenario::Idle {
         assert_every_kind_of_client_was_there(&report);
     }
-    if !matches!(scenario, Scenario::Worse | Scenario::Outage) {
+    if !matches!(
+        scenario,
+        Scenario::Worse | Scenario::Baseline | Scenario::Outage
+    ) {
         assert_eq!(report.failed_requests.by_stable, 0, "{:?}", report.load);
     }
     if matches!(
@@ -433,6 +436,49 @@ async fn a_version_with_three_times_the_errors_below_the_limit_is_found_beside_s
         );
     }
     assert!(report.failed_requests.by_stable > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_takes_longer_is_found_beside_stable_and_rolled_back() {
+    let (happened, report) = run(On::Alb, Scenario::Slower).await;
+    assert_eq!(happened.outcome.error.as_deref(), Some("CanaryRolledBack"));
+    let last = last_verdict(&happened);
+    let slow = last.findings.iter().find(|found| {
+        found.name.starts_with("comparison.over") && found.outcome == Found::Unhealthy
+    });
+    let slow = slow.unwrap();
+    let evidence = slow.comparison.unwrap();
+    assert!(evidence.slower_than_ms.unwrap() < 300.0, "{evidence:?}");
+    assert!(
+        evidence.canary_errors * 2 > evidence.canary_requests,
+        "{evidence:?}"
+    );
+    assert!(evidence.ratio_from.unwrap() > 2.0, "{evidence:?}");
+    assert!(report.why.contains(&slow.sentence), "{}", report.why);
+    let kept: Vec<_> = report.evidence.last().unwrap().slow_comparisons().collect();
+    assert!(kept.contains(&&evidence), "the ledger has it too");
+    assert_eq!(report.failed_requests.by_canary, 0);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_worse_than_a_fresh_copy_of_stable_is_rolled_back_with_it(
+    #[values(On::AppMesh, On::Alb)] on: On,
+) {
+    let (happened, report) = run(on, Scenario::Baseline).await;
+    let last = last_verdict(&happened);
+    let found = finding(&last, "comparison.errors").unwrap();
+    assert_eq!(found.outcome, Found::Unhealthy, "{}", found.sentence);
+    assert!(
+        found.sentence.contains("the baseline "),
+        "{}",
+        found.sentence
+    );
+    let evidence = found.comparison.unwrap();
+    // Both have a quarter of the traffic, and stable the rest.
+    let (canary, baseline) = (evidence.canary_requests, evidence.stable_requests);
+    assert!(canary.abs_diff(baseline) < canary / 4, "{evidence:?}");
+    assert!(report.why.contains(&found.sentence), "{}", report.why);
 }
 
 #[rstest]

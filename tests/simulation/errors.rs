@@ -27,7 +27,9 @@ fn each_steps_errors_arrive_under_their_names() {
         "plan: no",
     );
     check(
-        create_canary::CreateCanaryError::CanaryNotStarting("exit 1".into()),
+        create_canary::CreateCanaryError::CanaryNotStarting(
+            "the canary does not start: exit 1".into(),
+        ),
         "CanaryNotStarting",
         "the canary does not start: exit 1",
     );

@@ -32,7 +32,7 @@ fn evidence(report: &Report) -> (Outcome, Comparison) {
 }
 
 /// What the ledger kept of the checks, in order.
-fn kept(simulation: &Simulation) -> Vec<Verdict> {
+pub(super) fn kept(simulation: &Simulation) -> Vec<Verdict> {
     let item = |place: u32| {
         let id = format!("evidence#{}#{place}", arn("first"));
         simulation
@@ -55,7 +55,7 @@ fn kept(simulation: &Simulation) -> Vec<Verdict> {
 }
 
 /// The plan's notes, from the record of the ledger.
-fn notes(simulation: &Simulation) -> Vec<String> {
+pub(super) fn notes(simulation: &Simulation) -> Vec<String> {
     let id = format!("deployment#{}", arn("first"));
     simulation.account.look(|world| {
         let item = world.item(world::LEDGER_TABLE, &id).unwrap();
@@ -408,6 +408,54 @@ async fn kayentas_judge_promotes_after_its_last_judgement(#[values(On::AppMesh, 
         (finding.outcome, finding.value),
         (Outcome::Healthy, Some(100.0))
     );
+}
+
+#[rstest]
+#[tokio::test]
+async fn kayentas_judge_asks_of_the_baseline_what_it_asks_of_the_canary(
+    #[values(On::AppMesh, On::Alb)] on: On,
+    #[values(true, false)] has_baseline: bool,
+) {
+    let simulation = world_where(on, 0.002, 0.006, 1000.0);
+    simulation.account.settings(|settings| {
+        // Whatever is young fails three times as often.
+        settings.error_rates.insert(0, ("-baseline ".into(), 0.006));
+    });
+    let mut more = by_kayenta(&kayenta(on, true));
+    more["checks"]["judge"]["baseline"] = has_baseline.into();
+    let deployed = simulation.deploy(request("2.0.0", more)).await;
+    if has_baseline {
+        deployed.assert_promoted();
+    } else {
+        deployed.assert_rolled_back("Kayenta's score is 0");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn kayentas_judge_of_other_metrics_stands_beside_the_comparison_of_errors(
+    #[values(On::AppMesh, On::Alb)] on: On,
+    #[values(true, false)] fails: bool,
+) {
+    // What Kayenta's judge is asked about says nothing of errors here: it is the alike stable on both sides.
+    let config = kayenta(on, true);
+    let text = config.to_string();
+    let config = text.replace(
+        "100 * failed / (failed + served)",
+        "0 * failed + served / served",
+    );
+    let mut more = by_kayenta(&serde_json::from_str(&config).unwrap());
+    more["checks"]["judge"]["kayenta"]["besideErrors"] = true.into();
+    let simulation = world_where(on, 0.002, if fails { 0.006 } else { 0.002 }, 1000.0);
+    let deployed = simulation.deploy(request("2.0.0", more)).await;
+    if fails {
+        deployed.assert_rolled_back("times as often, and by chance less often than once in");
+    } else {
+        deployed.assert_promoted();
+        let checks = kept(&simulation);
+        let both = |verdict: &&Verdict| compared(verdict).is_some() && kayentas(verdict).is_some();
+        assert!(checks.iter().filter(both).count() > 5);
+    }
 }
 
 #[rstest]

@@ -2,6 +2,7 @@
 //! adapters, on AWS in memory and in virtual time. What drives them is in `tests/driver`.
 
 mod alb;
+mod baseline;
 mod by_hand;
 mod capacity;
 mod careless;
@@ -11,6 +12,7 @@ mod every_call;
 mod exhaustive;
 mod freeze;
 mod judge;
+mod latency;
 mod leftovers;
 mod limits;
 mod no_trace;
@@ -19,6 +21,7 @@ mod permissions;
 mod promotion;
 mod random;
 mod recovery;
+mod sample;
 mod seeds;
 
 pub(crate) use serin_driver::{Deployed, On, Simulation, arn, path_of, request, shortened};

@@ -28,6 +28,14 @@ pub(crate) fn scipy(checkout: &Path) -> Result<PathBuf, String> {
     Ok(venv.join("bin/python"))
 }
 
+/// The scanner of templates; gives its program. It has an environment of its own, because it wants other versions than moto.
+pub(crate) fn checkov(checkout: &Path) -> Result<PathBuf, String> {
+    let requirements = checkout.join("xtask/checkov/requirements.txt");
+    let venv = checkout.join(".local/checkov");
+    environment(&requirements, &venv, "checkov")?;
+    Ok(venv.join("bin/checkov"))
+}
+
 /// Makes sure that the virtual environment holds exactly what the requirements say.
 ///
 /// What is installed is remembered as a copy of the requirements, which is written last: an installation that was broken

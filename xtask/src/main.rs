@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask demo | local | test | simulate | bench | mutate | lint | schema`.
+//! The project's commands: `cargo xtask demo | local | test | simulate | bench | mutate | lint | lint-templates | schema`.
 //!
 //! They install what is needed, build everything and hand over. What they start lives in `serin-local`, so that this
 //! program is built in no time.
@@ -84,6 +84,8 @@ enum Task {
     },
     /// Check format and lints
     Lint,
+    /// Look for faults in the templates: cfn-lint, and checkov's rules on security
+    LintTemplates,
     /// Write request.schema.json anew, after a change of the request's types
     Schema,
 }
@@ -222,21 +224,8 @@ fn run(task: Task) -> Result<(), Failure> {
             &[],
             &[("SERIN_WRITE_SCHEMA", "1")],
         ),
-        Task::Lint => {
-            cargo(&["fmt", "--all", "--check"], &[], &[])?;
-            cargo(
-                &[
-                    "clippy",
-                    "--workspace",
-                    "--all-targets",
-                    "--",
-                    "--deny",
-                    "warnings",
-                ],
-                &[],
-                &[],
-            )
-        }
+        Task::LintTemplates => lint_templates(),
+        Task::Lint => lint(),
     }
 }
 
@@ -276,6 +265,41 @@ fn bench_judge() -> Result<(), Failure> {
     cargo(&run, &[], &[("SERIN_SCIPY_PYTHON", &python)])
 }
 
+/// Checks format and lints.
+fn lint() -> Result<(), Failure> {
+    cargo(&["fmt", "--all", "--check"], &[], &[])?;
+    let clippy = ["clippy", "--workspace", "--all-targets"];
+    cargo(
+        &[&clippy[..], &["--", "--deny", "warnings"]].concat(),
+        &[],
+        &[],
+    )
+}
+
+/// Looks for faults in every template.
+fn lint_templates() -> Result<(), Failure> {
+    let checkout = checkout();
+    let templates = [
+        "template.yaml",
+        "examples/pipeline/template.yaml",
+        "examples/on-push/template.yaml",
+        "examples/appmesh-metrics/template.yaml",
+    ];
+    install::programs(&checkout)?;
+    let cfn_lint = checkout.join(".local/venv/bin/cfn-lint");
+    program(
+        Command::new(cfn_lint)
+            .args(["--regions", "eu-west-1", "--template"])
+            .args(templates),
+    )?;
+    let checkov = install::checkov(&checkout)?;
+    program(
+        Command::new(checkov)
+            .args(["--config-file", ".checkov.yaml", "--file"])
+            .args(templates),
+    )
+}
+
 /// Becomes serin-local.
 fn hand_over(arguments: &[OsString]) -> Result<(), Failure> {
     become_program("debug/serin-local", arguments)
@@ -291,13 +315,20 @@ fn become_program(path: &str, arguments: &[OsString]) -> Result<(), Failure> {
 /// Runs cargo in the checkout.
 fn cargo(arguments: &[&str], more: &[OsString], variables: &[(&str, &str)]) -> Result<(), Failure> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(arguments)
-        .args(more)
-        .envs(variables.iter().copied())
+    program(
+        Command::new(cargo)
+            .args(arguments)
+            .args(more)
+            .envs(variables.iter().copied()),
+    )
+}
+
+/// Runs a program in the checkout.
+fn program(command: &mut Command) -> Result<(), Failure> {
+    let status = command
         .current_dir(checkout())
         .status()
-        .map_err(|error| format!("cannot run cargo: {error}"))?;
+        .map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))?;
     match status.code() {
         Some(0) => Ok(()),
         code => Err(Failure::Program(

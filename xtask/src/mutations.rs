@@ -58,7 +58,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "scaling stable in is not suspended",
         file: CREATE,
-        text: "    fleet.hold_scale_in(deployment).await?;\n",
+        text: "        fleet.hold_scale_in(&state.deployment).await?;\n",
         replacement: "",
         caught_by: Serin("simulation::capacity::what_"),
     },
@@ -79,8 +79,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "the weight rises before the canary has the tasks for it",
         file: SHIFT,
-        text: "    if !has_tasks(fleet, router, &state, tasks).await? {",
-        replacement: "    if !has_tasks(fleet, router, &state, tasks).await? && tasks == 0 {",
+        text: "    if !copies_have_tasks(fleet, router, &state, step.weight_percent, tasks).await? {",
+        replacement: "    if !copies_have_tasks(fleet, router, &state, step.weight_percent, tasks).await? && tasks == 0 {",
         caught_by: Serin("no_weight_rises_before"),
     },
     Mutation {
@@ -114,15 +114,15 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "a rule is written over whatever somebody else has made of it",
         file: RULES,
-        text: "                Some(live) if live.is(rule, before) => to_write.push((rule, live, after)),",
-        replacement: "                Some(live) => to_write.push((rule, live, after)),",
+        text: "            let own = live.is_some_and(|live| live.is(rule, before) || live.is(rule, after));",
+        replacement: "            let own = live.is_some();",
         caught_by: Serin("somebody"),
     },
     Mutation {
         change: "a rule is not read back after it was written",
         file: RULES,
-        text: "            self.modify_rule(record, rule, &live, &known, after).await?;\n            match self.describe_rule(record, rule).await? {\n                Some(live) if live.is(rule, after) => {}",
-        replacement: "            self.modify_rule(record, rule, &live, &known, after).await?;\n            match self.describe_rule(record, rule).await? {\n                Some(_) => {}",
+        text: "            match self.describe_rule(record, rule).await? {\n                Some(live) if live.is(rule, &after) => {}",
+        replacement: "            match self.describe_rule(record, rule).await? {\n                Some(_) => {}",
         caught_by: Serin("somebody_undoes_at_once"),
     },
     Mutation {
@@ -135,8 +135,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "other target groups of a rule lose their share",
         file: "crates/serin/src/routing/alb.rs",
-        text: "            let (rest, canary) = scale.parts(entry, weight);\n            entry.weight = rest;",
-        replacement: "            let (rest, canary) = scale.parts(entry, weight);\n            entry.weight = if canary > 0 || rest == 0 { rest } else { 1 };",
+        text: "            entry.weight = parts.rest;",
+        replacement: "            entry.weight = if parts.canary > 0 { parts.rest } else { parts.rest.min(1) };",
         caught_by: Serin("another_services_target_group"),
     },
     Mutation {
@@ -338,22 +338,22 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "the last step beside stable does not wait until enough has been seen",
         file: COMPARISON,
-        text: "        Asked::Enough => false,",
+        text: "        Asked::Enough => evidence.seen >= 1.0 && minutes.last().is_some_and(is_known),",
         replacement: "        Asked::Enough => true,",
         caught_by: Serin("a_quiet_service_extends_the_last_step"),
     },
     Mutation {
         change: "no data since the step began count as nothing bad",
         file: COMPARISON,
-        text: "            minutes.iter().skip(place).any(is_known) && !judgement.doubtful",
-        replacement: "            let _ = place;\n            !judgement.doubtful",
+        text: "            minutes.iter().skip(place).any(is_known)",
+        replacement: "            let _ = place;\n            true",
         caught_by: Serin("a_canary_without_traffic_is_never_promoted"),
     },
     Mutation {
         change: "the comparison goes on when stable has no traffic any more",
         file: COMPARISON,
-        text: "        newest.min(progress.shifted_at?.as_second())",
-        replacement: "        newest.max(progress.shifted_at?.as_second())",
+        text: "        newest.min(until.as_second())",
+        replacement: "        newest.max(until.as_second())",
         caught_by: Serin("compared_up_to_the_last_minute"),
     },
     Mutation {
@@ -373,9 +373,37 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "stable's metrics are taken for the canary's",
         file: "crates/serin-aws/src/cloud_watch/mod.rs",
-        text: "                    own.beside(stable, &answers, intervals)",
-        replacement: "                    stable.beside(stable, &answers, intervals)",
+        text: "                canary: &own,\n",
+        replacement: "                canary: stable,\n",
         caught_by: Serin("a_canary_with_three_times_stables_errors"),
+    },
+    Mutation {
+        change: "the canary is compared with stable although it has a baseline",
+        file: COMPARISON,
+        text: "            stable: if self.judge.baseline && served {",
+        replacement: "            stable: if self.judge.baseline && !served {",
+        caught_by: Serin("simulation::baseline"),
+    },
+    Mutation {
+        change: "the baseline stays when the canary goes",
+        file: "crates/serin/src/deployment.rs",
+        text: "            .chain(baseline)\n            .collect()",
+        replacement: "            .chain(baseline.filter(|_| false))\n            .collect()",
+        caught_by: Serin("simulation::baseline"),
+    },
+    Mutation {
+        change: "fast requests are taken for slow ones",
+        file: "crates/serin-aws/src/cloud_watch/alb.rs",
+        text: "        ResponseTimes::Above(ms) => format!(\"TC({}:)\", in_seconds(ms)),",
+        replacement: "        ResponseTimes::Above(ms) => format!(\"TC(:{})\", in_seconds(ms)),",
+        caught_by: Serin("a_canary_that_takes_twice_as_long"),
+    },
+    Mutation {
+        change: "the last step waits for latency that is silent",
+        file: COMPARISON,
+        text: "            (Outcome::Healthy, sentence)\n",
+        replacement: "            (Outcome::Inconclusive, sentence)\n",
+        caught_by: Serin("latency_that_falls_silent"),
     },
     Mutation {
         change: "a marginal score of Kayenta's is let through",
@@ -397,5 +425,26 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         text: "        self.make(update).await.map(drop)\n    }\n\n    async fn held",
         replacement: "        drop(update);\n        Ok(())\n    }\n\n    async fn held",
         caught_by: Serin("a_good_version_is_promoted"),
+    },
+    Mutation {
+        change: "the example agent publishes one dimension less than is asked for",
+        file: "examples/appmesh-metrics/template.yaml",
+        text: r#"["ClusterName", "TaskDefinitionFamily", "envoy_http_conn_manager_prefix", "envoy_response_code_class"]"#,
+        replacement: r#"["ClusterName", "TaskDefinitionFamily", "envoy_response_code_class"]"#,
+        caught_by: Serin("contracts::examples"),
+    },
+    Mutation {
+        change: "the example rule starts a deployment for every manifest that is pushed",
+        file: "examples/on-push/template.yaml",
+        text: "          image-tag: [{wildcard: !Ref Tag}]\n",
+        replacement: "",
+        caught_by: Serin("contracts::examples"),
+    },
+    Mutation {
+        change: "the example pipeline starts a deployment while another one runs",
+        file: "examples/pipeline/template.yaml",
+        text: "      ExecutionMode: SUPERSEDED\n",
+        replacement: "      ExecutionMode: PARALLEL\n",
+        caught_by: Serin("contracts::examples"),
     },
 ];

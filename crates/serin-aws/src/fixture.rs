@@ -35,6 +35,7 @@ pub(crate) fn deployment() -> Deployment {
             source,
             images: [(serin::ContainerName::new("app"), "checkout:2".to_owned())].into(),
         },
+        baseline: None,
         router: RouterRecord::AppMesh(AppMeshRecord {
             mesh: "prod".into(),
             mesh_owner: None,
@@ -52,6 +53,7 @@ pub(crate) fn deployment() -> Deployment {
                 name: "checkout".into(),
             },
             canary_registry_name: format!("checkout-canary-{id}"),
+            baseline: serin::routing::MeshNames::default(),
             routes: vec![],
             left_out: Vec::new(),
         }),
@@ -67,6 +69,7 @@ pub(crate) fn deployment() -> Deployment {
         freeze: request.freeze,
         ready_within_seconds: request.ready_within_seconds,
         stable_exceeds_limit: false,
+        slow_thresholds: Vec::new(),
         may_leave: Vec::new(),
         notes: vec![],
     }

@@ -230,21 +230,25 @@ pub fn judge_targets(measured: &Measured) -> Finding {
 
 /// The share of the requests that the canary really got: stickiness and long-lived connections bend what the weight asks for.
 /// It decides nothing, because every limit holds for the requests that there were.
-pub fn judge_share(
+pub fn judge_share<'a>(
     canary: &RequestCounts,
-    stable: &RequestCounts,
+    others: impl IntoIterator<Item = &'a RequestCounts>,
     weight: Weight,
 ) -> Option<Finding> {
     let (canary, _) = counted(canary).ok()?;
-    let (stable, _) = counted(stable).ok()?;
-    let observed = rate(canary + stable, canary)?;
+    let mut all = canary;
+    for other in others {
+        let (requests, _) = counted(other).ok()?;
+        all += requests;
+    }
+    let observed = rate(all, canary)?;
     let sentence = format!(
         "the canary got {} percent of the requests (weight {weight})",
         rounded(observed)
     );
     Some(Finding {
         value: Some(observed),
-        samples: Some(canary + stable),
+        samples: Some(all),
         ..Finding::new("sharePercent", Outcome::Healthy, sentence)
     })
 }
@@ -358,6 +362,50 @@ pub fn judge_tasks(canary: &Observation, stopped: &[StoppedTask]) -> Finding {
     Finding {
         value,
         ..Finding::new("tasks", outcome, sentence)
+    }
+}
+
+/// The tasks of the baseline. A copy of stable that does not run gives nothing to compare with, and fails as many requests as a
+/// canary that does not.
+pub fn judge_baseline(baseline: &Observation) -> Finding {
+    let (outcome, sentence) = match baseline {
+        Observation::Active(tasks) if tasks.running == 0 && tasks.desired > 0 => (
+            Outcome::Unhealthy,
+            format!("none of the baseline's {} tasks runs", tasks.desired),
+        ),
+        Observation::Active(tasks) if tasks.running < tasks.desired => (
+            Outcome::Inconclusive,
+            format!(
+                "{} of the baseline's {} tasks run",
+                tasks.running, tasks.desired
+            ),
+        ),
+        Observation::Active(tasks) => (
+            Outcome::Healthy,
+            format!(
+                "{} of the baseline's {} tasks run",
+                tasks.running, tasks.desired
+            ),
+        ),
+        Observation::Absent | Observation::Draining { .. } => (
+            Outcome::Unhealthy,
+            "the baseline's service no longer exists".to_owned(),
+        ),
+    };
+    Finding::new("baseline.tasks", outcome, sentence)
+}
+
+/// The targets of the baseline, which get as many requests as the canary's.
+pub fn judge_baseline_targets(measured: &Measured) -> Finding {
+    let finding = judge_targets(measured);
+    let sentence = match finding.outcome {
+        Outcome::Healthy => "every target of the baseline passes it".to_owned(),
+        _ => finding.sentence.replace("canary's", "baseline's"),
+    };
+    Finding {
+        name: "baseline.unhealthyTargets".to_owned(),
+        sentence,
+        ..finding
     }
 }
 
@@ -683,7 +731,7 @@ mod tests {
     #[test]
     fn the_share_that_the_canary_really_got_is_told_and_decides_nothing() {
         let weight = Weight::from_percent(10.0).unwrap();
-        let finding = judge_share(&counts(400.0, 0.0), &counts(600.0, 0.0), weight).unwrap();
+        let finding = judge_share(&counts(400.0, 0.0), [&counts(600.0, 0.0)], weight).unwrap();
         assert_eq!(
             (finding.outcome, finding.value),
             (Outcome::Healthy, Some(40.0))
@@ -696,9 +744,9 @@ mod tests {
             requests: measured(Reading::NoData),
             errors: measured(Reading::NoData),
         };
-        assert_eq!(judge_share(&counts(400.0, 0.0), &silent, weight), None);
+        assert_eq!(judge_share(&counts(400.0, 0.0), [&silent], weight), None);
         assert_eq!(
-            judge_share(&counts(0.0, 0.0), &counts(0.0, 0.0), weight),
+            judge_share(&counts(0.0, 0.0), [&counts(0.0, 0.0)], weight),
             None
         );
     }

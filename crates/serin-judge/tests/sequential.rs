@@ -14,8 +14,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use serin::verdict::Outcome;
 use serin_judge::sequential::{
-    Alternatives, BetaBinomial, Counted, Decision, Detect, Judgement, Metric, Minute, Noise, Past,
-    Robust, Settings, Starts, Tally, compare, first_roll_back,
+    Alternatives, BetaBinomial, Counted, Decision, Detect, Judgement, Metric, Minute, Noise, Null,
+    Past, Robust, Settings, Starts, Tally, compare, first_roll_back,
 };
 
 fn judged(minutes: &[Minute]) -> Judgement {
@@ -66,7 +66,7 @@ proptest! {
         prop_assert!(after.log_e.last().unwrap() >= &(before.log_e.last().unwrap() - 1e-9));
     }
 
-    /// At any minute, when the noise is given and not learned.
+    /// At any minute, when nothing is learned from the minutes before: neither the noise nor the lasting difference.
     #[test]
     fn more_canary_errors_never_make_a_verdict_better_under_a_known_noise(
         minutes in some_minutes(30),
@@ -75,6 +75,7 @@ proptest! {
     ) {
         let settings = Settings {
             noise: Noise { minutes: f64::INFINITY, ..Noise::UNKNOWN },
+            null: Null::Bound,
             ..Settings::default()
         };
         let at = at % minutes.len();
@@ -201,11 +202,21 @@ fn good_versions_are_rolled_back_no_more_often_than_agreed() {
         Same::ColdStart,
     ];
     for kind in kinds {
-        for (canary, rate) in [(60, 0.01), (6_000, 0.001), (60_000, 0.001)] {
+        // At its limit on the error rate a service is above it half of the time.
+        for (canary, rate, limit) in [
+            (60, 0.01, None),
+            (6_000, 0.001, Some(0.01)),
+            (60_000, 0.001, None),
+            (60_000, 0.01, Some(0.01)),
+        ] {
+            let settings = Settings {
+                limit,
+                ..Settings::default()
+            };
             let rolled_back = (0..RUNS).filter(|run| {
                 let mut random = Xoshiro256PlusPlus::seed_from_u64(*run);
                 let minutes = an_hour(kind, canary, rate, &mut random);
-                first_roll_back(&[Metric::errors(&minutes)], &Settings::default()).is_some()
+                first_roll_back(&[Metric::errors(&minutes)], &settings).is_some()
             });
             let rolled_back = rolled_back.count();
             assert!(
@@ -214,6 +225,37 @@ fn good_versions_are_rolled_back_no_more_often_than_agreed() {
             );
         }
     }
+}
+
+/// The promise is one on average over lasting differences up to the margin. Here all of them are as large as can be.
+#[test]
+fn a_canary_lastingly_at_the_margin_is_rolled_back_no_more_often_than_agreed() {
+    for canary in [60, 600, 6_000, 60_000] {
+        let rolled_back = (0..300_u64).filter(|run| {
+            let mut random = Xoshiro256PlusPlus::seed_from_u64(*run);
+            let stable = an_hour(Same::Independent, canary, 0.001, &mut random);
+            let worse = an_hour(Same::Independent, canary, 0.00125, &mut random);
+            let both = stable.iter().zip(&worse);
+            let minutes: Vec<Minute> = both
+                .map(|(stable, worse)| Minute {
+                    canary: worse.canary,
+                    ..*stable
+                })
+                .collect();
+            judged(&minutes).outcome == Outcome::Unhealthy
+        });
+        let rolled_back = rolled_back.count();
+        assert!(rolled_back <= 9, "{canary}: {rolled_back} of 300");
+    }
+}
+
+/// Noise that multiplies a rate makes single wild minutes, which a normal distribution of counts does not know.
+#[test]
+fn one_wild_minute_is_not_enough() {
+    let calm = minute((600, 60_000), (5_400, 540_000));
+    let mut minutes = vec![calm; 30];
+    minutes[21] = minute((3_000, 60_000), (5_400, 540_000));
+    assert_ne!(judged(&minutes).outcome, Outcome::Unhealthy);
 }
 
 /// Under the ideal model a smaller agreed probability and a margin of 1 is kept too: the canary is exactly as stable.
@@ -349,7 +391,7 @@ fn a_tired_person_understands_the_sentence() {
     assert_eq!(
         bad.sentence,
         "the canary failed 42 of 1,200 requests (3.5 percent), stable 61 of 10,800 (0.56 percent): \
-         at least 1.9 times as often, and by chance less often than once in 200"
+         at least 2.2 times as often, and by chance less often than once in 200"
     );
     let good = judged(&[minute((3, 600), (30, 5_400)); 30]);
     assert_eq!(
@@ -371,16 +413,43 @@ fn a_tired_person_understands_the_sentence() {
     );
     let slow_minutes = [minute((600, 1_000), (90, 9_000)); 4];
     let slow = Metric {
-        counted: Counted::Slower(350.0),
+        counted: Counted::Slower {
+            canary: 350.0,
+            stable: 270.0,
+        },
         ..Metric::errors(&slow_minutes)
     };
     let slow = compare(&[slow], &Settings::default());
     assert!(
         slow.sentence
-            .contains("answered 600 of 1,000 requests in more than 350 ms (60 percent)"),
+            .contains("answered 600 of 1,000 requests in more than 350 ms (60 percent), stable 90 of 9,000 in more than 270 ms (1 percent)"),
         "{}",
         slow.sentence
     );
+}
+
+#[test]
+fn so_many_times_the_errors_would_have_shown_in_an_outage_of_both_sides() {
+    // Without errors no ratio can be seen; those of an outage are as good as any.
+    let settings = Settings {
+        detect: Detect::Ratio(2.0),
+        // As of periods of ten seconds.
+        noise: Noise {
+            start: 0.73,
+            minutes: f64::INFINITY,
+            ..Noise::UNKNOWN
+        },
+        intervals_per_minute: 6,
+        ..Settings::default()
+    };
+    let seen = |in_outage: u64| {
+        let calm = std::iter::repeat_n(minute((0, 3_000), (0, 9_000)), 10);
+        let outage = minute((in_outage, 3_000), (3 * in_outage, 9_000));
+        let minutes: Vec<_> = calm.chain(std::iter::repeat_n(outage, 4)).collect();
+        compare(&[Metric::errors(&minutes)], &settings).metrics[0].seen
+    };
+    assert!(seen(0) < 0.1, "{}", seen(0));
+    assert!(seen(60) >= 1.0, "{}", seen(60));
 }
 
 #[test]
@@ -484,9 +553,22 @@ fn a_quiet_past_lets_the_test_see_more_and_a_noisy_one_less() {
     assert!((unknown.margin() - 1.25).abs() < 1e-6, "{unknown:?}");
 }
 
-/// The e-value is computed by products that are rescaled now and then; here it is summed up from its definition.
+/// The e-value is computed for all starts together, minute by minute; here it is summed up from its definition.
 #[test]
 fn the_e_value_is_what_its_definition_says() {
+    // Half of a normal distribution, of which the margin is 2.2314 standard deviations away.
+    let half_normal = [0.2901, 0.4455, 0.2015, 0.0629];
+    for null in [Null::Bound, Null::Within] {
+        let shares = match null {
+            Null::Within => half_normal,
+            _ => [0.0, 0.0, 0.0, 1.0],
+        };
+        is_what_its_definition_says(null, shares);
+    }
+}
+
+/// `shares` are those of the ratios from 1 to the margin that are no reason to roll back.
+fn is_what_its_definition_says(null: Null, shares: [f64; 4]) {
     let ratios: Vec<f64> = [1.2, 2.0, 5.0, 50.0, 2_000.0]
         .map(|ratio| ratio * 1.25)
         .to_vec();
@@ -512,7 +594,8 @@ fn the_e_value_is_what_its_definition_says() {
             alternatives: Alternatives::weighted(
                 [1.2, 2.0, 5.0, 50.0, 2_000.0].map(|ratio| (ratio, 1.0)),
             ),
-            spread: 0.0,
+            tail: f64::INFINITY,
+            null,
             noise: None,
             most_per_minute: f64::INFINITY,
             skip: 0,
@@ -530,16 +613,22 @@ fn the_e_value_is_what_its_definition_says() {
                 });
                 terms.sum()
             };
+            // Of the minutes before a start, as likely as if the canary were no reason to roll back.
+            let harmless = |start: usize| {
+                let of = |(at, share): (usize, &f64)| {
+                    let ratio = 1.25_f64.powf(at as f64 / 3.0);
+                    share.ln() + since(0, ratio) - since(start, ratio)
+                };
+                log_sum(&shares.iter().enumerate().map(of).collect::<Vec<_>>())
+            };
             let mut parts = Vec::new();
             for start in starts {
                 let weight: f64 = if start == 0 { 0.5 } else { 0.5 / 3.0 };
                 for ratio in &ratios {
-                    parts.push((weight / 5.0).ln() + since(start, *ratio));
+                    parts.push((weight / 5.0).ln() + since(start, *ratio) + harmless(start));
                 }
             }
-            let largest = parts.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = parts.iter().map(|part| (part - largest).exp()).sum();
-            let expected = largest + sum.ln();
+            let expected = log_sum(&parts) - harmless(until + 1);
             let off = (actual - expected).abs();
             assert!(
                 off <= 1e-9 * expected.abs().max(1.0),
@@ -547,6 +636,12 @@ fn the_e_value_is_what_its_definition_says() {
             );
         }
     }
+}
+
+fn log_sum(parts: &[f64]) -> f64 {
+    let largest = parts.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = parts.iter().map(|part| (part - largest).exp()).sum();
+    largest + sum.ln()
 }
 
 /// `ln B(a+x, b+y) - ln B(a, b)` as a sum of logarithms, which needs no special function.

@@ -9,7 +9,7 @@
 
 use serde_json::Value;
 use serin_judge::sequential::{
-    Alternatives, BetaBinomial, Learning, Minute, Noise, Robust, Starts, Tally,
+    Alternatives, BetaBinomial, Learning, Minute, Noise, Null, Robust, Starts, Tally,
 };
 
 fn cases() -> Value {
@@ -55,7 +55,8 @@ fn every_sequence_gives_the_reference_e_values() {
             margin: number("margin", 1.25),
             alternatives: Alternatives::even(1.2, 2000.0, 40),
             most_per_minute: f64::INFINITY,
-            spread: number("spread", 0.0),
+            tail: f64::INFINITY,
+            null: Null::Around(number("spread", 0.0)),
             noise: (!plain).then_some(Noise {
                 start: 0.3,
                 minutes: 10.0,

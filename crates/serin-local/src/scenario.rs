@@ -67,6 +67,12 @@ pub enum Scenario {
     Frozen,
     /// A version with three times stable's errors, but below every limit, is rolled back.
     Worse,
+    /// The same version beside a fresh copy of stable, which goes with it.
+    Baseline,
+    /// A version that takes longer to answer than stable did before is rolled back, behind the load balancer: of the mesh no times
+    /// are measured. Only its request has latency compared: the others' versions answer at once, and what little that takes says
+    /// how busy the machine is.
+    Slower,
     /// Something that both versions need fails for a while, and a good version is promoted when that is over.
     ///
     /// Its request looks for twice the errors only: after so many that both had, one percentage point more takes minutes.
@@ -97,7 +103,7 @@ impl FromStr for Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Good,
         Self::Bad,
         Self::Replace,
@@ -109,6 +115,8 @@ impl Scenario {
         Self::Faulty,
         Self::Frozen,
         Self::Worse,
+        Self::Baseline,
+        Self::Slower,
         Self::Outage,
         Self::Idle,
     ];
@@ -127,6 +135,8 @@ impl Scenario {
             Self::Faulty => "faulty",
             Self::Frozen => "frozen",
             Self::Worse => "worse",
+            Self::Baseline => "baseline",
+            Self::Slower => "slower",
             Self::Outage => "outage",
             Self::Idle => "idle",
         }
@@ -156,6 +166,12 @@ impl Scenario {
             Self::Worse => {
                 "a version with three times stable's errors but below the limit, to be rolled back"
             }
+            Self::Baseline => {
+                "a version with three times the errors of a fresh copy of stable, to be rolled back"
+            }
+            Self::Slower => {
+                "a version that takes much longer than stable, to be rolled back (on the load balancer)"
+            }
             Self::Outage => {
                 "a good version while something that both versions need fails, to be promoted after that"
             }
@@ -175,6 +191,8 @@ impl Scenario {
             | Self::Stopped
             | Self::Frozen
             | Self::Worse
+            | Self::Baseline
+            | Self::Slower
             | Self::Idle => &[Ending::RolledBack],
             Self::Faulty => &[Ending::Promoted, Ending::RolledBack],
         }
@@ -182,7 +200,7 @@ impl Scenario {
 
     /// Of how many requests one fails in every version from the beginning to the end.
     fn always_fails_one_in(self) -> Option<u64> {
-        (self == Self::Worse).then_some(ALWAYS_FAILS_ONE_IN)
+        matches!(self, Self::Worse | Self::Baseline).then_some(ALWAYS_FAILS_ONE_IN)
     }
 
     /// What goes wrong while the functions work.
@@ -491,7 +509,9 @@ impl Meanwhile {
             | Scenario::CrashLoop
             | Scenario::Killed
             | Scenario::Faulty
-            | Scenario::Worse => Self::Nothing,
+            | Scenario::Worse
+            | Scenario::Baseline
+            | Scenario::Slower => Self::Nothing,
             Scenario::Frozen => Self::Answer { answered: 0 },
             Scenario::Outage => Self::Outage(Outage::Ahead),
             Scenario::Idle => Self::Idle { idle: false },

@@ -46,7 +46,7 @@ pub use clock::Clock;
 pub use dynamo_db::Item;
 pub use fault::{Fault, FaultKind, Killed, Which};
 pub use load_balancing::{tuples, tuples_mut};
-pub use settings::Settings;
+pub use settings::{Settings, TrimmedCounts};
 pub use snapshot::{ServiceShape, Snapshot, TargetGroupShape};
 pub use stage::Stage;
 pub use step_functions::Started;

@@ -165,6 +165,7 @@ impl Account {
                 .push(Datapoint {
                     at,
                     value,
+                    times: 1.0,
                     visible_at: at,
                 });
         });

@@ -66,7 +66,7 @@ impl Subject {
                 continue;
             };
             violations.extend(self.weights_add_up(path, before, now));
-            violations.extend(self.canary_is_within_its_step(path, before, now));
+            violations.extend(self.copies_are_within_the_step(path, before, now));
             violations.extend(Self::weight_only_on_healthy_tasks(world, path, now));
             violations.extend(self.only_the_weights_differ(path, before, now));
         }
@@ -101,32 +101,44 @@ impl Subject {
             .then(|| format!("rule 1: the weights of route {path} were {before:?} and are {now:?}"))
     }
 
-    /// Rule 2: the canary's share of what both have is not above the current step.
-    fn canary_is_within_its_step(
+    /// Rule 2: neither the canary's share of what all sides have nor the baseline's is above the current step.
+    fn copies_are_within_the_step(
         &self,
         path: &str,
         before: &RouteSpec,
         now: &RouteSpec,
-    ) -> Option<String> {
+    ) -> Vec<String> {
         let before = weights(before);
         let now = weights(now);
-        let canary: i32 = now
-            .iter()
-            .filter(|(node, _)| !before.contains_key(**node))
-            .map(|(_, weight)| weight)
-            .sum();
-        let both = canary + now.get(self.stable_node.as_str()).copied().unwrap_or(0);
-        let percent = if both == 0 {
-            0.0
-        } else {
-            f64::from(canary) * 100.0 / f64::from(both)
+        let is_new = |node: &str| !before.contains_key(node);
+        let sum = |wanted: &dyn Fn(&str) -> bool| -> f64 {
+            let wanted = now.iter().filter(|(node, _)| wanted(node));
+            wanted.map(|(_, weight)| f64::from(*weight)).sum()
         };
+        let baseline = sum(&|node| is_new(node) && is_baseline(node));
+        let canary = sum(&|node| is_new(node) && !is_baseline(node));
+        let stable = sum(&|node| node == self.stable_node);
+        self.within_the_step(&format!("route {path}"), canary, baseline, stable, 1e-9)
+    }
+
+    fn within_the_step(
+        &self,
+        path: &str,
+        canary: f64,
+        baseline: f64,
+        stable: f64,
+        tolerance: f64,
+    ) -> Vec<String> {
+        let all = canary + baseline + stable;
         let allowed = self.allowed_percent;
-        (percent > allowed + 1e-9).then(|| {
-            format!(
-                "rule 2: the canary has {percent} percent of route {path}, allowed are {allowed}"
-            )
-        })
+        let copies = [("canary", canary), ("baseline", baseline)].into_iter();
+        let shares = copies.map(|(copy, weight)| (copy, weight * 100.0 / all.max(1.0)));
+        let above = shares.filter(|(_, percent)| *percent > allowed + tolerance);
+        above
+            .map(|(copy, percent)| {
+                format!("rule 2: the {copy} has {percent} percent of {path}, allowed are {allowed}")
+            })
+            .collect()
     }
 
     /// Rule 3: no weight goes to a target that has no healthy task.
@@ -234,6 +246,11 @@ fn route<'a>(world: &'a World, path: &str) -> Option<&'a RouteSpec> {
         .get(name)?
         .spec
         .as_ref()
+}
+
+/// Whether what has this name or ARN is a fresh copy of stable.
+fn is_baseline(name: &str) -> bool {
+    name.contains("-baseline-")
 }
 
 fn weights(spec: &RouteSpec) -> BTreeMap<&str, i32> {

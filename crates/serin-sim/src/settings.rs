@@ -1,5 +1,7 @@
 //! How the simulated world behaves.
 
+pub use crate::cloud_watch::TrimmedCounts;
+
 /// How the simulated world behaves; all times in seconds.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
@@ -36,12 +38,16 @@ pub struct Settings {
     pub metrics_partial: bool,
     /// The requests per second on each route of the mesh that is not TCP, and on each rule of a load balancer that forwards.
     pub requests_per_second: f64,
-    /// The share of requests that an image answers with 5xx, by a text in its name; the first match counts, and without
-    /// one there are no errors.
+    /// The share of requests that an image answers with 5xx, by a text in its task's family, a space, and its name; the first
+    /// match counts, and without one there are no errors.
     pub error_rates: Vec<(String, f64)>,
     /// How long most requests to an image take behind a load balancer, in seconds, by a text in its name; the first match
-    /// counts, and without one it is 0.05. One request in twenty takes twice as long.
+    /// counts, and without one it is 0.05. One in ten takes 1.6 times as long or more, one in a hundred twice.
     pub latencies: Vec<(String, f64)>,
+    /// The share of an image's requests that take eight times as long as most of its requests; found like the latencies, and without a match there are none.
+    pub tails: Vec<(String, f64)>,
+    /// What is known of counts of requests above a threshold.
+    pub trimmed_counts: TrimmedCounts,
     /// The rules that get no requests, as `checkout-alb:8443/default`.
     pub idle_rules: Vec<String>,
     /// The share of the clients that a forward action with stickiness keeps on its first target group that has weight.
@@ -75,6 +81,8 @@ impl Default for Settings {
             requests_per_second: 100.0,
             error_rates: vec![("bad".to_owned(), 0.1)],
             latencies: vec![("slow".to_owned(), 1.0)],
+            tails: Vec::new(),
+            trimmed_counts: TrimmedCounts::WithoutZeros,
             idle_rules: Vec::new(),
             sticky_share: 0.5,
             requests_per_task: None,
@@ -93,8 +101,12 @@ impl Settings {
         find(&self.latencies, image).unwrap_or(0.05)
     }
 
-    pub(crate) fn error_rate(&self, image: &str) -> f64 {
-        find(&self.error_rates, image).unwrap_or(0.0)
+    pub(crate) fn tail(&self, image: &str) -> f64 {
+        find(&self.tails, image).unwrap_or(0.0)
+    }
+
+    pub(crate) fn error_rate(&self, family: &str, image: &str) -> f64 {
+        find(&self.error_rates, &format!("{family} {image}")).unwrap_or(0.0)
     }
 }
 

@@ -74,7 +74,7 @@ impl World {
                 .map(|task| {
                     (
                         (task.cluster.clone(), task.family.clone()),
-                        each * self.settings.error_rate(&task.images),
+                        each * self.settings.error_rate(&task.family, &task.images),
                         task.service,
                     )
                 })
@@ -196,6 +196,7 @@ impl World {
             .push(Datapoint {
                 at: now,
                 value,
+                times: 1.0,
                 visible_at,
             });
     }

@@ -1,5 +1,6 @@
 //! The resolved deployment: all that was discovered and decided before anything was created.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -14,7 +15,7 @@ use crate::ports::Side;
 use crate::report::{Ending, Leftover};
 use crate::request::{Capacity, Checks, Finish, FinishMode, Freeze, OnUnhealthy};
 use crate::routing::RouterRecord;
-use crate::weight::Weight;
+use crate::weight::{Split, Weight};
 
 /// One run of the state machine for one service, fully resolved. The state "Plan the deployment" returns it, so that
 /// nothing is implicit, and the ledger keeps it, so that anybody can finish or undo the deployment.
@@ -35,6 +36,9 @@ pub struct Deployment {
     pub stable: StableVersion,
     /// The version on trial.
     pub canary: CanaryVersion,
+    /// A fresh copy of stable beside the canary, when the request wants the canary compared with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Baseline>,
     /// The router and its snapshot.
     pub router: RouterRecord,
     /// The steps.
@@ -42,6 +46,10 @@ pub struct Deployment {
     /// Whether stable itself was above the limit on the error rate before the deployment. Then its being so later is no outage.
     #[serde(default)]
     pub stable_exceeds_limit: bool,
+    /// The times above which a request of either side counts as slow, the shortest first; none when latency is not compared, and a
+    /// note says why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slow_thresholds: Vec<SlowThreshold>,
     /// How many tasks the canary gets.
     pub capacity: Capacity,
     /// How the canary is judged.
@@ -62,6 +70,34 @@ pub struct Deployment {
     /// rolls back, which alone knows what has become of what.
     #[serde(default)]
     pub may_leave: Vec<Leftover>,
+}
+
+/// A time that few of stable's requests exceeded before the deployment. It is fixed before there is a canary.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlowThreshold {
+    /// The percentile of stable's response times that it is: 90 or 99.
+    pub percentile: f64,
+    /// The time in milliseconds.
+    pub ms: f64,
+}
+
+impl SlowThreshold {
+    /// The part of requests that is slower, as a fraction.
+    pub fn share(&self) -> f64 {
+        1.0 - self.percentile / 100.0
+    }
+
+    /// What the canary's requests are held against, in milliseconds: three tenths longer, to three digits.
+    ///
+    /// Two groups of tasks of one version differ in their times by some percent for minutes, and their shares above one and the same
+    /// percentile by much more. What lasts up to 1.3 times as long is no reason to roll back, whatever the times are like.
+    pub fn canary_ms(&self) -> f64 {
+        const LONGER: f64 = 1.3;
+        let ms = self.ms * LONGER;
+        let digits = 10_f64.powf(2.0 - ms.log10().floor());
+        (ms * digits).round() / digits
+    }
 }
 
 /// The version that serves now, as it was when the deployment was planned.
@@ -108,6 +144,16 @@ pub struct CanaryVersion {
     pub images: BTreeMap<ContainerName, String>,
 }
 
+/// A fresh copy of stable, as young as the canary and with as many tasks and the same weight, by name, before it exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Baseline {
+    /// Its ECS service.
+    pub service: ServiceName,
+    /// Its task-definition family.
+    pub family: Family,
+}
+
 /// How long a function that began before the ledger forbade it may still write, in seconds: Lambda ends every function after its
 /// `Timeout` of 30 seconds (the template's, a test compares), and what it had sent by then has arrived within another 15.
 pub const LATE_SECONDS: u32 = 45;
@@ -124,6 +170,48 @@ impl Deployment {
             Side::Stable => &self.stable.service,
             Side::Canary => &self.canary.service,
         }
+    }
+
+    /// The same deployment with the baseline in the canary's place, so that it is made, found and removed by what does so for the
+    /// canary; `None` when there is no baseline.
+    pub fn of_baseline(&self) -> Option<Self> {
+        let baseline = self.baseline.clone()?;
+        Some(Self {
+            // AWS takes a call with the token of another one for its repetition.
+            id: DeploymentId::of_baseline(&self.execution),
+            canary: CanaryVersion {
+                service: baseline.service,
+                family: baseline.family,
+                source: self.stable.task_definition.clone(),
+                images: BTreeMap::new(),
+            },
+            baseline: None,
+            router: self.router.of_baseline(),
+            ..self.clone()
+        })
+    }
+
+    /// All that goes when `side` does: the baseline goes with either.
+    pub fn going_with(&self, side: Side) -> Vec<(Cow<'_, Self>, Side)> {
+        let baseline = self.of_baseline();
+        let baseline = baseline.map(|baseline| (Cow::Owned(baseline), Side::Canary));
+        std::iter::once((Cow::Borrowed(self), side))
+            .chain(baseline)
+            .collect()
+    }
+
+    /// How the traffic is divided while the canary has `weight`.
+    pub fn split_at(&self, weight: Weight) -> Split {
+        Split::at(weight, self.baseline.is_some())
+    }
+
+    /// How the traffic is divided at each of the plan's steps, and before the first.
+    pub fn splits(&self) -> impl Iterator<Item = Split> {
+        let steps = self.plan.steps().iter();
+        let weights = steps.map(|step| step.weight_percent);
+        weights
+            .chain([Weight::ZERO])
+            .map(|weight| self.split_at(weight))
     }
 
     /// Whether a check has anything to ask the metrics store.
@@ -275,7 +363,7 @@ impl Deployment {
 mod tests {
     use super::*;
     use crate::request::Request;
-    use crate::routing::{AppMeshRecord, CloudMapService, ProxyIdentity};
+    use crate::routing::{AppMeshRecord, CloudMapService, MeshNames, ProxyIdentity};
 
     fn deployment(capacity: Capacity, desired_count: u32) -> Deployment {
         let request =
@@ -306,6 +394,7 @@ mod tests {
                 source: TaskDefinitionArn::new("checkout:1"),
                 images: BTreeMap::new(),
             },
+            baseline: None,
             router: RouterRecord::AppMesh(AppMeshRecord {
                 mesh: "prod".into(),
                 mesh_owner: None,
@@ -323,6 +412,7 @@ mod tests {
                     name: String::new(),
                 },
                 canary_registry_name: String::new(),
+                baseline: MeshNames::default(),
                 routes: vec![],
                 left_out: Vec::new(),
             }),
@@ -335,6 +425,7 @@ mod tests {
             ready_within_seconds: request.ready_within_seconds,
             notes: vec![],
             stable_exceeds_limit: false,
+            slow_thresholds: Vec::new(),
             may_leave: vec![],
         }
     }

@@ -16,7 +16,7 @@ pub mod state;
 pub mod verdict;
 pub mod weight;
 
-pub use deployment::{CanaryVersion, Deployment, Scaling, StableVersion};
+pub use deployment::{Baseline, CanaryVersion, Deployment, Scaling, SlowThreshold, StableVersion};
 pub use name::{
     ClusterName, ContainerName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName,
     TaskDefinitionArn,
@@ -29,4 +29,4 @@ pub use request::Request;
 pub use routing::RouterRecord;
 pub use state::{State, StepInput};
 pub use verdict::{Finding, Outcome, Verdict};
-pub use weight::Weight;
+pub use weight::{Split, Weight};

@@ -68,7 +68,16 @@ pub struct DeploymentId(String);
 impl DeploymentId {
     /// The first eight digits of the SHA-256 of the execution's ARN.
     pub fn of(execution: &ExecutionArn) -> Self {
-        let digest = Sha256::digest(execution.as_str().as_bytes());
+        Self::digest(execution.as_str())
+    }
+
+    /// Another one, of the baseline, for the calls that AWS tells apart by it.
+    pub fn of_baseline(execution: &ExecutionArn) -> Self {
+        Self::digest(&format!("{execution}/baseline"))
+    }
+
+    fn digest(text: &str) -> Self {
+        let digest = Sha256::digest(text.as_bytes());
         let digits = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
         Self(format!("{digits:08x}"))
     }
@@ -106,8 +115,16 @@ impl std::fmt::Display for ServiceKey {
 ///
 /// A stable that is itself a former canary (after `replace`) gives its own base name, so that names do not grow.
 pub fn canary_name(stable: &str, deployment: &DeploymentId, limit: usize) -> String {
+    copy_name(stable, &format!("-canary-{deployment}"), limit)
+}
+
+/// The same for the baseline: `<stable>-baseline-<deployment>`.
+pub fn baseline_name(stable: &str, deployment: &DeploymentId, limit: usize) -> String {
+    copy_name(stable, &format!("-baseline-{deployment}"), limit)
+}
+
+fn copy_name(stable: &str, tail: &str, limit: usize) -> String {
     let base = base_name(stable);
-    let tail = format!("-canary-{deployment}");
     let room = limit.saturating_sub(tail.len());
     let kept: String = base.chars().take(room).collect();
     format!("{}{tail}", kept.trim_end_matches('-'))
@@ -123,22 +140,31 @@ pub fn canary_family(stable: &Family) -> Family {
     }
 }
 
-/// Whether something bears the name of a canary beside which `canary` would stand: of another deployment of the same stable.
+/// The baseline's task-definition family: `<family>-baseline`, of the family that stable's came from.
+pub fn baseline_family(stable: &Family) -> Family {
+    let base = stable.as_str().strip_suffix("-canary");
+    let base = base.filter(|base| !base.is_empty());
+    Family::new(format!("{}-baseline", base.unwrap_or(stable.as_str())))
+}
+
+/// Whether something bears the name of a canary, or a baseline, beside which `canary` would stand: of another deployment of the same stable.
 pub fn is_another_canary_of(name: &str, canary: &str) -> bool {
     is_canary_name(name) && name != canary && base_name(name) == base_name(canary)
 }
 
-/// Whether something bears a name that [`canary_name`] gives.
+/// Whether something bears a name that [`canary_name`] or [`baseline_name`] gives.
 pub fn is_canary_name(name: &str) -> bool {
     base_name(name) != name
 }
 
 fn base_name(stable: &str) -> &str {
     let is_id = |text: &str| text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match stable.rsplit_once("-canary-") {
-        Some((base, id)) if !base.is_empty() && is_id(id) => base,
-        _ => stable,
-    }
+    let copies = ["-canary-", "-baseline-"].into_iter();
+    let mut bases = copies.filter_map(|copy| match stable.rsplit_once(copy) {
+        Some((base, id)) if !base.is_empty() && is_id(id) => Some(base),
+        _ => None,
+    });
+    bases.next().unwrap_or(stable)
 }
 
 #[cfg(test)]
@@ -176,6 +202,23 @@ mod tests {
         let second = canary_name(&first, &id(), 255);
         assert_eq!(first, format!("checkout-canary-{}", id()));
         assert_eq!(second, first);
+    }
+
+    #[test]
+    fn the_baselines_names_are_no_canarys_and_are_known_for_what_they_are() {
+        let (canary, baseline) = (
+            canary_name("checkout", &id(), 32),
+            baseline_name("checkout", &id(), 32),
+        );
+        assert_eq!(baseline, format!("checkout-baseline-{}", id()));
+        assert!(is_canary_name(&baseline) && is_another_canary_of(&baseline, &canary));
+        let families = ["checkout", "checkout-canary"].map(|of| baseline_family(&Family::new(of)));
+        assert_eq!(
+            families.map(|family| family.to_string()),
+            ["checkout-baseline"; 2]
+        );
+        let execution = ExecutionArn::new("arn:aws:states:eu-west-1:1:execution:serin:one");
+        assert_ne!(DeploymentId::of_baseline(&execution), id());
     }
 
     #[test]

@@ -154,9 +154,13 @@ impl Traces {
         self.look(by_name, found);
     }
 
-    /// Adds all that was found elsewhere.
+    /// Adds all that was found elsewhere, and is not known yet.
     pub fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
+        for other in others.0 {
+            if !self.0.contains(&other) {
+                self.0.push(other);
+            }
+        }
     }
 
     /// What is there.
@@ -633,14 +637,37 @@ pub struct RequestCounts {
     pub errors: Measured,
 }
 
-/// How many requests a side served in one interval, and how many of them failed.
+/// How many requests a side served in one interval, and how many of them failed, or were slow.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Counts {
     /// All requests, as the store's sum.
     pub requests: f64,
-    /// The failed ones.
+    /// The failed ones, or the slow ones.
     pub errors: f64,
 }
+
+impl Counts {
+    /// How many of so many requests were slow, from how many took longer than a threshold and how many did not. A count that is
+    /// missing is a zero only where the other one is all of them. `None` when the three do not agree: then the store does not count
+    /// what it was asked for, or an answer is missing.
+    pub fn of_times(samples: f64, above: Option<f64>, up_to: Option<f64>) -> Option<Self> {
+        let all = |count: f64| (count - samples).abs() < 0.5;
+        let (above, up_to) = match (above, up_to) {
+            (Some(above), Some(up_to)) => (above, up_to),
+            (None, Some(up_to)) if all(up_to) => (0.0, up_to),
+            (Some(above), None) if all(above) => (above, 0.0),
+            _ => return None,
+        };
+        let agree = (above + up_to - samples).abs() <= (samples * AGREEMENT).max(0.5);
+        (samples > 0.0 && agree).then(|| Self {
+            requests: samples,
+            errors: above.min(samples),
+        })
+    }
+}
+
+/// By which part counts of the same requests may differ. The store keeps times in classes, and may round.
+const AGREEMENT: f64 = 0.02;
 
 /// One interval of both sides. `None` is an interval without data, which is not one without errors.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -649,6 +676,8 @@ pub struct Interval {
     pub canary: Option<Counts>,
     /// Stable's.
     pub stable: Option<Counts>,
+    /// The baseline's, when there is one.
+    pub baseline: Option<Counts>,
 }
 
 /// Both sides' counts over the time in which they are compared.
@@ -706,6 +735,25 @@ impl Times {
     }
 }
 
+/// How the copies that are measured are attached.
+#[derive(Debug, Clone, Copy)]
+pub struct Copies<'a> {
+    /// The canary.
+    pub canary: &'a Attachment,
+    /// The baseline, when there is one.
+    pub baseline: Option<&'a Attachment>,
+}
+
+impl<'a> From<&'a Attachment> for Copies<'a> {
+    /// The canary alone.
+    fn from(canary: &'a Attachment) -> Self {
+        Self {
+            canary,
+            baseline: None,
+        }
+    }
+}
+
 /// What one check measured, with one call.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Measurements {
@@ -713,15 +761,21 @@ pub struct Measurements {
     pub requests: Option<RequestCounts>,
     /// Stable's requests in the same window, when the canary was measured.
     pub stable_requests: Option<RequestCounts>,
+    /// The baseline's requests in the same window, when there is one.
+    pub baseline_requests: Option<RequestCounts>,
     /// The latencies of the request's limits, in its order, in milliseconds.
     pub latency: Vec<Measured>,
     /// How many of the measured side's targets fail the router's own health check and go on failing it; `None` if the router says
     /// nothing of it.
     pub unhealthy_targets: Option<Measured>,
+    /// The same of the baseline, while it has some traffic.
+    pub baseline_unhealthy_targets: Option<Measured>,
     /// The queries of the request, in its order.
     pub queries: Vec<Measured>,
     /// Both sides' counts over the time in which they are compared.
     pub compared: Option<Series>,
+    /// The same of requests slower than each of the deployment's thresholds, in its order.
+    pub slow: Vec<Series>,
     /// The metrics of the request's Kayenta configuration over that time.
     pub kayenta: Option<SeriesOfMetrics>,
 }
@@ -750,17 +804,38 @@ pub enum AlarmState {
     Missing,
 }
 
+/// What is asked of a version's response times.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ResponseTimes {
+    /// How many were measured.
+    Samples,
+    /// The time in milliseconds that so many percent of them did not exceed.
+    Percentile(f64),
+    /// How many exceeded so many milliseconds.
+    Above(f64),
+    /// How many did not.
+    UpTo(f64),
+}
+
 /// What can be measured.
 pub trait HealthSignals {
-    /// Measures the canary, which is attached in this way, or stable, before there is a canary (the pre-flight). One call
+    /// Measures the canary and those beside it, or stable, before there is a canary (the pre-flight). One call
     /// counts requests; percentiles and the request's queries are only of the step's window and need a second one, unless
     /// nothing is compared.
     async fn measure(
         &self,
         deployment: &Deployment,
-        canary: Option<&Attachment>,
+        copies: Option<Copies<'_>>,
         times: Times,
     ) -> Result<Measurements, PortError>;
+
+    /// What stable's response times were in this window, in the order of the questions.
+    async fn response_times(
+        &self,
+        deployment: &Deployment,
+        asked: &[ResponseTimes],
+        window: Window,
+    ) -> Result<Vec<Measured>, PortError>;
 
     /// The state of the alarms, in the order of the names.
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmReading>, PortError>;

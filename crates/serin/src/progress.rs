@@ -14,6 +14,9 @@ pub struct Progress {
     /// What create-canary made; absent until all of it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<CreatedCanary>,
+    /// The same for the baseline; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<CreatedCanary>,
     /// The index of the step in force, counted from zero; absent before the first shift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<usize>,
@@ -26,6 +29,9 @@ pub struct Progress {
     /// From when on the canary is compared with stable: the first shift, or when a person decided that the deployment goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared_since: Option<Timestamp>,
+    /// Since when the baseline has had no weight any more, and the canary is compared with stable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline_until: Option<Timestamp>,
     /// When new tasks of the canary began to serve since then, which are not yet warm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_tasks_at: Vec<Timestamp>,
@@ -35,6 +41,9 @@ pub struct Progress {
     /// How many checks were unhealthy so far.
     #[serde(default)]
     pub unhealthy_checks: u32,
+    /// How many of them came last, with no healthy one since.
+    #[serde(default)]
+    pub unhealthy_in_a_row: u32,
     /// How many checks were made so far.
     #[serde(default)]
     pub checks: u32,
@@ -160,7 +169,20 @@ impl Progress {
     /// Notes for the comparison that the canary has got its weight: that is where it begins, and where a person wanted it to
     /// begin anew after what a comparison had shown, whose last interval of `period` seconds does not count again. Later the
     /// tasks that the weight needed are new.
-    pub fn compare(&mut self, shifted_at: Timestamp, began_anew: bool, period: u32) {
+    ///
+    /// `baseline` is the weight that the baseline has now, when there is one.
+    pub fn compare(
+        &mut self,
+        shifted_at: Timestamp,
+        began_anew: bool,
+        period: u32,
+        baseline: Option<Weight>,
+    ) {
+        self.baseline_until = match baseline {
+            Some(Weight::ZERO) if began_anew => Some(shifted_at),
+            Some(Weight::ZERO) => self.baseline_until.or(Some(shifted_at)),
+            _ => None,
+        };
         if began_anew {
             self.compared_since = Some(shifted_at + SignedDuration::from_secs(period.into()));
             self.new_tasks_at.clear();

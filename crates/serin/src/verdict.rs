@@ -1,5 +1,7 @@
 //! What a check found: healthy, unhealthy or inconclusive, always with its evidence.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -132,13 +134,16 @@ impl Finding {
 pub struct Comparison {
     /// Up to when the comparison has seen.
     pub until: Timestamp,
+    /// From how many milliseconds on a request is slow, when slow requests are counted and not failed ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slower_than_ms: Option<f64>,
     /// The canary's requests that the evidence rests on.
     pub canary_requests: u64,
-    /// How many of them failed.
+    /// How many of them failed, or were slow.
     pub canary_errors: u64,
     /// Stable's requests in the same minutes.
     pub stable_requests: u64,
-    /// How many of them failed.
+    /// How many of them failed, or were slow.
     pub stable_errors: u64,
     /// The canary's rate over stable's; absent when stable has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,7 +156,7 @@ pub struct Comparison {
     pub ratio_to: Option<f64>,
     /// Natural logarithm of the e-value: the canary is rolled back from `-ln(falseAlarm)` on.
     pub log_e: f64,
-    /// How much of what `detect` needs has been seen: 1 is enough.
+    /// How much of what `detect` needs has been seen: 1 is enough. Of slow requests nothing is needed.
     pub seen: f64,
 }
 
@@ -200,17 +205,31 @@ impl Verdict {
         }
     }
 
-    /// The evidence of its comparison with stable, if one was made.
+    /// The evidence of its comparison of errors with stable's, if one was made.
     pub fn comparison(&self) -> Option<&Comparison> {
-        self.findings
-            .iter()
-            .find_map(|finding| finding.comparison.as_ref())
+        self.comparisons()
+            .find(|comparison| comparison.slower_than_ms.is_none())
+    }
+
+    /// The evidence of its comparisons of slow requests.
+    pub fn slow_comparisons(&self) -> impl Iterator<Item = &Comparison> {
+        self.comparisons()
+            .filter(|comparison| comparison.slower_than_ms.is_some())
+    }
+
+    fn comparisons(&self) -> impl Iterator<Item = &Comparison> {
+        let findings = self.findings.iter();
+        findings.filter_map(|finding| finding.comparison.as_ref())
     }
 }
 
-/// The evidence over time as a table: one line for each check, the newest last.
+/// The evidence over time as a table: one line for each check, the newest last. Slow requests have a column for each threshold.
 pub fn table(verdicts: &[Verdict]) -> String {
-    let mut lines = vec![format!(
+    let compared = verdicts.iter().flat_map(Verdict::slow_comparisons);
+    let mut thresholds: Vec<f64> = compared.filter_map(|of| of.slower_than_ms).collect();
+    thresholds.sort_by(f64::total_cmp);
+    thresholds.dedup();
+    let mut head = format!(
         "{:20}  {:>4}  {:>6}  {:12}  {:>21}  {:>21}  {:>6}  {:>15}  {:>9}  {:>5}",
         "check",
         "step",
@@ -222,9 +241,52 @@ pub fn table(verdicts: &[Verdict]) -> String {
         "95 percent",
         "e-value",
         "seen"
-    )];
-    lines.extend(verdicts.iter().map(line));
+    );
+    for ms in &thresholds {
+        let title = format!("over {ms} ms, e-value");
+        let _ = write!(head, "  {title:>SLOW_COLUMN$}");
+    }
+    let mut lines = vec![head];
+    lines.extend(verdicts.iter().map(|verdict| {
+        let mut line = line(verdict);
+        for ms in &thresholds {
+            let _ = write!(line, "  {:>SLOW_COLUMN$}", slow(verdict, *ms));
+        }
+        line
+    }));
     lines.join("\n")
+}
+
+/// The width of a column of slow requests.
+const SLOW_COLUMN: usize = 32;
+
+/// The shares of requests that were slow, of the canary and of stable, and what that says.
+fn slow(verdict: &Verdict, ms: f64) -> String {
+    let mut compared = verdict.slow_comparisons();
+    let Some(of) = compared.find(|of| of.slower_than_ms == Some(ms)) else {
+        return "-".to_owned();
+    };
+    format!(
+        "{} to {}, {}",
+        percent(of.canary_errors, of.canary_requests),
+        percent(of.stable_errors, of.stable_requests),
+        e_value(of)
+    )
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of requests are far below 2^53"
+)]
+fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "-".to_owned();
+    }
+    format!("{:.2} %", part as f64 / whole as f64 * 100.0)
+}
+
+fn e_value(of: &Comparison) -> String {
+    format!("{:.1e}", of.log_e.clamp(-690.0, 690.0).exp())
 }
 
 fn line(verdict: &Verdict) -> String {
@@ -239,11 +301,10 @@ fn line(verdict: &Verdict) -> String {
     let interval = comparison.map_or("-".to_owned(), |of| {
         format!("{} to {}", number(of.ratio_from), number(of.ratio_to))
     });
-    let e_value = comparison.map_or("-".to_owned(), |of| {
-        format!("{:.1e}", of.log_e.clamp(-690.0, 690.0).exp())
-    });
+    let e_value = comparison.map_or("-".to_owned(), e_value);
     let seen = comparison.map_or("-".to_owned(), |of| {
-        format!("{:.0} %", (of.seen * 100.0).min(100.0).floor())
+        // The sum of nothing is a negative zero.
+        format!("{:.0} %", (of.seen * 100.0).min(100.0).floor() + 0.0)
     });
     format!(
         "{:20}  {:>4}  {:>6}  {:12}  {:>21}  {:>21}  {:>6}  {:>15}  {:>9}  {:>5}",
@@ -287,6 +348,7 @@ mod tests {
     fn the_evidence_over_time_is_a_table_with_a_line_for_each_check() {
         let comparison = Comparison {
             until: Timestamp::UNIX_EPOCH,
+            slower_than_ms: None,
             canary_requests: 600,
             canary_errors: 18,
             stable_requests: 5400,
@@ -317,6 +379,30 @@ mod tests {
             words.join(" "),
             "1970-01-01T00:00:00Z 2 10 % unhealthy 18 of 600 54 of 5400 3.00 1.40 to - 2.0e1 100 %"
         );
+        let slow = Comparison {
+            slower_than_ms: Some(182.0),
+            log_e: 0.0,
+            ..comparison
+        };
+        verdict.findings.push(Finding {
+            comparison: Some(slow),
+            samples: Some(600),
+            ..Finding::new("comparison.over182ms", Outcome::Healthy, "alike")
+        });
+        let table = super::table(&[verdict.clone()]);
+        assert!(
+            table
+                .lines()
+                .next()
+                .unwrap()
+                .ends_with("over 182 ms, e-value"),
+            "{table}"
+        );
+        assert!(
+            table.ends_with("100 %           3.00 % to 1.00 %, 1.0e0"),
+            "{table}"
+        );
+        assert_eq!(verdict.comparison(), Some(&comparison), "that of errors");
         verdict.shorten();
         assert_eq!(verdict.comparison(), None);
     }

@@ -123,6 +123,49 @@ impl From<Weight> for f64 {
     }
 }
 
+/// How the traffic is divided; what is left is stable's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    /// The canary's share.
+    pub canary: Weight,
+    /// The baseline's share; `None` when the deployment has no baseline.
+    pub baseline: Option<Weight>,
+}
+
+impl Split {
+    /// While the canary has this weight, in a deployment with a baseline or without.
+    pub fn at(canary: Weight, has_baseline: bool) -> Self {
+        if has_baseline {
+            Self::with_baseline(canary)
+        } else {
+            Self::between_two(canary)
+        }
+    }
+
+    /// Between stable and the canary alone.
+    pub const fn between_two(canary: Weight) -> Self {
+        Self {
+            canary,
+            baseline: None,
+        }
+    }
+
+    /// With a baseline, which has the canary's weight while something is left for stable beside both; from 50 percent on it has
+    /// none, and stable, no larger than the canary then, is what the canary is compared with.
+    pub fn with_baseline(canary: Weight) -> Self {
+        let fits = canary.0 * 2 < Weight::FULL.0;
+        Self {
+            canary,
+            baseline: Some(if fits { canary } else { Weight::ZERO }),
+        }
+    }
+
+    /// The baseline's share; none without one.
+    pub fn of_baseline(self) -> Weight {
+        self.baseline.unwrap_or(Weight::ZERO)
+    }
+}
+
 impl JsonSchema for Weight {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Weight".into()
@@ -143,6 +186,18 @@ impl JsonSchema for Weight {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_baseline_has_the_canarys_weight_as_long_as_stable_keeps_something() {
+        let baseline = |percent| {
+            let canary = Weight::from_percent(percent).unwrap();
+            Split::with_baseline(canary).of_baseline().tenths()
+        };
+        assert_eq!(
+            [0.0, 10.0, 49.9, 50.0, 100.0].map(baseline),
+            [0, 100, 499, 0, 0]
+        );
+    }
 
     proptest! {
         #[test]

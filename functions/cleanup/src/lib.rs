@@ -327,9 +327,15 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             let seconds = state.deployment.drain_seconds();
             return Ok(state.again_in(seconds));
         }
-        let mut removals = self.fleet.remove_service(deployment, side).await?;
-        if removals == Removal::Gone {
-            removals = self.router.tear_down(deployment, side).await?;
+        let mut removals = Removal::Gone;
+        for (deployment, side) in deployment.going_with(side) {
+            let mut one = self.fleet.remove_service(&deployment, side).await?;
+            if one == Removal::Gone {
+                one = self.router.tear_down(&deployment, side).await?;
+            }
+            if removals == Removal::Gone {
+                removals = one;
+            }
         }
         if let Removal::Going(what) = removals {
             if deployment.is_removal_stuck(settled_at, self.now) {
@@ -338,7 +344,9 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Cleanup<'_, F, R, L> {
             let seconds = deployment.poll_seconds(settled_at, self.now);
             return Ok(state.again_in(seconds));
         }
-        self.fleet.retire_definition(deployment, side).await?;
+        for (deployment, side) in deployment.going_with(side) {
+            self.fleet.retire_definition(&deployment, side).await?;
+        }
         if let Some(seconds) = deployment.hold_scale_in_for(settled_at, self.now) {
             return Ok(state.again_in(seconds));
         }

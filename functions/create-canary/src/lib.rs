@@ -24,10 +24,10 @@ pub enum CreateCanaryError {
     /// A route did not yet show the canary that had been put into it without traffic; reading again helps.
     #[error("{0}")]
     WeightNotReadBack(String),
-    /// Its tasks stop by themselves, or ECS gave up.
-    #[error("the canary does not start: {0}")]
+    /// Its tasks, or the baseline's, stop by themselves, or ECS gave up.
+    #[error("{0}")]
     CanaryNotStarting(String),
-    /// It was not ready in the time that the request gives it.
+    /// It was not ready in the time that the request gives it, or the baseline was not.
     #[error("the canary was not ready within {seconds} seconds: {lacking}")]
     CanaryNotReady {
         /// `readyWithinSeconds`.
@@ -36,7 +36,7 @@ pub enum CreateCanaryError {
         lacking: String,
     },
     /// Somebody removed it.
-    #[error("the canary's service {0} is gone: somebody else removed it")]
+    #[error("service {0} is gone: somebody else removed it")]
     CanaryGone(String),
     /// The deployment took too long.
     #[error("the deployment's deadline has passed")]
@@ -61,6 +61,18 @@ pub enum CreateCanaryError {
 step_error_from_port_error!(CreateCanaryError);
 step_error_from_shift_error!(CreateCanaryError);
 
+impl CreateCanaryError {
+    /// The same, with the copy that does not start.
+    fn of(self, copy: &str) -> Self {
+        match self {
+            Self::CanaryNotStarting(why) => {
+                Self::CanaryNotStarting(format!("the {copy} does not start: {why}"))
+            }
+            other => other,
+        }
+    }
+}
+
 /// Ensures the canary and reports whether it is ready.
 ///
 /// # Errors
@@ -80,50 +92,40 @@ pub async fn create_canary(
     if ledger.phase(&execution).await? != Some(Phase::Running) {
         return Err(CreateCanaryError::DeploymentFenced);
     }
-    let canary = match state.progress.canary.clone() {
-        Some(canary) => canary,
-        None => create(fleet, router, &state.deployment, now).await?,
-    };
     if state.progress.canary.is_none() {
-        state.progress.note(
-            now,
-            format!("created the canary {}", state.deployment.canary.service),
-        );
+        fleet.hold_scale_in(&state.deployment).await?;
+        let canary = create(fleet, router, &state.deployment, now).await?;
+        state.progress.canary = Some(canary);
+        let canary = &state.deployment.canary.service;
+        let sentence = format!("created the canary {canary}");
+        state.progress.note(now, sentence);
+    }
+    let baseline = state.deployment.of_baseline();
+    if let (Some(baseline), None) = (&baseline, &state.progress.baseline) {
+        let created = create(fleet, router, baseline, now).await?;
+        state.progress.baseline = Some(created);
+        let sentence = format!("created the baseline {}", baseline.canary.service);
+        state.progress.note(now, sentence);
     }
 
-    let deployment = &state.deployment;
-    let lacking = match fleet
-        .observe(deployment.cluster(), &deployment.canary.service)
-        .await?
-    {
-        Observation::Active(tasks) => {
-            let stopped = if tasks.is_steady() {
-                Vec::new()
-            } else {
-                fleet
-                    .stopped_tasks(deployment.cluster(), &deployment.canary.service)
-                    .await?
-            };
-            refuse_a_crash_loop(&tasks, &stopped)?;
-            let reachable = router
-                .healthy_targets(deployment, &canary.attachment)
-                .await?;
-            lacking(&tasks, reachable)
+    let mut lacks = None;
+    let (canary, fresh) = (&state.progress.canary, &state.progress.baseline);
+    let copies = [
+        ("canary", Some(&state.deployment), canary),
+        ("baseline", baseline.as_ref(), fresh),
+    ];
+    for (copy, deployment, created) in copies {
+        if let Some((deployment, created)) = deployment.zip(created.as_ref()) {
+            let lacking = observed(fleet, router, deployment, created, now).await;
+            let lacking = lacking.map_err(|error| error.of(copy))?;
+            lacks = lacks.or(lacking.map(|lacking| match copy {
+                "canary" => lacking,
+                _ => format!("the {copy}: {lacking}"),
+            }));
         }
-        // ECS's reads lag behind its writes: a service that has just been created may not be shown yet.
-        Observation::Absent
-            if now.as_second() - canary.created_at.as_second() < READS_LAG_SECONDS =>
-        {
-            Some("ECS does not show the canary's service yet".to_owned())
-        }
-        Observation::Absent | Observation::Draining { .. } => {
-            let service = deployment.canary.service.to_string();
-            return Err(CreateCanaryError::CanaryGone(service));
-        }
-    };
-    state.progress.canary = Some(canary);
-    tracing::info!(lacking, "canary observed");
-    match lacking {
+    }
+    tracing::info!(lacks, "canary observed");
+    match lacks {
         None => {
             state
                 .progress
@@ -140,7 +142,41 @@ pub async fn create_canary(
     }
 }
 
-/// Stable is kept from shrinking first. The router's objects come before the service: the canary's tasks must never register
+/// What the canary, or the baseline in its place, lacks to be ready; `None` if it is.
+async fn observed(
+    fleet: &impl Fleet,
+    router: &impl TrafficRouter,
+    deployment: &Deployment,
+    created: &CreatedCanary,
+    now: Timestamp,
+) -> Result<Option<String>, CreateCanaryError> {
+    let (cluster, service) = (deployment.cluster(), &deployment.canary.service);
+    match fleet.observe(cluster, service).await? {
+        Observation::Active(tasks) => {
+            let stopped = if tasks.is_steady() {
+                Vec::new()
+            } else {
+                fleet.stopped_tasks(cluster, service).await?
+            };
+            refuse_a_crash_loop(&tasks, &stopped)?;
+            let reachable = router
+                .healthy_targets(deployment, &created.attachment)
+                .await?;
+            Ok(lacking(&tasks, reachable))
+        }
+        // ECS's reads lag behind its writes: a service that has just been created may not be shown yet.
+        Observation::Absent
+            if now.as_second() - created.created_at.as_second() < READS_LAG_SECONDS =>
+        {
+            Ok(Some("ECS does not show it yet".to_owned()))
+        }
+        Observation::Absent | Observation::Draining { .. } => {
+            Err(CreateCanaryError::CanaryGone(service.to_string()))
+        }
+    }
+}
+
+/// Makes the canary, or the baseline in its place. The router's objects come before the service: the tasks must never register
 /// where stable's do.
 async fn create(
     fleet: &impl Fleet,
@@ -150,7 +186,6 @@ async fn create(
 ) -> Result<CreatedCanary, CreateCanaryError> {
     let first = deployment.plan.steps()[0].weight_percent;
     let tasks = deployment.tasks_at(first, deployment.stable.desired_count);
-    fleet.hold_scale_in(deployment).await?;
     let attachment = router.prepare(deployment).await?;
     let task_definition = fleet
         .ensure_canary_definition(deployment, &attachment)

@@ -2,14 +2,15 @@
 //! and says what comes next.
 
 use jiff::Timestamp;
-use serin::ports::{Fleet, HealthSignals, Ledger, Measurements, Observation, Times};
+use serin::ports::{Copies, Fleet, HealthSignals, Ledger, Measurements, Observation, Times};
 use serin::request::{Decision, OnTooLittleData, OnUnhealthy};
 use serin::state::{Next, Question};
 use serin::verdict::{Finding, Outcome, Verdict};
 use serin::{Deployment, Progress, State, StepInput, Weight, step_error_from_port_error};
 use serin_judge::{
-    Calm, Measurable, StepTimes, calm, comparable, judge_alarm, judge_beside_stable,
-    judge_error_rate, judge_latency, judge_query, judge_share, judge_targets, judge_tasks, verdict,
+    Calm, Measurable, StepTimes, calm, comparable, judge_alarm, judge_baseline,
+    judge_baseline_targets, judge_beside_stable, judge_error_rate, judge_latency, judge_query,
+    judge_share, judge_targets, judge_tasks, verdict,
 };
 
 /// Why there is no verdict. The names are the state machine's. An unhealthy canary is a verdict, not an error.
@@ -81,8 +82,14 @@ pub async fn health_check(
         findings,
     );
 
-    if verdict.outcome == Outcome::Unhealthy {
-        state.progress.unhealthy_checks += 1;
+    match verdict.outcome {
+        Outcome::Unhealthy => {
+            state.progress.unhealthy_checks += 1;
+            state.progress.unhealthy_in_a_row += 1;
+        }
+        Outcome::Healthy => state.progress.unhealthy_in_a_row = 0,
+        // It says neither that the canary has recovered nor that it has not.
+        Outcome::Inconclusive => {}
     }
     let mut next = decide(
         &state.deployment,
@@ -167,6 +174,14 @@ async fn look(
         Vec::new()
     };
     let mut findings = vec![judge_tasks(canary, &stopped)];
+    let split = deployment.split_at(state.progress.weight_percent);
+    if let Some(baseline) = &deployment.baseline
+        && split.of_baseline() > Weight::ZERO
+    {
+        // What is broken here takes as much traffic as the canary does.
+        let observed = fleet.observe(cluster, &baseline.service).await?;
+        findings.push(judge_baseline(&observed));
+    }
 
     let checks = &deployment.checks;
     if !checks.alarms.is_empty() {
@@ -188,10 +203,15 @@ async fn look(
     if deployment.is_measured() && times.any() {
         // Without it nothing could be measured, and the tasks alone would pass for health.
         let canary = state.progress.canary.as_ref();
-        let canary = canary.ok_or(HealthCheckError::NoCanary)?;
-        let measured = signals
-            .measure(deployment, Some(&canary.attachment), times)
-            .await?;
+        let copies = Copies {
+            canary: &canary.ok_or(HealthCheckError::NoCanary)?.attachment,
+            baseline: state
+                .progress
+                .baseline
+                .as_ref()
+                .map(|baseline| &baseline.attachment),
+        };
+        let measured = signals.measure(deployment, Some(copies), times).await?;
         if times.window.is_some() {
             let calm = calm(deployment, &state.progress, times, &measured);
             findings.extend(judge(
@@ -201,9 +221,10 @@ async fn look(
                 calm,
             ));
         }
-        findings.extend(times.compared.and_then(|compared| {
-            judge_beside_stable(deployment, &state.progress, compared, &measured)
-        }));
+        let compared = times
+            .compared
+            .map(|compared| judge_beside_stable(deployment, &state.progress, compared, &measured));
+        findings.extend(compared.into_iter().flatten());
     }
     Ok(findings)
 }
@@ -236,13 +257,15 @@ fn judge(
             .map(|(limit, measured)| judge_latency(limit, measured, canary, checks.min_requests)),
     );
     findings.extend(measured.unhealthy_targets.as_ref().map(judge_targets));
+    let beside = deployment.split_at(weight).of_baseline() > Weight::ZERO;
+    let of_baseline = measured.baseline_unhealthy_targets.as_ref();
+    findings.extend(of_baseline.filter(|_| beside).map(judge_baseline_targets));
     let queries = checks.queries.iter().zip(&measured.queries);
     findings.extend(queries.map(|(query, measured)| judge_query(query, measured)));
-    findings.extend(
-        canary
-            .zip(stable)
-            .and_then(|(canary, stable)| judge_share(canary, stable, weight)),
-    );
+    findings.extend(canary.zip(stable).and_then(|(canary, stable)| {
+        let others = std::iter::once(stable).chain(&measured.baseline_requests);
+        judge_share(canary, others, weight)
+    }));
     findings
 }
 
@@ -288,8 +311,7 @@ fn decide(
     };
     match verdict.outcome {
         Outcome::Unhealthy
-            if progress.unhealthy_checks > deployment.checks.failures_allowed
-                || is_proved_worse(verdict) =>
+            if too_many_failures(deployment, progress) || is_proved_worse(verdict) =>
         {
             back
         }
@@ -301,6 +323,14 @@ fn decide(
         },
         Outcome::Healthy | Outcome::Inconclusive | Outcome::Unhealthy => Next::Wait,
     }
+}
+
+/// Whether more checks were unhealthy than the request allows, in all or in a row.
+fn too_many_failures(deployment: &Deployment, progress: &Progress) -> bool {
+    let checks = &deployment.checks;
+    let row = checks.failures_in_a_row;
+    progress.unhealthy_checks > checks.failures_allowed
+        || row.is_some_and(|row| progress.unhealthy_in_a_row >= row)
 }
 
 /// Whether the comparison is sure. It has counted chance in, and what it has seen does not go away: another check would only

@@ -113,6 +113,38 @@ async fn failures_that_are_allowed_do_not_roll_back() {
 }
 
 #[tokio::test]
+async fn failures_in_a_row_roll_back_before_all_that_are_allowed_and_inconclusive_checks_do_not_break_the_row()
+ {
+    let stage = Stage::default();
+    let mut more = bad();
+    more["checks"] = json!({"failuresAllowed": 9, "failuresInARow": 2, "judge": null});
+    let mut state = shifted(&stage, more).await;
+    // One was unhealthy; the first ones after a shift are inconclusive, and the next unhealthy one is the second in a row.
+    (
+        state.progress.unhealthy_checks,
+        state.progress.unhealthy_in_a_row,
+    ) = (5, 1);
+    let state = check_until_next(&stage, state).await;
+    assert_eq!(
+        (state.next, state.progress.unhealthy_checks),
+        (Some(Next::RollBack), 6)
+    );
+}
+
+#[tokio::test]
+async fn a_healthy_check_breaks_a_row_of_failures() {
+    let stage = Stage::default();
+    let more = json!({"checks": {"failuresAllowed": 9, "failuresInARow": 2, "judge": null}});
+    let mut state = shifted(&stage, more).await;
+    state.progress.unhealthy_in_a_row = 1;
+    let state = check_until_next(&stage, state).await;
+    assert_eq!(
+        (state.next, state.progress.unhealthy_in_a_row),
+        (Some(Next::Advance), 0)
+    );
+}
+
+#[tokio::test]
 async fn without_data_a_canary_is_never_healthy_and_the_request_decides_what_happens() {
     for (choice, expected) in [("rollBack", Next::RollBack), ("proceed", Next::Advance)] {
         let stage = Stage::default();

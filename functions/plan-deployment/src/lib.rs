@@ -2,6 +2,7 @@
 //! resolved plan. It changes nothing but the ledger, and a refused request leaves nothing there either.
 
 mod container;
+mod latency;
 mod preflight;
 
 use std::borrow::Cow;
@@ -10,14 +11,14 @@ use std::collections::BTreeMap;
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use serin::deployment::{CanaryVersion, StableVersion};
-use serin::name::{canary_family, canary_name};
+use serin::deployment::{Baseline, CanaryVersion, StableVersion};
+use serin::name::{baseline_family, baseline_name, canary_family, canary_name};
 use serin::ports::{
     DiscoveryError, ExecutionStatus, Fleet, HealthSignals, ImagePin, Ledger, Lock, LockHolder,
-    Phase, PortError, ServiceDescription, TaskDefinitionDescription, TrafficRouter,
+    Phase, PortError, ServiceDescription, Side, TaskDefinitionDescription, TrafficRouter,
 };
 use serin::report::{self, Ending, Leftover};
-use serin::request::{Faults, Leftovers, NewVersion, Request};
+use serin::request::{self, Faults, Leftovers, NewVersion, Request};
 use serin::{
     ContainerName, Deployment, DeploymentId, ExecutionArn, ServiceKey, ServiceName, State,
     StepInput, TaskDefinitionArn, step_error_from_port_error,
@@ -129,7 +130,10 @@ pub async fn plan_deployment(
         now,
         state,
     } = input;
-    let request = Request::parse(&state.request())?;
+    let request::Read {
+        request,
+        notes: translated,
+    } = request::read(&state.request())?;
     let key = ServiceKey {
         cluster: request.cluster.clone(),
         service: request.service.clone(),
@@ -158,6 +162,7 @@ pub async fn plan_deployment(
         router,
         signals,
         request: &request,
+        translated,
         now,
     };
     match planner
@@ -242,6 +247,8 @@ struct Planner<'a, F, R, S> {
     router: &'a R,
     signals: &'a S,
     request: &'a Request,
+    /// What there is to tell of how it was read.
+    translated: Vec<String>,
     now: Timestamp,
 }
 
@@ -265,6 +272,22 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             .await?;
 
         preflight::refuse_replacing(&service, &router, request.finish.mode)?;
+        let baseline = request
+            .checks
+            .judge
+            .as_ref()
+            .is_some_and(|judge| judge.baseline);
+        notes.extend(self.translated.iter().cloned());
+        let by_tag = running
+            .containers
+            .iter()
+            .filter(|container| !container.image.contains("@sha256:"));
+        notes.extend(by_tag.filter(|_| baseline).map(|container| {
+            format!(
+                "The baseline starts from stable's task definition, whose container {} names the image {} by its tag: if that was pushed again since stable's tasks started, the baseline is not what stable runs.",
+                container.name, container.image
+            )
+        }));
         notes.extend(request.notes());
         notes.extend(router.notes(&request.checks));
         notes.extend(router.other_ways_in(&service).iter().map(|way| {
@@ -277,6 +300,14 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
                 source,
                 images,
             },
+            baseline: baseline.then(|| Baseline {
+                service: ServiceName::new(baseline_name(
+                    bearer.as_str(),
+                    &id,
+                    LONGEST_SERVICE_NAME,
+                )),
+                family: baseline_family(&running.family),
+            }),
             id,
             execution: execution.clone(),
             started_at,
@@ -301,6 +332,7 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             ready_within_seconds: request.ready_within_seconds,
             notes,
             stable_exceeds_limit: false,
+            slow_thresholds: Vec::new(),
             may_leave: Vec::new(),
         };
         let deployment = self.with_what_it_may_leave(deployment);
@@ -311,8 +343,14 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
     /// For the state machine, which can look at nothing: everything by name, and for each the one command that is right whatever has
     /// become of it.
     fn with_what_it_may_leave(&self, mut deployment: Deployment) -> Deployment {
-        let mut may_leave = self.router.possible_traces(&deployment);
-        may_leave.extend(self.fleet.possible_traces(&deployment));
+        let mut may_leave: Vec<Leftover> = Vec::new();
+        for (deployment, _) in deployment.going_with(Side::Canary) {
+            let mut more = self.router.possible_traces(&deployment);
+            more.extend(self.fleet.possible_traces(&deployment));
+            // What is stable's is named once.
+            more.retain(|left| may_leave.iter().all(|known| known.arn != left.arn));
+            may_leave.extend(more);
+        }
         for left in &mut may_leave {
             left.what = format!("unless it is in order: {}", left.what);
             left.command = deployment.roll_back_command();

@@ -127,14 +127,23 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
         &self,
         mut deployment: Deployment,
     ) -> Result<Deployment, PlanDeploymentError> {
-        for step in deployment.plan.steps() {
-            if let Some(why) = deployment.router.cannot_express(step.weight_percent) {
+        for split in deployment.splits() {
+            if let Some(why) = deployment.router.cannot_express(split) {
                 return Err(PlanDeploymentError::WeightNotExpressible(why));
             }
+        }
+        if deployment.baseline.is_some()
+            && let Some(why) = deployment.router.refuses_baseline()
+        {
+            let why = format!("checks.judge.baseline: {why}");
+            return Err(PlanDeploymentError::ServiceNotSupported(why));
         }
         refuse_what_is_not_measured(&deployment)?;
         let quiet = self.alarms(&deployment).await?;
         deployment.notes.extend(quiet);
+        let (slow_thresholds, told) = self.slow_thresholds(&deployment).await?;
+        deployment.slow_thresholds = slow_thresholds;
+        deployment.notes.extend(told);
         let (told, exceeds_limit) = self.metrics(&deployment).await?;
         deployment.notes.extend(told);
         deployment.stable_exceeds_limit = exceeds_limit;
@@ -264,7 +273,9 @@ fn foretold(deployment: &Deployment, requests: f64, errors: f64, window: Window)
     }
     let per_minute =
         requests * 60.0 / f64::from(u32::try_from(window.seconds()).unwrap_or(u32::MAX));
-    let forecast = forecast(checks, judge, plan, per_minute, errors / requests.max(1.0));
+    let error_rate = errors / requests.max(1.0);
+    let slow = deployment.slow_thresholds.len();
+    let forecast = forecast(checks, judge, plan, per_minute, error_rate, slow);
     let Some(Forecast {
         canary_requests,
         minutes,
@@ -341,7 +352,7 @@ fn refuse_what_is_not_measured(deployment: &Deployment) -> Result<(), PlanDeploy
 }
 
 /// Why a measurement is no answer; `None` if it is one.
-fn silence(measured: &Measured) -> Option<String> {
+pub(crate) fn silence(measured: &Measured) -> Option<String> {
     match &measured.reading {
         Reading::Value { .. } => None,
         Reading::NoData => Some(format!("no data for {}", measured.query)),
@@ -352,7 +363,7 @@ fn silence(measured: &Measured) -> Option<String> {
     }
 }
 
-fn recent(now: Timestamp, period: i64, delay: i64) -> Window {
+pub(crate) fn recent(now: Timestamp, period: i64, delay: i64) -> Window {
     let end = (now.as_second() - delay).div_euclid(period) * period;
     let end = Timestamp::from_second(end).unwrap_or(now);
     Window {

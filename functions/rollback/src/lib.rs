@@ -78,9 +78,11 @@ pub struct Found {
     pub recover: Option<ExecutionArn>,
     /// The request, when it came within an EventBridge event.
     pub detail: Option<serde_json::Value>,
-    /// The request's cluster.
+    /// The request's cluster, by any of the names that [`serin::request::read`] knows.
+    #[serde(alias = "cluster_name", alias = "EnvironmentName")]
     pub cluster: Option<serde_json::Value>,
     /// The request's service.
+    #[serde(alias = "microservice_name", alias = "MicroserviceName")]
     pub service: Option<serde_json::Value>,
 }
 
@@ -436,10 +438,16 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
             let state = self.settled(state, keep, settled);
             return Ok((state, Some("requests in flight".to_owned())));
         }
-        let mut removal = self.fleet.remove_service(deployment, side).await?;
-        if removal == Removal::Gone {
-            self.fleet.retire_definition(deployment, side).await?;
-            removal = self.router.tear_down(deployment, side).await?;
+        let mut removal = Removal::Gone;
+        for (deployment, side) in deployment.going_with(side) {
+            let mut one = self.fleet.remove_service(&deployment, side).await?;
+            if one == Removal::Gone {
+                self.fleet.retire_definition(&deployment, side).await?;
+                one = self.router.tear_down(&deployment, side).await?;
+            }
+            if removal == Removal::Gone {
+                removal = one;
+            }
         }
         match removal {
             Removal::Going(what) => {
@@ -554,8 +562,11 @@ impl<F: Fleet, R: TrafficRouter, L: Ledger> Rollback<'_, F, R, L> {
 
     /// What there still is of a side that is to go.
     async fn remains(&self, deployment: &Deployment, side: Side) -> Traces {
-        let mut remains = self.router.traces(deployment, side).await;
-        remains.extend(self.fleet.traces(deployment, side).await);
+        let mut remains = Traces::default();
+        for (deployment, side) in deployment.going_with(side) {
+            remains.extend(self.router.traces(&deployment, side).await);
+            remains.extend(self.fleet.traces(&deployment, side).await);
+        }
         remains
     }
 

@@ -474,3 +474,17 @@ async fn a_removal_that_never_ends_is_not_reported_as_done() {
         "and the lock stays"
     );
 }
+
+#[test]
+fn the_lock_of_a_request_in_the_aws_samples_form_is_found_too() {
+    for request in [
+        json!({"cluster_name": "prod", "microservice_name": "checkout"}),
+        json!({"EnvironmentName": "prod", "MicroserviceName": "checkout"}),
+    ] {
+        let found: Found = serde_json::from_value(request).unwrap();
+        assert_eq!(
+            (found.cluster, found.service),
+            (Some("prod".into()), Some("checkout".into()))
+        );
+    }
+}

@@ -6,6 +6,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serin::ports::{Fleet, Ledger, Observation, Phase, TrafficRouter, crash_loop};
+use serin::progress::CreatedCanary;
 use serin::request::{Decision, HoldAt};
 use serin::state::Next;
 use serin::verdict::Outcome;
@@ -28,14 +29,16 @@ pub enum ShiftWeightError {
     #[error("{0}")]
     WeightNotReadBack(String),
     /// The canary's service does not exist.
-    #[error("the canary's service {0} is gone")]
+    #[error("service {0} is gone")]
     CanaryGone(String),
     /// The tasks that the next weight needs stop by themselves.
-    #[error("the canary does not start: {0}")]
+    #[error("{0}")]
     CanaryNotStarting(String),
     /// The canary did not get the tasks for the next weight in the time that the request gives it.
-    #[error("the canary did not get {tasks} tasks that can be reached within {seconds} seconds")]
+    #[error("{copies} did not get {tasks} tasks that can be reached within {seconds} seconds")]
     CanaryNotReady {
+        /// The canary, or it and its baseline.
+        copies: &'static str,
         /// How many it needs.
         tasks: u32,
         /// `readyWithinSeconds`.
@@ -107,11 +110,19 @@ pub async fn shift_weight(
         .ok_or(ShiftWeightError::PlanExhausted(index))?;
 
     let tasks = tasks_at(fleet, deployment, step.weight_percent).await?;
-    if !has_tasks(fleet, router, &state, tasks).await? {
+    if !copies_have_tasks(fleet, router, &state, step.weight_percent, tasks).await? {
         let since = *state.progress.lacking_since.get_or_insert(now);
         let seconds = state.deployment.ready_within_seconds;
         if now.as_second() - since.as_second() >= i64::from(seconds) {
-            return Err(ShiftWeightError::CanaryNotReady { tasks, seconds });
+            let copies = match state.deployment.baseline {
+                Some(_) => "the canary, or its baseline,",
+                None => "the canary",
+            };
+            return Err(ShiftWeightError::CanaryNotReady {
+                copies,
+                tasks,
+                seconds,
+            });
         }
         let seconds = state.deployment.poll_seconds(since, now);
         return Ok(state.again_in(seconds));
@@ -134,7 +145,10 @@ pub async fn shift_weight(
     let seconds = times.next_check_in(&deployment.checks, now);
     let began_anew = state.decision == Some(Decision::Resume);
     let period = state.deployment.checks.period_seconds;
-    state.progress.compare(shifted_at, began_anew, period);
+    let baseline = state.deployment.split_at(step.weight_percent).baseline;
+    state
+        .progress
+        .compare(shifted_at, began_anew, period, baseline);
     if let Some(decision) = state.decision {
         let by = if state.unanswered.is_some() {
             "nobody decided in time, so the request's default holds"
@@ -143,6 +157,7 @@ pub async fn shift_weight(
         };
         state.progress.note(now, format!("{by}: {decision}"));
         state.progress.unhealthy_checks = 0;
+        state.progress.unhealthy_in_a_row = 0;
         state.question = None;
         state.unanswered = None;
         // The next check promotes without looking; a step that begins anew is judged like any other.
@@ -172,7 +187,7 @@ async fn hold(
 ) -> Result<State, ShiftWeightError> {
     let deployment = &state.deployment;
     let from = state.progress.weight_percent;
-    let to = match deployment.freeze.hold_at {
+    let wanted = match deployment.freeze.hold_at {
         HoldAt::CurrentStep => from,
         HoldAt::LastHealthyStep => state
             .progress
@@ -182,16 +197,42 @@ async fn hold(
             .find(|verdict| verdict.outcome == Outcome::Healthy)
             .map_or(Weight::ZERO, |verdict| verdict.weight_percent),
     };
+    // A baseline without tasks must get nothing, and nobody is compared meanwhile: the canary waits without traffic.
+    let to = if baseline_may_serve(router, &state, wanted).await? {
+        wanted
+    } else {
+        Weight::ZERO
+    };
     if to < from {
         router.shift(deployment, from, to).await?;
         state.progress.weight_percent = to;
     }
-    tracing::info!(at = %to, "frozen");
+    let at = state.progress.weight_percent;
+    tracing::info!(%at, "frozen");
     state.progress.note(
         now,
-        format!("frozen at {to} percent until somebody decides"),
+        format!("frozen at {at} percent until somebody decides"),
     );
     Ok(state.done_then_wait(1))
+}
+
+/// Whether a baseline that gets traffic at `weight` has a task for it; it may have died.
+async fn baseline_may_serve(
+    router: &impl TrafficRouter,
+    state: &State,
+    weight: Weight,
+) -> Result<bool, PortError> {
+    let gets_traffic = state.deployment.split_at(weight).of_baseline() > Weight::ZERO;
+    let baseline = state.deployment.of_baseline().filter(|_| gets_traffic);
+    match baseline.zip(state.progress.baseline.as_ref()) {
+        None => Ok(true),
+        Some((baseline, created)) => {
+            let healthy = router
+                .healthy_targets(&baseline, &created.attachment)
+                .await?;
+            Ok(healthy > 0)
+        }
+    }
 }
 
 /// How many tasks the canary needs at `weight`, beside as many as stable should have now.
@@ -221,6 +262,19 @@ async fn follow_stable(
         fleet.resize(cluster, canary, tasks).await?;
         tracing::info!(tasks, "the canary follows stable");
     }
+    if let Some(baseline) = deployment.of_baseline()
+        && deployment
+            .split_at(state.progress.weight_percent)
+            .of_baseline()
+            > Weight::ZERO
+        && let Observation::Active(running) =
+            fleet.observe(cluster, &baseline.canary.service).await?
+        && running.desired < tasks
+    {
+        fleet
+            .resize(cluster, &baseline.canary.service, tasks)
+            .await?;
+    }
     // Also when they had been asked for before, and the answer was lost.
     let serve = now + SignedDuration::from_secs(START_SECONDS);
     state.progress.new_tasks_at.push(serve);
@@ -230,19 +284,37 @@ async fn follow_stable(
     Ok(state.done_then_wait(seconds))
 }
 
-/// Whether the canary has `tasks` tasks that can be reached; asks for them if it does not.
+/// Whether all that is to get traffic has `tasks` tasks that can be reached; asks for them where it does not.
+async fn copies_have_tasks(
+    fleet: &impl Fleet,
+    router: &impl TrafficRouter,
+    state: &State,
+    weight: Weight,
+    tasks: u32,
+) -> Result<bool, ShiftWeightError> {
+    let (deployment, progress) = (&state.deployment, &state.progress);
+    let mut ready = has_tasks(fleet, router, deployment, progress.canary.as_ref(), tasks).await?;
+    if let Some(baseline) = deployment.of_baseline()
+        && deployment.split_at(weight).of_baseline() > Weight::ZERO
+    {
+        ready &= has_tasks(fleet, router, &baseline, progress.baseline.as_ref(), tasks).await?;
+    }
+    Ok(ready)
+}
+
+/// Whether the canary, or the baseline in its place, has `tasks` tasks that can be reached; asks for them if it does not.
 ///
 /// No weight goes to a target that has no healthy task, so this is looked at before every shift, not only before the first.
 async fn has_tasks(
     fleet: &impl Fleet,
     router: &impl TrafficRouter,
-    state: &State,
+    deployment: &Deployment,
+    created: Option<&CreatedCanary>,
     tasks: u32,
 ) -> Result<bool, ShiftWeightError> {
-    let deployment = &state.deployment;
     let service = &deployment.canary.service;
     let gone = || ShiftWeightError::CanaryGone(service.to_string());
-    let canary = state.progress.canary.as_ref().ok_or_else(gone)?;
+    let canary = created.ok_or_else(gone)?;
     let Observation::Active(running) = fleet.observe(deployment.cluster(), service).await? else {
         return Err(gone());
     };
@@ -253,7 +325,9 @@ async fn has_tasks(
     if running.running < tasks {
         let stopped = fleet.stopped_tasks(deployment.cluster(), service).await?;
         return crash_loop(&stopped).map_or(Ok(false), |crashes| {
-            Err(ShiftWeightError::CanaryNotStarting(crashes))
+            Err(ShiftWeightError::CanaryNotStarting(format!(
+                "{service} does not start: {crashes}"
+            )))
         });
     }
     Ok(router

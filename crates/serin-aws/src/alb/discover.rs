@@ -4,20 +4,17 @@ use aws_sdk_elasticloadbalancingv2::types::{
     Listener, ProtocolEnum, TargetGroup, TargetGroupAttribute, TargetTypeEnum,
 };
 use serin::PortError;
-use serin::name::{DeploymentId, canary_name, is_another_canary_of, is_canary_name};
+use serin::name::{DeploymentId, baseline_name, canary_name, is_another_canary_of, is_canary_name};
 use serin::ports::{DiscoveryError, ServiceDescription};
 use serin::progress::TargetGroupUse;
 use serin::request::RouterWish;
-use serin::routing::{AlbRecord, Group, GroupPair, LoadBalancerKind, RuleRecord};
+use serin::routing::{AlbRecord, Group, GroupPair, LoadBalancerKind, MOST_GROUPS, RuleRecord};
 
 use super::{AlbRouter, groups, rules};
 use crate::error::{failed, is_not_found};
 
 /// Elastic Load Balancing's limit on a target group's name.
 const LONGEST_NAME: usize = 32;
-/// The most target groups of one forward action of an Application Load Balancer, and of a Network Load Balancer alike (quota
-/// "Target groups per action").
-const MOST_GROUPS: usize = 5;
 
 impl AlbRouter {
     pub(super) async fn find(
@@ -124,8 +121,13 @@ impl AlbRouter {
         self.refuse_shared(&group, service).await?;
         let attributes = self.attributes_of(arn).await?;
         let name = group.target_group_name().unwrap_or_default();
+        let place = Place {
+            index,
+            of: service.target_groups.len(),
+        };
         let pair = GroupPair {
-            canary_name: name_of_canary(name, index, service.target_groups.len(), id),
+            canary_name: numbered(canary_name, "-canary-", name, place, id),
+            baseline_name: numbered(baseline_name, "-baseline-", name, place, id),
             stable: used.clone(),
             load_balancer_arn,
             deregistration_delay_seconds: value(
@@ -312,14 +314,28 @@ fn refuse_unknown_targets(group: &TargetGroup) -> Result<(), DiscoveryError> {
     }
 }
 
-/// `<stable>-canary-<deployment>`; with several target groups, whose names may begin alike, also which one.
-fn name_of_canary(stable: &str, index: usize, count: usize, id: &DeploymentId) -> String {
-    if count == 1 {
-        return canary_name(stable, id, LONGEST_NAME);
+/// Which of how many target groups.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    index: usize,
+    of: usize,
+}
+
+/// What `named` calls the copy of a target group, as `<stable>-canary-<deployment>`; with several target groups, whose names may
+/// begin alike, also which one.
+fn numbered(
+    named: fn(&str, &DeploymentId, usize) -> String,
+    kind: &str,
+    stable: &str,
+    place: Place,
+    id: &DeploymentId,
+) -> String {
+    if place.of == 1 {
+        return named(stable, id, LONGEST_NAME);
     }
-    let number = format!("-{}", index + 1);
-    let tail = format!("-canary-{id}");
-    let name = canary_name(stable, id, LONGEST_NAME - number.len());
+    let number = format!("-{}", place.index + 1);
+    let tail = format!("{kind}{id}");
+    let name = named(stable, id, LONGEST_NAME - number.len());
     let base = name.strip_suffix(&tail).unwrap_or(&name);
     // A stable that is a former canary has its number.
     let base = match base.strip_suffix(&number) {
@@ -393,7 +409,7 @@ fn check(rule: &RuleRecord, record: &AlbRecord, id: &DeploymentId) -> Result<(),
     }
     let mut stables = rule.groups.iter().filter_map(|entry| match entry.group {
         Group::Stable(index) => record.groups.get(index),
-        Group::Canary(_) | Group::Other(_) => None,
+        Group::Canary(_) | Group::Baseline(_) | Group::Other(_) => None,
     });
     if rule.groups.len() + stables.clone().count() > MOST_GROUPS {
         return Err(unsupported(format!(
@@ -418,7 +434,7 @@ fn check(rule: &RuleRecord, record: &AlbRecord, id: &DeploymentId) -> Result<(),
 /// The name of a target group of a rule.
 fn name_in<'a>(record: &'a AlbRecord, group: &'a Group) -> &'a str {
     let arn = match group {
-        Group::Stable(index) | Group::Canary(index) => {
+        Group::Stable(index) | Group::Canary(index) | Group::Baseline(index) => {
             &record.groups[*index].stable.target_group_arn
         }
         Group::Other(arn) => arn,
@@ -446,7 +462,10 @@ mod tests {
     #[test]
     fn target_groups_whose_names_begin_alike_get_copies_with_names_of_their_own() {
         let id = DeploymentId::of(&ExecutionArn::new("one"));
-        let name = |stable, index| name_of_canary(stable, index, 2, &id);
+        let name = |stable, index| {
+            let place = Place { index, of: 2 };
+            numbered(canary_name, "-canary-", stable, place, &id)
+        };
         let (public, private) = (
             name("checkout-service-public", 0),
             name("checkout-service-private", 1),
@@ -458,7 +477,13 @@ mod tests {
         let short = name("shop", 1);
         assert_eq!(name(&short, 1), short, "and it does not grow");
         assert_eq!(
-            name_of_canary("shop", 0, 1, &id),
+            numbered(
+                canary_name,
+                "-canary-",
+                "shop",
+                Place { index: 0, of: 1 },
+                &id
+            ),
             format!("shop-canary-{id}")
         );
     }

@@ -347,6 +347,7 @@ mod tests {
                 port: 8080,
             },
             canary_name: "shop-canary-1a2b3c4d".into(),
+            baseline_name: "shop-baseline-1a2b3c4d".into(),
             load_balancer_arn: "balancer".into(),
             deregistration_delay_seconds: 300,
             sticky: false,

@@ -40,14 +40,14 @@ fn record(deployment: &Deployment) -> &AlbRecord {
     record
 }
 
-/// The ARNs of the canary's target groups that are known, by the pair's index.
-type CanaryArns = BTreeMap<usize, String>;
+/// The ARNs of the copies' target groups that are known.
+type CopyArns = BTreeMap<Group, String>;
 
 /// The ARN of a group of a rule.
-fn arn<'a>(record: &'a AlbRecord, canaries: &'a CanaryArns, group: &'a Group) -> Option<&'a str> {
+fn arn<'a>(record: &'a AlbRecord, copies: &'a CopyArns, group: &'a Group) -> Option<&'a str> {
     match group {
         Group::Stable(index) => Some(&record.groups.get(*index)?.stable.target_group_arn),
-        Group::Canary(index) => canaries.get(index).map(String::as_str),
+        Group::Canary(_) | Group::Baseline(_) => copies.get(group).map(String::as_str),
         Group::Other(arn) => Some(arn),
     }
 }
@@ -73,9 +73,10 @@ impl TrafficRouter for AlbRouter {
 
     async fn prepare(&self, deployment: &Deployment) -> Result<Attachment, ShiftError> {
         let record = record(deployment);
-        let mut canaries = CanaryArns::new();
+        let mut canaries = CopyArns::new();
         for (index, pair) in record.groups.iter().enumerate() {
-            canaries.insert(index, self.ensure_group(deployment, pair).await?);
+            let arn = self.ensure_group(deployment, pair).await?;
+            canaries.insert(Group::Canary(index), arn);
         }
         self.attach(record, &canaries).await?;
         let groups = record.groups.iter().zip(canaries.into_values());
@@ -121,6 +122,7 @@ impl TrafficRouter for AlbRouter {
         from: Weight,
         to: Weight,
     ) -> Result<Option<Timestamp>, ShiftError> {
+        let (from, to) = (deployment.split_at(from), deployment.split_at(to));
         self.shift_rules(record(deployment), from, to).await?;
         // Elastic Load Balancing does not say when a rule was written.
         Ok(None)

@@ -12,10 +12,10 @@ use aws_sdk_elasticloadbalancingv2::types::{
 use serin::ports::{Settled, ShiftError, Side};
 use serin::request::FinishMode;
 use serin::routing::{AlbRecord, Group, GroupWeight, RuleRecord};
-use serin::{Deployment, Leftover, PortError, Weight};
+use serin::{Deployment, Leftover, PortError, Split, Weight};
 use sha2::{Digest, Sha256};
 
-use super::{AlbRouter, CanaryArns, arn, of};
+use super::{AlbRouter, CopyArns, arn, of};
 use crate::error::{failed, is_not_found, refused};
 
 /// A rule, or a listener's default action, as it is now.
@@ -25,18 +25,18 @@ pub(super) struct Live {
     /// The SDK's debug text of all that is beside the actions.
     beside: String,
     pub(super) groups: Vec<GroupWeight>,
-    canaries: CanaryArns,
+    copies: CopyArns,
 }
 
 impl Live {
     /// A rule of these actions; `None` when it does not forward to target groups.
     pub(super) fn new(record: &AlbRecord, actions: &[Action], beside: String) -> Option<Self> {
-        let mut canaries = CanaryArns::new();
+        let mut copies = CopyArns::new();
         let mut groups = Vec::new();
         for (arn, weight) in forwards_to(actions)? {
             let group = record.group(&arn);
-            if let Group::Canary(index) = group {
-                canaries.insert(index, arn);
+            if let Group::Canary(_) | Group::Baseline(_) = group {
+                copies.insert(group.clone(), arn);
             }
             groups.push(GroupWeight { group, weight });
         }
@@ -44,7 +44,7 @@ impl Live {
             actions: actions.to_vec(),
             beside,
             groups,
-            canaries,
+            copies,
         })
     }
 
@@ -132,10 +132,10 @@ impl AlbRouter {
         record: &AlbRecord,
         rule: &RuleRecord,
         live: &Live,
-        canaries: &CanaryArns,
+        copies: &CopyArns,
         groups: &[GroupWeight],
     ) -> Result<(), PortError> {
-        let actions = with_groups(record, canaries, &live.actions, groups).ok_or_else(|| {
+        let actions = with_groups(record, copies, &live.actions, groups).ok_or_else(|| {
             refused(
                 "Elastic Load Balancing ModifyRule",
                 format!(
@@ -171,62 +171,86 @@ impl AlbRouter {
     pub(super) async fn attach(
         &self,
         record: &AlbRecord,
-        canaries: &CanaryArns,
+        canaries: &CopyArns,
     ) -> Result<(), ShiftError> {
-        let moves = record
-            .rules
-            .iter()
-            .map(|rule| Ok((rule, rule.original(), groups_at(rule, Weight::ZERO)?)));
-        let moves = moves.collect::<Result<Vec<_>, PortError>>()?;
-        self.move_rules(record, canaries, &moves).await
+        let attached = |rule: &RuleRecord, live: &Live| {
+            let mut groups = live.groups.clone();
+            let lacking = canaries.keys().filter(|group| {
+                let of_stable =
+                    |entry: &GroupWeight| Some(&entry.group) == stable_of(group).as_ref();
+                rule.groups.iter().any(of_stable) && !live.has(group)
+            });
+            groups.extend(lacking.map(|group| GroupWeight {
+                group: group.clone(),
+                weight: 0,
+            }));
+            let was = same(&without_idle_copies(&live.groups), &rule.original());
+            (was && live.is_otherwise(rule)).then_some(groups)
+        };
+        let moved = |rule: &RuleRecord, live: Option<&Live>| match live {
+            Some(live) => attached(rule, live).ok_or_else(|| rule.original()),
+            None => Err(rule.original()),
+        };
+        self.move_rules(record, canaries, moved).await
     }
 
-    /// Moves every rule from one weight to another; see [`serin::TrafficRouter::shift`].
+    /// Moves every rule from one split to another; see [`serin::TrafficRouter::shift`].
     pub(super) async fn shift_rules(
         &self,
         record: &AlbRecord,
-        from: Weight,
-        to: Weight,
+        from: Split,
+        to: Split,
     ) -> Result<(), ShiftError> {
-        let moves = record
-            .rules
-            .iter()
-            .map(|rule| Ok((rule, groups_at(rule, from)?, groups_at(rule, to)?)));
-        let moves = moves.collect::<Result<Vec<_>, PortError>>()?;
-        self.move_rules(record, &CanaryArns::new(), &moves).await
+        let mut moves = Vec::new();
+        for rule in &record.rules {
+            moves.push((rule, groups_at(rule, from)?, groups_at(rule, to)?));
+        }
+        let moved = |rule: &RuleRecord, live: Option<&Live>| {
+            let mut moves = moves.iter();
+            let (_, before, after) = moves
+                .find(|(other, ..)| *other == rule)
+                .expect("every rule of the record is there");
+            let own = live.is_some_and(|live| live.is(rule, before) || live.is(rule, after));
+            if own {
+                Ok(after.clone())
+            } else {
+                Err(before.clone())
+            }
+        };
+        self.move_rules(record, &CopyArns::new(), moved).await
     }
 
+    /// Gives every rule what `moved` says of it as it is, or fails with what it should have been.
+    ///
     /// All rules are read before the first is written: if somebody else changed one of them, none is written.
     async fn move_rules(
         &self,
         record: &AlbRecord,
-        canaries: &CanaryArns,
-        moves: &[(&RuleRecord, Vec<GroupWeight>, Vec<GroupWeight>)],
+        copies: &CopyArns,
+        moved: impl Fn(&RuleRecord, Option<&Live>) -> Result<Vec<GroupWeight>, Vec<GroupWeight>>,
     ) -> Result<(), ShiftError> {
         let mut to_write = Vec::new();
-        for (rule, before, after) in moves {
-            match self.describe_rule(record, rule).await? {
-                Some(live) if live.is(rule, after) => {}
-                Some(live) if live.is(rule, before) => to_write.push((rule, live, after)),
-                live => {
-                    return Err(ShiftError::ChangedByOthers(changed(
-                        rule,
-                        before,
-                        live.as_ref(),
-                    )));
-                }
-            }
+        for rule in &record.rules {
+            let live = self.describe_rule(record, rule).await?;
+            let after = moved(rule, live.as_ref()).map_err(|before| {
+                ShiftError::ChangedByOthers(changed(rule, &before, live.as_ref()))
+            })?;
+            to_write.extend(
+                live.filter(|live| !same(&live.groups, &after))
+                    .map(|live| (rule, live, after)),
+            );
         }
         for (rule, live, after) in to_write {
-            let mut known = live.canaries.clone();
-            known.extend(canaries.clone());
-            self.modify_rule(record, rule, &live, &known, after).await?;
+            let mut known = live.copies.clone();
+            known.extend(copies.clone());
+            self.modify_rule(record, rule, &live, &known, &after)
+                .await?;
             match self.describe_rule(record, rule).await? {
-                Some(live) if live.is(rule, after) => {}
+                Some(live) if live.is(rule, &after) => {}
                 live => {
                     return Err(ShiftError::NotReadBack(not_read_back(
                         rule,
-                        after,
+                        &after,
                         live.as_ref(),
                     )));
                 }
@@ -249,7 +273,7 @@ impl AlbRouter {
             return Err(ShiftError::ChangedByOthers(sentence));
         }
         for rule in &record.rules {
-            let expected = groups_at(rule, weight)?;
+            let expected = groups_at(rule, deployment.split_at(weight))?;
             match self.describe_rule(record, rule).await? {
                 Some(live) if live.is(rule, &expected) => {}
                 live => {
@@ -367,17 +391,17 @@ impl AlbRouter {
         live: &Live,
         groups: &[GroupWeight],
     ) -> Result<(), PortError> {
-        let mut canaries = live.canaries.clone();
+        let mut copies = live.copies.clone();
         for entry in groups {
             // A rule from which somebody took the canary out does not say what its ARN is.
             if let Group::Canary(index) = entry.group
-                && !canaries.contains_key(&index)
+                && !copies.contains_key(&entry.group)
                 && let Some(arn) = self.find_group(&record.groups[index].canary_name).await?
             {
-                canaries.insert(index, arn);
+                copies.insert(entry.group.clone(), arn);
             }
         }
-        self.modify_rule(record, rule, live, &canaries, groups)
+        self.modify_rule(record, rule, live, &copies, groups)
             .await?;
         let read = self.describe_rule(record, rule).await?;
         if read.as_ref().is_some_and(|read| same(&read.groups, groups)) {
@@ -413,26 +437,31 @@ struct Wanted {
 }
 
 fn settle(deployment: &Deployment, rule: &RuleRecord, live: &Live, on: Side) -> Wanted {
-    let (keep, drop, settled) = match on {
-        Side::Stable => (Side::Stable, Side::Canary, rule.settled_on_stable()),
-        Side::Canary => (Side::Canary, Side::Stable, rule.settled_on_canary()),
+    let (keep, settled) = match on {
+        Side::Stable => (Side::Stable, rule.settled_on_stable()),
+        Side::Canary => (Side::Canary, rule.settled_on_canary()),
     };
-    let loser = |group: &Group| is_of(group, drop);
-    let weights = deployment
-        .plan
-        .steps()
-        .iter()
-        .map(|step| step.weight_percent);
-    let mut own = weights
-        .chain([Weight::ZERO])
-        .filter_map(|weight| rule.groups_at(weight))
-        .chain([rule.original(), rule.replaced()])
-        .chain([rule.settled_on_stable(), rule.settled_on_canary()]);
-    if own.any(|groups| same(&live.groups, &groups)) {
+    let loser = |group: &Group| loses(group, keep);
+    let mut own = deployment
+        .splits()
+        .filter_map(|split| rule.groups_at(split))
+        .chain([rule.original(), rule.replaced(), rule.settled_on_canary()]);
+    let lively = without_idle_copies(&live.groups);
+    if own.any(|groups| same(&lively, &without_idle_copies(&groups))) {
+        let baselines = live
+            .groups
+            .iter()
+            .filter(|entry| matches!(entry.group, Group::Baseline(_)))
+            .filter(|_| rule.sticky_seconds.is_none())
+            .map(|entry| GroupWeight {
+                weight: 0,
+                ..entry.clone()
+            });
         // What is no longer there has drained, or never was there.
         let groups = settled
             .into_iter()
             .filter(|entry| !loser(&entry.group) || live.has(&entry.group))
+            .chain(baselines)
             .collect();
         let sentence = (!live.is_otherwise(rule)).then(|| {
             format!(
@@ -443,11 +472,15 @@ fn settle(deployment: &Deployment, rule: &RuleRecord, live: &Live, on: Side) -> 
         return Wanted { groups, sentence };
     }
     let stays = rule.sticky_seconds.is_none() && live.sticky_seconds().is_none();
-    let groups = fold(&live.groups, keep, drop, stays);
+    let groups = fold(&live.groups, keep, stays);
     let what = if same(&groups, &live.groups) {
         "that stays".to_owned()
     } else {
-        format!("the share of the {drop} goes to the {keep}, and the rest stays")
+        let goes = match keep {
+            Side::Stable => Side::Canary,
+            Side::Canary => Side::Stable,
+        };
+        format!("the share of the {goes} goes to the {keep}, and the rest stays")
     };
     let sentence = format!(
         "somebody else changed {}, which has {}; {what}",
@@ -460,22 +493,46 @@ fn settle(deployment: &Deployment, rule: &RuleRecord, live: &Live, on: Side) -> 
     }
 }
 
-fn is_of(group: &Group, side: Side) -> bool {
-    matches!(
-        (group, side),
-        (Group::Stable(_), Side::Stable) | (Group::Canary(_), Side::Canary)
-    )
+/// Without the copies that have no weight: whether they are in the rule says nothing of who wrote it.
+fn without_idle_copies(groups: &[GroupWeight]) -> Vec<GroupWeight> {
+    let is_idle = |entry: &GroupWeight| {
+        entry.weight == 0 && matches!(entry.group, Group::Canary(_) | Group::Baseline(_))
+    };
+    let mut groups = groups.to_vec();
+    groups.retain(|entry| !is_idle(entry));
+    groups
 }
 
-/// The target groups with the share of `drop` added to that of `keep`, all others as they are. What has lost its share stays
-/// to drain if it `stays`.
-fn fold(groups: &[GroupWeight], keep: Side, drop: Side, stays: bool) -> Vec<GroupWeight> {
+/// Stable's group of the pair to which a copy belongs.
+const fn stable_of(group: &Group) -> Option<Group> {
+    match group {
+        Group::Stable(index) | Group::Canary(index) | Group::Baseline(index) => {
+            Some(Group::Stable(*index))
+        }
+        Group::Other(_) => None,
+    }
+}
+
+/// Whether a group has nothing any more once `keep` has all the traffic.
+const fn loses(group: &Group, keep: Side) -> bool {
+    match group {
+        Group::Stable(_) => matches!(keep, Side::Canary),
+        Group::Canary(_) => matches!(keep, Side::Stable),
+        Group::Baseline(_) => true,
+        Group::Other(_) => false,
+    }
+}
+
+/// The target groups with the share of all that lose it added to that of `keep`, all others as they are. What has lost its
+/// share stays to drain if it `stays`.
+fn fold(groups: &[GroupWeight], keep: Side, stays: bool) -> Vec<GroupWeight> {
     let mut folded = groups.to_vec();
     for entry in groups {
-        let (Group::Stable(index) | Group::Canary(index)) = entry.group else {
+        let (Group::Stable(index) | Group::Canary(index) | Group::Baseline(index)) = entry.group
+        else {
             continue;
         };
-        if !is_of(&entry.group, drop) {
+        if !loses(&entry.group, keep) {
             continue;
         }
         let kept = of(keep)(index);
@@ -492,7 +549,7 @@ fn fold(groups: &[GroupWeight], keep: Side, drop: Side, stays: bool) -> Vec<Grou
         }
     }
     if !stays {
-        folded.retain(|entry| !is_of(&entry.group, drop));
+        folded.retain(|entry| !loses(&entry.group, keep));
     }
     within_range(folded)
 }
@@ -509,11 +566,11 @@ fn within_range(mut groups: Vec<GroupWeight>) -> Vec<GroupWeight> {
     groups
 }
 
-fn groups_at(rule: &RuleRecord, weight: Weight) -> Result<Vec<GroupWeight>, PortError> {
-    rule.groups_at(weight).ok_or_else(|| {
+fn groups_at(rule: &RuleRecord, split: Split) -> Result<Vec<GroupWeight>, PortError> {
+    rule.groups_at(split).ok_or_else(|| {
         refused(
             "Elastic Load Balancing ModifyRule",
-            format!("{} cannot express {weight} percent", rule.name),
+            format!("{} cannot express {} percent", rule.name, split.canary),
         )
     })
 }
@@ -560,8 +617,10 @@ fn text(groups: &[GroupWeight]) -> String {
             match &entry.group {
                 Group::Stable(0) => format!("stable {weight}"),
                 Group::Canary(0) => format!("canary {weight}"),
+                Group::Baseline(0) => format!("baseline {weight}"),
                 Group::Stable(index) => format!("stable's group {} {weight}", index + 1),
                 Group::Canary(index) => format!("the canary's group {} {weight}", index + 1),
+                Group::Baseline(index) => format!("the baseline's group {} {weight}", index + 1),
                 Group::Other(arn) => {
                     let name = arn.rsplit('/').nth(1).unwrap_or(arn);
                     format!("{name} {weight}")
@@ -597,7 +656,7 @@ fn original_groups(record: &AlbRecord, rule: &RuleRecord) -> String {
         .groups
         .iter()
         .filter_map(|entry| {
-            let arn = arn(record, &CanaryArns::new(), &entry.group)?.to_owned();
+            let arn = arn(record, &CopyArns::new(), &entry.group)?.to_owned();
             Some(format!(
                 r#"{{"TargetGroupArn":"{arn}","Weight":{}}}"#,
                 entry.weight
@@ -693,7 +752,7 @@ fn keep_secret(action: &mut Action) {
 /// The actions with other target groups, and all else as it is; `None` when the ARN of one of them is not known.
 fn with_groups(
     record: &AlbRecord,
-    canaries: &CanaryArns,
+    copies: &CopyArns,
     actions: &[Action],
     groups: &[GroupWeight],
 ) -> Option<Vec<Action>> {
@@ -703,7 +762,7 @@ fn with_groups(
             let weight = i32::try_from(entry.weight).expect("a weight is at most 999");
             Some(
                 TargetGroupTuple::builder()
-                    .target_group_arn(arn(record, canaries, &entry.group)?)
+                    .target_group_arn(arn(record, copies, &entry.group)?)
                     .weight(weight)
                     .build(),
             )

@@ -1,10 +1,10 @@
 //! Finds the mesh's objects behind a service. Changes nothing.
 
 use aws_sdk_appmesh::types::{ServiceDiscovery, VirtualNodeData};
-use serin::name::{DeploymentId, canary_name, is_another_canary_of};
+use serin::name::{DeploymentId, baseline_name, canary_name, is_another_canary_of};
 use serin::ports::{DiscoveryError, ServiceDescription, TaskDefinitionDescription};
 use serin::request::{RouteName, RouterWish};
-use serin::routing::{AppMeshRecord, CloudMapService, RouteRecord};
+use serin::routing::{AppMeshRecord, CloudMapService, MOST_TARGETS, MeshNames, RouteRecord};
 
 use super::{AppMeshRouter, identity, registries, routes};
 use crate::error::{failed, is_not_found};
@@ -13,8 +13,6 @@ use crate::error::{failed, is_not_found};
 const LONGEST_NODE_NAME: usize = 255;
 /// DNS's limit on a label. Cloud Map allows more only in HTTP namespaces; one rule for both is easier to know.
 const LONGEST_REGISTRY_NAME: usize = 63;
-/// App Mesh's limit on the weighted targets of a route.
-const MOST_TARGETS: usize = 10;
 
 impl AppMeshRouter {
     pub(super) async fn find(
@@ -47,6 +45,10 @@ impl AppMeshRouter {
             mesh: name.mesh,
             mesh_owner: mesh_owner.or(name.mesh_owner),
             canary_node: canary_name(&name.node, id, LONGEST_NODE_NAME),
+            baseline: MeshNames {
+                node: baseline_name(&name.node, id, LONGEST_NODE_NAME),
+                registry_name: baseline_name(&stable_registry.name, id, LONGEST_REGISTRY_NAME),
+            },
             stable_node: name.node,
             proxy,
             canary_registry_name: canary_name(&stable_registry.name, id, LONGEST_REGISTRY_NAME),
@@ -311,6 +313,7 @@ mod tests {
                 name: String::new(),
             },
             canary_registry_name: String::new(),
+            baseline: MeshNames::default(),
             routes: Vec::new(),
             left_out: Vec::new(),
         }

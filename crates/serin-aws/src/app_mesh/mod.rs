@@ -116,7 +116,8 @@ impl TrafficRouter for AppMeshRouter {
     }
 
     async fn verify(&self, deployment: &Deployment, weight: Weight) -> Result<(), ShiftError> {
-        self.verify_routes(record(deployment), weight).await
+        self.verify_routes(record(deployment), deployment.split_at(weight))
+            .await
     }
 
     async fn settle(&self, deployment: &Deployment, on: Side) -> Result<Settled, PortError> {

@@ -9,7 +9,7 @@ use aws_sdk_appmesh::types::{RouteSpec, RouteStatusCode, WeightedTarget as MeshT
 use jiff::Timestamp;
 use serin::ports::{Settled, ShiftError, Side};
 use serin::routing::{AppMeshRecord, RouteRecord, WeightedTarget};
-use serin::{Deployment, ExecutionArn, Leftover, PortError, Weight};
+use serin::{Deployment, ExecutionArn, Leftover, PortError, Split, Weight};
 use sha2::{Digest, Sha256};
 
 use super::AppMeshRouter;
@@ -147,8 +147,8 @@ impl AppMeshRouter {
         let (mut to_write, mut shifted_at) = (Vec::new(), None);
         for route in &record.routes {
             let (before, after) = (
-                targets_at(record, route, from)?,
-                targets_at(record, route, to)?,
+                targets_at(record, route, deployment.split_at(from))?,
+                targets_at(record, route, deployment.split_at(to))?,
             );
             match self
                 .describe_route(record, &route.virtual_router, &route.route)
@@ -194,10 +194,10 @@ impl AppMeshRouter {
     pub(super) async fn verify_routes(
         &self,
         record: &AppMeshRecord,
-        weight: Weight,
+        split: Split,
     ) -> Result<(), ShiftError> {
         for route in &record.routes {
-            let expected = targets_at(record, route, weight)?;
+            let expected = targets_at(record, route, split)?;
             match self
                 .describe_route(record, &route.virtual_router, &route.route)
                 .await?
@@ -315,14 +315,9 @@ fn settle(
         targets
     };
     let settled = with(keep);
-    let weights = deployment
-        .plan
-        .steps()
-        .iter()
-        .map(|step| step.weight_percent);
-    let mut own = weights
-        .chain([Weight::ZERO])
-        .filter_map(|weight| route.targets_at(weight, &record.canary_node))
+    let mut own = deployment
+        .splits()
+        .filter_map(|split| route.targets_at(split, record))
         .chain([settled.clone(), with(drop)]);
     if own.any(|targets| same(&live.targets, &targets)) {
         let edit = "what it matches, its retries, timeouts or priority";
@@ -337,7 +332,10 @@ fn settle(
             sentence,
         };
     }
-    let targets = fold(&live.targets, keep, drop);
+    let mut targets = fold(&live.targets, keep, drop);
+    if deployment.baseline.is_some() {
+        targets = fold(&targets, keep, &record.baseline.node);
+    }
     let what = if same(&targets, &live.targets) {
         "that stays".to_owned()
     } else {
@@ -381,16 +379,14 @@ fn fold(targets: &[WeightedTarget], keep: &str, drop: &str) -> Vec<WeightedTarge
 fn targets_at(
     record: &AppMeshRecord,
     route: &RouteRecord,
-    weight: Weight,
+    split: Split,
 ) -> Result<Vec<WeightedTarget>, PortError> {
-    route
-        .targets_at(weight, &record.canary_node)
-        .ok_or_else(|| {
-            refused(
-                "App Mesh UpdateRoute",
-                format!("{} cannot express {weight} percent", name(route)),
-            )
-        })
+    route.targets_at(split, record).ok_or_else(|| {
+        refused(
+            "App Mesh UpdateRoute",
+            format!("{} cannot express {} percent", name(route), split.canary),
+        )
+    })
 }
 
 /// The token of a write: the same for a repetition of it, and another one as soon as the route has been written by anybody.

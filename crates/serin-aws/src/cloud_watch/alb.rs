@@ -8,10 +8,14 @@
 //! load balancer answers it with a 502 or 504 of its own, which it counts for all its groups together. In the group it shows
 //! as a request without an answer. What counts as failed is the smaller of the two numbers, because either alone accuses too
 //! much: a client that goes away leaves no answer either, and another group's failures are in the load balancer's count.
+//!
+//! How many requests were slower than a threshold is CloudWatch's statistic `TC(t:)`, a trimmed count: of the datapoints above
+//! `t`, which is not among them. Whether a count of nothing is given as a zero or not at all is not documented, so `TC(:t)` and
+//! the number of all are asked for as well: what is not given is a zero only where the other one has all of them.
 
 use aws_sdk_cloudwatch::types::MetricDataQuery;
 use serin::Deployment;
-use serin::ports::{Counts, Interval, Measured, Reading, RequestCounts, Side};
+use serin::ports::{Counts, Interval, Measured, Reading, RequestCounts, ResponseTimes, Side};
 use serin::progress::TargetGroupUse;
 use serin::request::{Checks, LatencyLimit};
 use serin::routing::{AlbRecord, LoadBalancerKind};
@@ -35,6 +39,13 @@ const OWN_ANSWERS: [&str; 3] = [
     "HTTPCode_ELB_503_Count",
     "HTTPCode_ELB_504_Count",
 ];
+/// How long targets took until they began to answer, in seconds.
+const RESPONSE_TIME: &str = "TargetResponseTime";
+/// No requests at all.
+const NONE: Counts = Counts {
+    requests: 0.0,
+    errors: 0.0,
+};
 /// The longest period that CloudWatch takes, in seconds.
 const LONGEST_PERIOD: i64 = 86_400;
 
@@ -137,23 +148,124 @@ impl<'a> AlbMetrics<'a> {
         checks: &Checks,
         window: Window,
     ) -> Vec<MetricDataQuery> {
-        let period = match window.seconds() {
-            seconds if seconds % 60 == 0 => seconds.clamp(60, LONGEST_PERIOD),
-            _ => i64::from(checks.period_seconds),
-        };
-        let period = u32::try_from(period).expect("at most a day");
+        let period = whole(window, checks.period_seconds);
         let mut queries = Vec::new();
         for (place, limit) in checks.latency_ms.iter().enumerate() {
             for (index, names) in self.groups.iter().enumerate() {
                 let id = id(prefix, index, &format!("latency{place}"));
-                queries.push(self.of_group(names, "TargetResponseTime").query(
-                    id,
-                    &stat(limit),
-                    period,
-                ));
+                queries.push(
+                    self.of_group(names, RESPONSE_TIME)
+                        .query(id, &stat(limit), period),
+                );
             }
         }
         queries
+    }
+
+    /// What is needed to know how many requests were slower than each threshold.
+    pub(super) fn ask_slow(
+        &self,
+        prefix: &str,
+        period: u32,
+        thresholds: &[f64],
+    ) -> Vec<MetricDataQuery> {
+        let mut queries = Vec::new();
+        for (index, names) in self.groups.iter().enumerate() {
+            let mut ask = |what: &str, stat: &str| {
+                let times = self.of_group(names, RESPONSE_TIME);
+                queries.push(times.query(id(prefix, index, what), stat, period));
+            };
+            if !thresholds.is_empty() {
+                ask("times", &statistic(ResponseTimes::Samples));
+            }
+            for (place, ms) in thresholds.iter().enumerate() {
+                let (above, up_to) = (ResponseTimes::Above(*ms), ResponseTimes::UpTo(*ms));
+                ask(&format!("above{place}"), &statistic(above));
+                ask(&format!("upto{place}"), &statistic(up_to));
+            }
+        }
+        queries
+    }
+
+    /// How many requests of each interval were slower than the threshold of this place, of all groups together.
+    pub(super) fn slow_by_interval(
+        &self,
+        prefix: &str,
+        place: usize,
+        answers: &Answers,
+        intervals: Intervals,
+    ) -> Result<Vec<Option<Counts>>, String> {
+        let mut all = vec![None; intervals.number()];
+        for index in 0..self.groups.len() {
+            let names = [
+                "times".to_owned(),
+                format!("above{place}"),
+                format!("upto{place}"),
+            ];
+            let ids = names.map(|what| id(prefix, index, &what));
+            answers.whole(&ids)?;
+            let [samples, above, up_to] = ids.map(|id| answers.by_interval(&id, intervals));
+            for (at, all) in all.iter_mut().enumerate() {
+                // A group without requests adds nothing; of one whose slow ones are not known, the whole is not known.
+                if let Some(samples) = samples[at] {
+                    let counts = Counts::of_times(samples, above[at], up_to[at]);
+                    let before = all.unwrap_or(Some(NONE));
+                    *all = Some(before.zip(counts).map(|(one, other)| Counts {
+                        requests: one.requests + other.requests,
+                        errors: one.errors + other.errors,
+                    }));
+                }
+            }
+        }
+        Ok(all.into_iter().map(Option::flatten).collect())
+    }
+
+    /// Counts are asked in the period in which they are compared, percentiles as one datapoint over the whole window.
+    pub(super) fn ask_response_times(
+        &self,
+        asked: &[ResponseTimes],
+        period: u32,
+        window: Window,
+    ) -> Vec<MetricDataQuery> {
+        let mut queries = Vec::new();
+        for (place, what) in asked.iter().enumerate() {
+            let period = match what {
+                ResponseTimes::Percentile(_) => whole(window, period),
+                _ => period,
+            };
+            for (index, names) in self.groups.iter().enumerate() {
+                let times = self.of_group(names, RESPONSE_TIME);
+                let id = id("own", index, &format!("asked{place}"));
+                queries.push(times.query(id, &statistic(*what), period));
+            }
+        }
+        queries
+    }
+
+    /// The sum of the groups' counts, and the highest of their percentiles.
+    pub(super) fn response_times(
+        &self,
+        asked: &[ResponseTimes],
+        answers: &Answers,
+    ) -> Vec<Measured> {
+        let measured = asked.iter().enumerate().map(|(place, what)| {
+            let ids =
+                (0..self.groups.len()).map(|index| id("own", index, &format!("asked{place}")));
+            let reading = match what {
+                ResponseTimes::Percentile(_) => ids
+                    .map(|id| in_milliseconds(answers.whole_window(&id)))
+                    .reduce(|one, other| if exceeds(&other, &one) { other } else { one }),
+                _ => Some(answers.total(&ids.collect::<Vec<_>>())),
+            };
+            let texts = self.groups.iter();
+            let texts =
+                texts.map(|names| self.of_group(names, RESPONSE_TIME).text(&statistic(*what)));
+            Measured {
+                reading: reading.unwrap_or(Reading::NoData),
+                query: texts.collect::<Vec<_>>().join(" + "),
+            }
+        });
+        measured.collect()
     }
 
     pub(super) fn requests(&self, prefix: &str, answers: &Answers) -> RequestCounts {
@@ -215,9 +327,7 @@ impl<'a> AlbMetrics<'a> {
         let measured = limits.map(|(place, limit)| {
             let readings = self.groups.iter().enumerate().map(|(index, names)| {
                 let id = id(prefix, index, &format!("latency{place}"));
-                let query = self
-                    .of_group(names, "TargetResponseTime")
-                    .text(&stat(limit));
+                let query = self.of_group(names, RESPONSE_TIME).text(&stat(limit));
                 (answers.whole_window(&id), query)
             });
             let (reading, query) = readings
@@ -229,13 +339,7 @@ impl<'a> AlbMetrics<'a> {
                     }
                 })
                 .unwrap_or((Reading::NoData, String::new()));
-            let reading = match reading {
-                Reading::Value { value, datapoints } => Reading::Value {
-                    value: value * 1000.0, // published in seconds
-                    datapoints,
-                },
-                other => other,
-            };
+            let reading = in_milliseconds(reading);
             Measured { reading, query }
         });
         measured.collect()
@@ -379,13 +483,17 @@ pub(super) struct Answered {
     own: f64,
 }
 
-/// Both sides' counts in an interval.
+/// All sides' counts in an interval.
 ///
 /// What the load balancer answered itself is nobody's: it falls to each side by the requests that none of its targets answered.
-/// Given to both as a whole, it would be compared with different numbers of requests, and the smaller side would look worse.
-pub(super) fn beside(canary: Option<Answered>, stable: Option<Answered>) -> Interval {
-    let unanswered = |side: Option<Answered>| side.map_or(0.0, |side| side.unanswered);
-    let all = unanswered(canary) + unanswered(stable);
+/// Given to each as a whole, it would be compared with different numbers of requests, and the smaller side would look worse.
+pub(super) fn beside(
+    canary: Option<Answered>,
+    stable: Option<Answered>,
+    baseline: Option<Answered>,
+) -> Interval {
+    let sides = [canary, stable, baseline];
+    let all: f64 = sides.iter().flatten().map(|side| side.unanswered).sum();
     let counts = |side: Answered| {
         let own = if all > 0.0 {
             side.own * side.unanswered / all
@@ -398,9 +506,11 @@ pub(super) fn beside(canary: Option<Answered>, stable: Option<Answered>) -> Inte
             errors: (side.failed + never_answered).min(side.requests),
         }
     };
+    let [canary, stable, baseline] = sides.map(|side| side.map(counts));
     Interval {
-        canary: canary.map(counts),
-        stable: stable.map(counts),
+        canary,
+        stable,
+        baseline,
     }
 }
 
@@ -410,16 +520,7 @@ fn group_by_interval(
     answers: &Answers,
     intervals: Intervals,
 ) -> Vec<Option<Answered>> {
-    let sums = |ids: &[String]| {
-        let mut sums = vec![0.0; intervals.number()];
-        for id in ids {
-            let more = answers.by_interval(id, intervals);
-            for (sum, more) in sums.iter_mut().zip(more) {
-                *sum += more.unwrap_or(0.0);
-            }
-        }
-        sums
-    };
+    let sums = |ids: &[String]| sums(ids, answers, intervals);
     let refused = sums(std::slice::from_ref(&ids.refused));
     let failed = sums(&ids.classes[FAILED..=FAILED]);
     let (answered, own) = (sums(&ids.classes), sums(&ids.own));
@@ -434,6 +535,18 @@ fn group_by_interval(
         })
     });
     counts.collect()
+}
+
+/// The sum of several counts in each interval, where a missing one adds nothing.
+fn sums(ids: &[String], answers: &Answers, intervals: Intervals) -> Vec<f64> {
+    let mut sums = vec![0.0; intervals.number()];
+    for id in ids {
+        let more = answers.by_interval(id, intervals);
+        for (sum, more) in sums.iter_mut().zip(more) {
+            *sum += more.unwrap_or(0.0);
+        }
+    }
+    sums
 }
 
 /// How many of a group's requests failed: those that its targets answered so, and those that none of them answered, as far
@@ -493,7 +606,43 @@ fn exceeds(one: &Reading, other: &Reading) -> bool {
 
 /// CloudWatch's name of a percentile: `p99`, `p99.9`.
 fn stat(limit: &LatencyLimit) -> String {
-    format!("p{}", limit.percentile)
+    statistic(ResponseTimes::Percentile(limit.percentile))
+}
+
+/// CloudWatch's name of what is asked of the response times, which it has in seconds.
+fn statistic(asked: ResponseTimes) -> String {
+    match asked {
+        ResponseTimes::Samples => "SampleCount".to_owned(),
+        ResponseTimes::Percentile(percentile) => format!("p{percentile}"),
+        ResponseTimes::Above(ms) => format!("TC({}:)", in_seconds(ms)),
+        ResponseTimes::UpTo(ms) => format!("TC(:{})", in_seconds(ms)),
+    }
+}
+
+/// A bound may have ten decimals.
+fn in_seconds(ms: f64) -> String {
+    let text = format!("{:.10}", ms / 1000.0);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn in_milliseconds(reading: Reading) -> Reading {
+    match reading {
+        Reading::Value { value, datapoints } => Reading::Value {
+            value: value * 1000.0,
+            datapoints,
+        },
+        other => other,
+    }
+}
+
+/// The period, in seconds, that gives one datapoint for the whole window, where there is one.
+fn whole(window: Window, period: u32) -> u32 {
+    match window.seconds() {
+        seconds if seconds % 60 == 0 => {
+            u32::try_from(seconds.clamp(60, LONGEST_PERIOD)).expect("at most a day")
+        }
+        _ => period,
+    }
 }
 
 fn id(prefix: &str, index: usize, what: &str) -> String {
@@ -570,7 +719,7 @@ mod tests {
             refused: 0.0,
             own: 2.0,
         };
-        let interval = beside(Some(side(600.0)), Some(side(5400.0)));
+        let interval = beside(Some(side(600.0)), Some(side(5400.0)), None);
         let rate = |counts: Option<Counts>| counts.map(|counts| counts.errors / counts.requests);
         let (canary, stable) = (
             rate(interval.canary).unwrap(),
@@ -587,7 +736,10 @@ mod tests {
             own: 300.0,
             ..side(5400.0)
         };
-        let errors = beside(Some(hangs), Some(stable)).canary.unwrap().errors;
+        let errors = beside(Some(hangs), Some(stable), None)
+            .canary
+            .unwrap()
+            .errors;
         assert!(errors > 250.0, "{errors}");
     }
 

@@ -100,8 +100,12 @@ impl Answers {
     pub(super) fn silent(&self, values: &[(i64, f64)]) -> Option<Reading> {
         let newest = values.iter().map(|(at, _)| *at).max()?;
         let since = DateTime::from_secs(newest);
-        (newest < self.window.end.as_second() - 2 * self.period)
-            .then(|| Reading::Incomplete(format!("nothing after {since}")))
+        let late = self.window.end.as_second() - self.period - newest;
+        (late > self.period).then(|| {
+            Reading::Incomplete(format!(
+                "nothing after {since} (if data always come so late, add {late} to checks.dataDelaySeconds)"
+            ))
+        })
     }
 
     /// The smaller of the two newest values of a series that has one in every period: what lasts.
@@ -236,7 +240,9 @@ pub(super) mod tests {
         );
         assert_eq!(
             reading(240),
-            Reading::Incomplete("nothing after 2026-11-21T10:01:00Z".into())
+            Reading::Incomplete(
+                "nothing after 2026-11-21T10:01:00Z (if data always come so late, add 120 to checks.dataDelaySeconds)".into()
+            )
         );
     }
 

@@ -16,13 +16,13 @@ use aws_sdk_cloudwatch::types::{
 use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 use serin::ports::{
-    AlarmReading, AlarmState, HealthSignals, Interval, Measured, Measurements, RequestCounts,
-    Series as SeriesOfBoth, SeriesOfMetrics, Side, Times,
+    AlarmReading, AlarmState, Copies, Counts, HealthSignals, Interval, Measured, Measurements,
+    RequestCounts, ResponseTimes, Series as SeriesOfBoth, Side, Times,
 };
 use serin::progress::Attachment;
 use serin::request::{Checks, Kayenta, Query};
 use serin::verdict::Window;
-use serin::{Deployment, PortError, RouterRecord};
+use serin::{Deployment, PortError, RouterRecord, SlowThreshold};
 
 use self::alb::AlbMetrics;
 use self::answers::{Answers, Intervals};
@@ -74,13 +74,17 @@ impl HealthSignals for CloudWatchSignals {
     async fn measure(
         &self,
         deployment: &Deployment,
-        canary: Option<&Attachment>,
+        copies: Option<Copies<'_>>,
         times: Times,
     ) -> Result<Measurements, PortError> {
         let checks = &deployment.checks;
         let counted = checks.counts_requests();
-        let own = SideMetrics::of(deployment, canary);
-        let stable = canary.map(|_| SideMetrics::of(deployment, None));
+        let own = SideMetrics::of(deployment, copies.map(|copies| copies.canary));
+        let stable = copies.map(|_| SideMetrics::of(deployment, None));
+        let of_baseline = deployment.of_baseline();
+        let attached = copies.and_then(|copies| copies.baseline);
+        let baseline = of_baseline.as_ref().zip(attached);
+        let baseline = baseline.map(|(of, attached)| SideMetrics::of(of, Some(attached)));
         let kayenta = checks
             .judge
             .as_ref()
@@ -100,18 +104,31 @@ impl HealthSignals for CloudWatchSignals {
         let queries = filled(&wished, 0, &own);
         let pairs: Vec<&Query> = kayenta.iter().collect();
         // Of both sides, under ids that no other query has.
-        let of_both = stable
-            .as_ref()
-            .filter(|_| times.compared.is_some())
-            .map(|stable| {
-                let (first, second) = (wished.len(), wished.len() + pairs.len());
-                (filled(&pairs, first, &own), filled(&pairs, second, stable))
-            });
+        let beside = baseline.as_ref().or(stable.as_ref());
+        let of_both = beside.filter(|_| times.compared.is_some()).map(|beside| {
+            let (first, second) = (wished.len(), wished.len() + pairs.len());
+            (filled(&pairs, first, &own), filled(&pairs, second, beside))
+        });
 
         let (window, range) = spans(times);
         let mut counts = own.ask_counts("own", checks);
-        if let Some(stable) = stable.as_ref().filter(|_| counted) {
-            counts.extend(stable.ask_requests("stable", checks));
+        for (prefix, side) in [("stable", &stable), ("baseline", &baseline)] {
+            let side = side.as_ref().filter(|_| counted);
+            counts.extend(side.map_or_else(Vec::new, |side| side.ask_requests(prefix, checks)));
+        }
+        let slow = &deployment.slow_thresholds;
+        let sides = stable.as_ref().zip(times.compared).map(|(stable, of)| {
+            let seconds = checks.period_seconds;
+            let sides = Sides {
+                canary: &own,
+                stable,
+                baseline: baseline.as_ref(),
+            };
+            (sides, Intervals { of, seconds })
+        });
+        for (prefix, side) in sides.iter().flat_map(|(sides, _)| sides.named()) {
+            let of_canary = prefix == "own";
+            counts.extend(side.ask_slow(prefix, checks, &milliseconds(slow, of_canary)));
         }
         let (own_queries, kayentas) = queries.split_at(checks.queries.len());
         counts.extend(kayentas.iter().flatten().map(queries::to_sdk));
@@ -126,14 +143,20 @@ impl HealthSignals for CloudWatchSignals {
             self.get(queries, &mut answers, range).await?;
         }
 
+        let requests = |prefix, side: Option<&SideMetrics<'_>>| {
+            let side = side.filter(|_| counted);
+            side.map(|side| side.requests(prefix, &answers))
+        };
         Ok(Measurements {
-            requests: counted.then(|| own.requests("own", &answers)),
-            stable_requests: stable
-                .as_ref()
-                .filter(|_| counted)
-                .map(|stable| stable.requests("stable", &answers)),
+            requests: requests("own", Some(&own)),
+            stable_requests: requests("stable", stable.as_ref()),
+            baseline_requests: requests("baseline", baseline.as_ref()),
             latency: own.latency("own", checks, &answers),
             unhealthy_targets: own.unhealthy_targets("own", &answers),
+            baseline_unhealthy_targets: baseline
+                .as_ref()
+                .filter(|_| counted)
+                .and_then(|baseline| baseline.unhealthy_targets("baseline", &answers)),
             queries: wished
                 .iter()
                 .zip(&queries)
@@ -144,26 +167,31 @@ impl HealthSignals for CloudWatchSignals {
                 .collect(),
             kayenta: of_both
                 .zip(times.compared)
-                .map(|((canary, stable), compared)| {
-                    let sides = canary.iter().zip(&stable);
-                    let metrics = kayenta.iter().zip(sides);
-                    let metrics = metrics.map(|(query, (canary, stable))| {
-                        queries::series(&answers, query, canary, stable, compared)
-                    });
-                    metrics
-                        .collect::<Result<_, _>>()
-                        .map_or_else(SeriesOfMetrics::Incomplete, SeriesOfMetrics::Whole)
-                }),
-            compared: stable.as_ref().filter(|_| counted).zip(times.compared).map(
-                |(stable, compared)| {
-                    let intervals = Intervals {
-                        of: compared,
-                        seconds: checks.period_seconds,
-                    };
-                    own.beside(stable, &answers, intervals)
-                },
-            ),
+                .map(|(sides, of)| queries::of_both(&answers, &kayenta, &sides, of)),
+            compared: sides
+                .filter(|_| counted)
+                .map(|(sides, intervals)| sides.by_interval(&answers, intervals)),
+            slow: sides.map_or_else(Vec::new, |(sides, intervals)| {
+                let series = |place| sides.slow_by_interval(place, &answers, intervals);
+                (0..slow.len()).map(series).collect()
+            }),
         })
+    }
+
+    async fn response_times(
+        &self,
+        deployment: &Deployment,
+        asked: &[ResponseTimes],
+        window: Window,
+    ) -> Result<Vec<Measured>, PortError> {
+        let period = deployment.checks.period_seconds;
+        let stable = SideMetrics::of(deployment, None);
+        let mut answers = Answers::over(window, period);
+        let queries = stable.ask_response_times(asked, period, window);
+        if !queries.is_empty() {
+            self.get(queries, &mut answers, window).await?;
+        }
+        Ok(stable.response_times(asked, &answers))
     }
 
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmReading>, PortError> {
@@ -305,30 +333,45 @@ impl<'a> SideMetrics<'a> {
         }
     }
 
-    /// This side's counts, the canary's, beside stable's, interval by interval.
-    fn beside(&self, stable: &Self, answers: &Answers, intervals: Intervals) -> SeriesOfBoth {
-        let both = || -> Result<Vec<Interval>, String> {
-            Ok(match (self, stable) {
-                (Self::Alb(canary), Self::Alb(stable)) => {
-                    let canary = canary.by_interval("own", answers, intervals)?;
-                    let stable = stable.by_interval("stable", answers, intervals)?;
-                    let sides = canary.into_iter().zip(stable);
-                    sides
-                        .map(|(canary, stable)| alb::beside(canary, stable))
-                        .collect()
-                }
-                (Self::Mesh(canary), Self::Mesh(stable)) => {
-                    let canary = canary.by_interval("own", answers, intervals)?;
-                    let stable = stable.by_interval("stable", answers, intervals)?;
-                    let sides = canary.into_iter().zip(stable);
-                    sides
-                        .map(|(canary, stable)| Interval { canary, stable })
-                        .collect()
-                }
-                _ => unreachable!("both sides are of one deployment, which has one router"),
-            })
-        };
-        both().map_or_else(SeriesOfBoth::Incomplete, SeriesOfBoth::Intervals)
+    /// The counts of requests slower than each threshold.
+    fn ask_slow(&self, prefix: &str, checks: &Checks, thresholds: &[f64]) -> Vec<MetricDataQuery> {
+        match self {
+            Self::Alb(alb) => alb.ask_slow(prefix, checks.period_seconds, thresholds),
+            Self::Mesh(_) => Vec::new(),
+        }
+    }
+
+    /// This side's slow requests, interval by interval.
+    fn slow_by_interval(
+        &self,
+        prefix: &str,
+        place: usize,
+        answers: &Answers,
+        intervals: Intervals,
+    ) -> Result<Vec<Option<Counts>>, String> {
+        match self {
+            Self::Alb(alb) => alb.slow_by_interval(prefix, place, answers, intervals),
+            Self::Mesh(_) => Ok(vec![None; intervals.number()]),
+        }
+    }
+
+    fn ask_response_times(
+        &self,
+        asked: &[ResponseTimes],
+        period: u32,
+        window: Window,
+    ) -> Vec<MetricDataQuery> {
+        match self {
+            Self::Alb(alb) => alb.ask_response_times(asked, period, window),
+            Self::Mesh(_) => Vec::new(),
+        }
+    }
+
+    fn response_times(&self, asked: &[ResponseTimes], answers: &Answers) -> Vec<Measured> {
+        match self {
+            Self::Alb(alb) => alb.response_times(asked, answers),
+            Self::Mesh(mesh) => asked.iter().map(|_| mesh.no_latency()).collect(),
+        }
     }
 
     fn ask_requests(&self, prefix: &str, checks: &Checks) -> Vec<MetricDataQuery> {
@@ -367,6 +410,96 @@ impl<'a> SideMetrics<'a> {
             Self::Alb(alb) => Some(alb.unhealthy_targets(prefix, answers)),
             Self::Mesh(_) => None,
         }
+    }
+}
+
+/// The thresholds of slow requests, for the canary or for those beside it.
+fn milliseconds(thresholds: &[SlowThreshold], of_canary: bool) -> Vec<f64> {
+    let thresholds = thresholds.iter();
+    if of_canary {
+        thresholds.map(SlowThreshold::canary_ms).collect()
+    } else {
+        thresholds.map(|threshold| threshold.ms).collect()
+    }
+}
+
+/// The canary and those beside it.
+#[derive(Debug, Clone, Copy)]
+struct Sides<'a> {
+    canary: &'a SideMetrics<'a>,
+    stable: &'a SideMetrics<'a>,
+    baseline: Option<&'a SideMetrics<'a>>,
+}
+
+impl<'a> Sides<'a> {
+    /// Each of them, with what the ids of its queries begin with.
+    fn named(self) -> impl Iterator<Item = (&'static str, &'a SideMetrics<'a>)> {
+        let baseline = self.baseline.map(|baseline| ("baseline", baseline));
+        [("own", self.canary), ("stable", self.stable)]
+            .into_iter()
+            .chain(baseline)
+    }
+
+    /// Their counts, interval by interval.
+    fn by_interval(self, answers: &Answers, intervals: Intervals) -> SeriesOfBoth {
+        let of_all = || -> Result<Vec<Interval>, String> {
+            // All sides are of one deployment, which has one router.
+            let nothing = || Ok(vec![None; intervals.number()]);
+            if let SideMetrics::Alb(_) = self.canary {
+                let answered = |(prefix, side): (_, &SideMetrics<'_>)| match side {
+                    SideMetrics::Alb(alb) => alb.by_interval(prefix, answers, intervals),
+                    SideMetrics::Mesh(_) => nothing(),
+                };
+                let sides = self.each(answered, intervals)?;
+                return Ok(sides
+                    .map(|[canary, stable, baseline]| alb::beside(canary, stable, baseline))
+                    .collect());
+            }
+            let counts = |(prefix, side): (_, &SideMetrics<'_>)| match side {
+                SideMetrics::Mesh(mesh) => mesh.by_interval(prefix, answers, intervals),
+                SideMetrics::Alb(_) => Ok(vec![None; intervals.number()]),
+            };
+            Ok(self.each(counts, intervals)?.map(interval).collect())
+        };
+        of_all().map_or_else(SeriesOfBoth::Incomplete, SeriesOfBoth::Intervals)
+    }
+
+    /// Their requests slower than the threshold of this place, interval by interval.
+    fn slow_by_interval(
+        self,
+        place: usize,
+        answers: &Answers,
+        intervals: Intervals,
+    ) -> SeriesOfBoth {
+        let slow = |(prefix, side): (_, &SideMetrics<'_>)| {
+            side.slow_by_interval(prefix, place, answers, intervals)
+        };
+        self.each(slow, intervals)
+            .map(|counts| counts.map(interval).collect())
+            .map_or_else(SeriesOfBoth::Incomplete, SeriesOfBoth::Intervals)
+    }
+
+    /// What `counts` says of each side, together for each interval: of the canary, of stable, and of the baseline.
+    fn each<T: Copy>(
+        self,
+        counts: impl Fn((&'static str, &'a SideMetrics<'a>)) -> Result<Vec<Option<T>>, String>,
+        intervals: Intervals,
+    ) -> Result<impl Iterator<Item = [Option<T>; 3]>, String> {
+        let sides = self
+            .named()
+            .map(counts)
+            .collect::<Result<Vec<_>, String>>()?;
+        let of = move |side: usize, place: usize| *sides.get(side)?.get(place)?;
+        let whole = 0..intervals.number();
+        Ok(whole.map(move |place| [of(0, place), of(1, place), of(2, place)]))
+    }
+}
+
+const fn interval([canary, stable, baseline]: [Option<Counts>; 3]) -> Interval {
+    Interval {
+        canary,
+        stable,
+        baseline,
     }
 }
 

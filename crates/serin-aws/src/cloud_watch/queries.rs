@@ -1,7 +1,7 @@
 //! The request's own queries: filled in, asked, and read.
 
 use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat};
-use serin::ports::{MetricSeries, Reading};
+use serin::ports::{MetricSeries, Reading, SeriesOfMetrics};
 use serin::request::{self, Query};
 use serin::verdict::{Limit, Window};
 
@@ -171,8 +171,25 @@ pub(super) fn worst(
     })
 }
 
+/// The parts of several queries, filled in.
+type Filled = Vec<Vec<request::MetricDataQuery>>;
+
+/// What several queries answered for the canary and for the side beside it.
+pub(super) fn of_both(
+    answers: &Answers,
+    queries: &[Query],
+    (canary, beside): &(Filled, Filled),
+    over: Window,
+) -> SeriesOfMetrics {
+    let metrics = queries.iter().zip(canary.iter().zip(beside));
+    let metrics =
+        metrics.map(|(query, (canary, beside))| series(answers, query, canary, beside, over));
+    let metrics = metrics.collect::<Result<_, _>>();
+    metrics.map_or_else(SeriesOfMetrics::Incomplete, SeriesOfMetrics::Whole)
+}
+
 /// What a query answered for each side, value by value; or whose answer is not the whole one.
-pub(super) fn series(
+fn series(
     answers: &Answers,
     query: &Query,
     canary: &[request::MetricDataQuery],

@@ -153,6 +153,7 @@ async fn plan(account: &Account, aws: &Adapters) -> Deployment {
         .unwrap();
     let now = account.clock().now();
     Deployment {
+        baseline: None,
         service: ServiceKey {
             cluster: cluster(),
             service: service.service.clone(),
@@ -184,6 +185,7 @@ async fn plan(account: &Account, aws: &Adapters) -> Deployment {
         freeze: request.freeze,
         ready_within_seconds: request.ready_within_seconds,
         stable_exceeds_limit: false,
+        slow_thresholds: Vec::new(),
         may_leave: Vec::new(),
         notes: vec![],
     }

@@ -1,12 +1,13 @@
 use aws_sdk_cloudwatch::types::StateValue;
-use serin::Weight;
 use serin::ports::{
-    AlarmState, HealthSignals, Interval, Reading, Series, SeriesOfMetrics, Times, TrafficRouter,
+    AlarmState, HealthSignals, Interval, Reading, ResponseTimes, Series, SeriesOfMetrics, Times,
+    TrafficRouter,
 };
 use serin::progress::Attachment;
 use serin::verdict::Window;
+use serin::{PortError, SlowThreshold, Weight};
 use serin_sim::world::Options;
-use serin_sim::{Fault, FaultKind, Which};
+use serin_sim::{Fault, FaultKind, TrimmedCounts, Which};
 
 use crate::{Scene, percent};
 
@@ -58,7 +59,7 @@ async fn a_canary_is_measured_beside_stable_with_one_call() {
         .signals
         .measure(
             &scene.deployment,
-            Some(&Attachment::default()),
+            Some((&Attachment::default()).into()),
             Times::only(window(&scene, 4)),
         )
         .await
@@ -113,7 +114,7 @@ async fn what_is_compared_reaches_further_back_than_the_window_and_comes_with_th
     let measured = scene
         .aws
         .signals
-        .measure(&scene.deployment, Some(&attachment), times)
+        .measure(&scene.deployment, Some((&attachment).into()), times)
         .await
         .unwrap();
     assert_eq!(scene.account.count_calls("GetMetricData"), calls + 1);
@@ -142,7 +143,7 @@ async fn a_query_of_the_window_is_asked_apart_from_what_reaches_further_back() {
     let measured = scene
         .aws
         .signals
-        .measure(&scene.deployment, Some(&attachment), times)
+        .measure(&scene.deployment, Some((&attachment).into()), times)
         .await
         .unwrap();
     assert_eq!(scene.account.count_calls("GetMetricData"), calls + 2);
@@ -160,7 +161,7 @@ async fn a_comparison_whose_data_are_not_whole_says_so() {
     let measured = scene
         .aws
         .signals
-        .measure(&scene.deployment, Some(&attachment), times)
+        .measure(&scene.deployment, Some((&attachment).into()), times)
         .await
         .unwrap();
     assert_eq!(
@@ -207,7 +208,7 @@ async fn a_kayenta_metric_is_asked_of_both_sides_and_keeps_its_gaps() {
     let measured = scene
         .aws
         .signals
-        .measure(&scene.deployment, Some(&attachment), times)
+        .measure(&scene.deployment, Some((&attachment).into()), times)
         .await
         .unwrap();
     let Some(SeriesOfMetrics::Whole(metrics)) = measured.kayenta else {
@@ -274,7 +275,7 @@ async fn silence_and_half_answers_are_neither_zero_nor_health() {
         .signals
         .measure(
             &scene.deployment,
-            Some(&Attachment::default()),
+            Some((&Attachment::default()).into()),
             Times::only(window(&scene, 5)),
         )
         .await
@@ -311,7 +312,7 @@ async fn an_empty_window_and_a_plan_without_limits_ask_nothing() {
         .signals
         .measure(
             &scene.deployment,
-            Some(&Attachment::default()),
+            Some((&Attachment::default()).into()),
             Times::only(window(&scene, 5)),
         )
         .await
@@ -357,7 +358,7 @@ async fn a_query_of_the_request_sees_each_sides_own_names() {
             .remove(0)
     };
     let attachment = Attachment::default();
-    let measured = measure(Some(&attachment)).await;
+    let measured = measure(Some((&attachment).into())).await;
     assert_eq!(
         measured.reading,
         Reading::Value {
@@ -423,8 +424,149 @@ async fn a_store_that_does_not_answer_is_an_error_and_not_a_reading() {
         .measure(&scene.deployment, None, Times::only(window(&scene, 5)))
         .await
         .unwrap_err();
-    assert!(
-        matches!(error, serin::PortError::Throttled { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, PortError::Throttled { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_response_times_of_stable_are_told_in_milliseconds_and_counted() {
+    let scene = Scene::with(&Options::alb()).await;
+    let times = async |asked: &[ResponseTimes]| {
+        let window = window(&scene, 10);
+        let signals = &scene.aws.signals;
+        let measured = signals
+            .response_times(&scene.deployment, asked, window)
+            .await;
+        measured.map(|all| {
+            all.iter()
+                .map(|one| value(&one.reading))
+                .collect::<Vec<_>>()
+        })
+    };
+    let percentiles = [
+        ResponseTimes::Percentile(90.0),
+        ResponseTimes::Percentile(99.0),
+    ];
+    let percentiles = times(&percentiles).await.unwrap();
+    assert!((percentiles[0] - 80.0).abs() < 1e-6 && (percentiles[1] - 100.0).abs() < 1e-6);
+    let counts = [
+        ResponseTimes::Samples,
+        ResponseTimes::Above(80.0),
+        ResponseTimes::UpTo(80.0),
+    ];
+    let counted = times(&counts).await.unwrap();
+    assert!((counted[1] / counted[0] - 0.08).abs() < 1e-3, "{counted:?}");
+    assert!((counted[1] + counted[2] - counted[0]).abs() < 1e-6);
+    scene
+        .account
+        .settings(|settings| settings.trimmed_counts = TrimmedCounts::Refused);
+    let refused = times(&counts).await.unwrap_err();
+    assert!(matches!(refused, PortError::Refused { .. }), "{refused}");
+    assert!(refused.to_string().contains("TC(0.08:)"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_mesh_says_nothing_of_response_times() {
+    let scene = Scene::new().await;
+    let measured = scene
+        .aws
+        .signals
+        .response_times(
+            &scene.deployment,
+            &[ResponseTimes::Samples],
+            window(&scene, 10),
+        )
+        .await
+        .unwrap();
+    assert_eq!(measured[0].reading, Reading::NoData);
+    assert_eq!(scene.account.count_calls("GetMetricData"), 0);
+}
+
+/// A canary behind a load balancer with half of the traffic, which is slower than stable.
+async fn half_to_a_slow_canary(trimmed_counts: TrimmedCounts) -> (Scene, Attachment) {
+    let mut scene = Scene::with(&Options {
+        tasks: 2,
+        ..Options::alb()
+    })
+    .await;
+    scene.account.settings(|settings| {
+        settings.latencies = vec![("2.0.0".into(), 0.075)];
+        settings.trimmed_counts = trimmed_counts;
+    });
+    let attachment = scene.created(2).await;
+    scene
+        .aws
+        .router
+        .shift(&scene.deployment, Weight::ZERO, percent(50.0))
+        .await
+        .unwrap();
+    scene.wait(600);
+    let thresholds = [(90.0, 80.0), (99.0, 500.0)];
+    scene.deployment.slow_thresholds = thresholds
+        .map(|(percentile, ms)| SlowThreshold { percentile, ms })
+        .into();
+    (scene, attachment)
+}
+
+#[tokio::test]
+async fn slow_requests_of_both_sides_are_counted_with_the_same_call() {
+    for trimmed_counts in [TrimmedCounts::WithZeros, TrimmedCounts::WithoutZeros] {
+        let (scene, attachment) = half_to_a_slow_canary(trimmed_counts).await;
+        let calls = scene.account.count_calls("GetMetricData");
+        let times = Times {
+            window: Some(window(&scene, 1)),
+            compared: Some(window(&scene, 4)),
+        };
+        let measured = scene
+            .aws
+            .signals
+            .measure(&scene.deployment, Some((&attachment).into()), times)
+            .await
+            .unwrap();
+        assert_eq!(scene.account.count_calls("GetMetricData"), calls + 1);
+        let [Series::Intervals(tenth), Series::Intervals(none)] = &measured.slow[..] else {
+            panic!("{:?}", measured.slow)
+        };
+        assert_eq!(tenth.len(), 4);
+        for interval in tenth {
+            let (canary, stable) = (interval.canary.unwrap(), interval.stable.unwrap());
+            assert!(
+                (canary.errors / canary.requests - 0.25).abs() < 0.01,
+                "{canary:?}"
+            );
+            assert!(
+                (stable.errors / stable.requests - 0.08).abs() < 0.01,
+                "{stable:?}"
+            );
+        }
+        // Nobody takes half a second: that is a zero, and no silence.
+        for interval in none {
+            assert!(interval.canary.unwrap().errors.abs() < f64::EPSILON);
+            assert!(interval.stable.unwrap().errors.abs() < f64::EPSILON);
+        }
+    }
+}
+
+#[tokio::test]
+async fn when_the_counts_of_slow_and_of_fast_requests_do_not_make_up_all_nothing_is_known() {
+    let (scene, attachment) = half_to_a_slow_canary(TrimmedCounts::Silent).await;
+    let times = Times {
+        window: None,
+        compared: Some(window(&scene, 4)),
+    };
+    let measured = scene
+        .aws
+        .signals
+        .measure(&scene.deployment, Some((&attachment).into()), times)
+        .await
+        .unwrap();
+    let Some(Series::Intervals(errors)) = &measured.compared else {
+        panic!("{:?}", measured.compared)
+    };
+    assert!(errors.iter().all(|interval| interval.canary.is_some()));
+    for series in &measured.slow {
+        let Series::Intervals(intervals) = series else {
+            panic!("{series:?}")
+        };
+        assert_eq!(intervals[..], [Interval::default(); 4]);
+    }
 }

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rules::{RULES, Rule};
-use serin_judge::sequential::{Minute, Past, Settings, compare, first_roll_back};
+use serin_judge::sequential::{Minute, Past, compare, first_roll_back};
 use simulate::{Cell, Kind, MINUTES, SAME, WORSE};
 
 const TRAFFIC: [f64; 5] = [1.0, 10.0, 100.0, 1_000.0, 10_000.0];
@@ -103,7 +103,7 @@ fn requests(minutes: &[Minute]) -> f64 {
 
 /// Twenty metrics at once, each of them a series of its own.
 fn family(cell: &Cell, runs: u64) -> usize {
-    let settings = Settings::default();
+    let settings = rules::deployed();
     (0..runs)
         .filter(|run| {
             let mut random = cell.random(run + (1 << 40));
@@ -191,7 +191,7 @@ fn main() {
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 fn speed() {
     const LOOKS: usize = 201;
-    let settings = Settings::default();
+    let settings = rules::deployed();
     println!(
         "One look at {METRICS} metrics x {MINUTES} minutes, evidence included; median of {LOOKS}\n"
     );

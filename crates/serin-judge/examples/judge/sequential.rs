@@ -5,7 +5,9 @@
 //! are requests without errors.
 //!
 //! - `sequential`: the columns and `settings`: `falseAlarm`, `margin`, `detect` (`{"ratio": 2}` or `{"points": 1}`), `minutes`,
-//!   `warmUp`, `noise`, `spread`, `disaster`, `limit` (percent). `{}` is what a deployment gets. `new_tasks` are the minutes
+//!   `warmUp`, `noise`, `spread`, `disaster`, `limit` (percent). `{}` is what a deployment gets, whose limit is 1; `null` is no
+//!   limit. `spread` takes the margin as a bound (0) or as the middle of a normal distribution with this standard deviation.
+//!   `new_tasks` are the minutes
 //!   with which new tasks began, `past` the columns of a time in which both sides ran the same version. With
 //!   `"test": "seq_ratio"` or `"seq_robust"` among the settings, one test alone, as in the next kinds; the settings `restart`,
 //!   `skip`, `learn` and `grid`, which only it has, mean `seq_robust`.
@@ -21,8 +23,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use serde_json::{Value, json};
 use serin_judge::sequential::{
-    Alternatives, BetaBinomial, Detect, Evidence, Learning, Metric, Minute, Noise, Past, Robust,
-    Settings, Starts, Tally, compare, first_roll_back,
+    Alternatives, BetaBinomial, Detect, Evidence, Learning, Metric, Minute, Noise, Null, Past,
+    Robust, Settings, Starts, Tally, compare, first_roll_back,
 };
 
 type Answer = Result<Value, String>;
@@ -149,7 +151,12 @@ fn single(inputs: &Value, plain: bool) -> Answer {
         margin,
         alternatives: Alternatives::even(1.2, 2000.0, whole(grid)),
         most_per_minute: f64::INFINITY,
-        spread: if plain { 0.0 } else { spread },
+        tail: f64::INFINITY,
+        null: if plain {
+            Null::Bound
+        } else {
+            Null::Around(spread)
+        },
         noise: (!plain).then_some(noise),
         skip: if plain { 0 } else { whole(skip) as usize },
         starts: if restart && !plain {
@@ -219,8 +226,8 @@ fn read_settings(given: &Value) -> Result<Settings, String> {
         |name: &str, default, least, most| number(given, "settings", name, default, least, most);
     let margin = field("margin", default.margin, 1.0, 1e3)?;
     let limit = match given.get("limit") {
-        Some(_) => Some(field("limit", 1.0, 1e-6, 99.0)? / 100.0),
-        None => None,
+        Some(Value::Null) => None,
+        _ => Some(field("limit", 1.0, 1e-6, 99.0)? / 100.0),
     };
     let detect = read_detect(&given["detect"], default.detect)?;
     if let Detect::Ratio(ratio) = detect
@@ -241,7 +248,10 @@ fn read_settings(given: &Value) -> Result<Settings, String> {
             start: field("noise", default.noise.start, 0.0, 10.0)?,
             ..default.noise
         },
-        spread: field("spread", default.spread, 0.0, 10.0)?,
+        null: match given.get("spread") {
+            Some(_) => Null::Around(field("spread", 0.0, 0.0, 10.0)?),
+            None => default.null,
+        },
         disaster: field("disaster", default.disaster.max(margin * 1.5), margin, 1e6)?,
         limit,
     })

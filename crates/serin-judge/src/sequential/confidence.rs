@@ -19,6 +19,8 @@ const FAR: f64 = 20.0;
 #[derive(Debug, Clone, Copy)]
 struct Group {
     split: f64,
+    /// `exp(-split)`, stable's requests over the canary's.
+    stable_over: f64,
     canary: f64,
     all: f64,
 }
@@ -43,23 +45,36 @@ impl Confidence {
             group.canary += canary;
             group.all += all;
         } else {
-            self.groups.push(Group { split, canary, all });
+            self.groups.push(Group {
+                split,
+                stable_over: (-split).exp(),
+                canary,
+                all,
+            });
         }
     }
 
-    /// The logarithmic likelihood of the ratio `exp(at)`, its slope and its negative curvature.
-    fn likelihood(&self, at: f64) -> (f64, f64, f64) {
-        let (mut value, mut slope, mut curve) = (0.0, 0.0, 0.0);
-        for group in &self.groups {
-            let odds = at + group.split;
-            let fro = (-odds).exp();
-            let share = 1.0 / (1.0 + fro);
+    /// The logarithmic likelihood of the ratio `exp(at)`.
+    fn likelihood(&self, at: f64) -> f64 {
+        let inverse = (-at).exp();
+        let of = |group: &Group| {
             // x ln q + (n - x) ln(1 - q), where ln(1 - q) = ln q - odds.
-            value -= group.all * fro.ln_1p() + (group.all - group.canary) * odds;
+            let good = (group.all - group.canary) * (at + group.split);
+            -group.all * (1.0 + inverse * group.stable_over).ln() - good
+        };
+        self.groups.iter().map(of).sum()
+    }
+
+    /// Its slope and its negative curvature.
+    fn slope(&self, at: f64) -> (f64, f64) {
+        let inverse = (-at).exp();
+        let (mut slope, mut curve) = (0.0, 0.0);
+        for group in &self.groups {
+            let share = 1.0 / (1.0 + inverse * group.stable_over);
             slope += group.canary - group.all * share;
             curve += group.all * share * (1.0 - share);
         }
-        (value, slope, curve)
+        (slope, curve)
     }
 
     /// The ratio's interval at `1 - alpha`: from and to; `None` where nothing bounds it.
@@ -73,14 +88,14 @@ impl Confidence {
         let precision = 1.0 / (PRIOR * PRIOR);
         let mut mode = 0.0_f64;
         for _ in 0..30 {
-            let (_, slope, curve) = self.likelihood(mode);
+            let (slope, curve) = self.slope(mode);
             let step = ((slope - mode * precision) / (curve + precision)).clamp(-2.0, 2.0);
             mode += step;
             if step.abs() < 1e-4 {
                 break;
             }
         }
-        let (_, _, curve) = self.likelihood(mode);
+        let (_, curve) = self.slope(mode);
         let width = (curve + precision).sqrt().recip();
         let average = self.average(mode, width, precision);
         let least = average + alpha.ln();
@@ -105,8 +120,8 @@ impl Confidence {
                 &[1.0]
             } {
                 let at = mode + sign * position * width;
-                let (likelihood, _, _) = self.likelihood(at);
-                let log = likelihood - at * at * precision / 2.0 + position * position / 2.0;
+                let log =
+                    self.likelihood(at) - at * at * precision / 2.0 + position * position / 2.0;
                 if let Some(term) = points.next() {
                     *term = log + f64::ln(weight);
                 }
@@ -119,19 +134,18 @@ impl Confidence {
     fn edge(&self, mode: f64, step: f64, least: f64) -> f64 {
         let (mut inside, mut step) = (mode, step * 2.0);
         let mut outside = mode + step;
-        while self.likelihood(outside).0 > least && outside.abs() < FAR {
+        while self.likelihood(outside) > least && outside.abs() < FAR {
             inside = outside;
             step *= 1.6;
             outside += step;
         }
         // The likelihood is concave: Newton's steps from outside never overshoot, and need few.
         for _ in 0..20 {
-            let (value, slope, _) = self.likelihood(outside);
-            let off = least - value;
+            let off = least - self.likelihood(outside);
             if off <= 1e-7 * (1.0 + least.abs()) {
                 break;
             }
-            let next = outside + off / slope;
+            let next = outside + off / self.slope(outside).0;
             outside = if (next - inside) * (next - outside) < 0.0 {
                 next
             } else {

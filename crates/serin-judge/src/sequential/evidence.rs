@@ -2,7 +2,7 @@
 
 use super::confidence::Confidence;
 use super::counts::{Totals, number};
-use super::exposure::{Detect, least_seen, stable_rate};
+use super::exposure::{Detect, least_seen};
 use super::family::{Counted, DOUBTFUL, Metric, more_needed};
 use super::settings::Settings;
 use super::watch::{Decision, Watch};
@@ -79,7 +79,7 @@ impl Evidence {
         let rate = |errors, requests| (requests > 0).then(|| number(errors) / number(requests));
         let canary_rate = rate(totals.canary.errors, totals.canary.requests);
         let stable_rate = rate(totals.stable.errors, totals.stable.requests);
-        let seen = subject.watch.seen(subject.weight);
+        let seen = subject.watch.seen();
         let mut evidence = Self {
             name: subject.metric.name.to_owned(),
             totals,
@@ -99,11 +99,8 @@ impl Evidence {
         evidence
     }
 
-    fn say(&self, subject: &Subject<'_>) -> String {
-        if let Some(missing) = missing(subject) {
-            return missing;
-        }
-        let counted = subject.metric.counted;
+    /// The counts of both sides in words.
+    pub fn counts(&self, counted: Counted) -> String {
         let since = if self.since > 0 {
             format!("since minute {} ", self.since + 1)
         } else {
@@ -114,8 +111,17 @@ impl Evidence {
             self.totals.canary.errors,
             self.totals.canary.requests,
         );
-        let stable = beside(self.totals.stable.errors, self.totals.stable.requests);
-        let counts = format!("{since}the canary {canary}, stable {stable}");
+        let stable = &self.totals.stable;
+        let stable = beside(counted, stable.errors, stable.requests);
+        format!("{since}the canary {canary}, stable {stable}")
+    }
+
+    fn say(&self, subject: &Subject<'_>) -> String {
+        if let Some(missing) = missing(subject) {
+            return missing;
+        }
+        let counted = subject.metric.counted;
+        let counts = self.counts(counted);
         // The family's threshold is met by the e-value times the weight, so that is what chance is said to allow.
         let weighted = self.log_e + subject.weight.ln();
         if subject.watch.over_limit {
@@ -125,8 +131,8 @@ impl Evidence {
                 percent(limit)
             );
         }
-        let rate = stable_rate(&subject.watch.totals);
         let (detect, margin) = (subject.settings.detect, subject.settings.margin);
+        let rate = subject.watch.usual_rate(detect);
         let hidden = detect.rate(rate) < rate * least_seen(margin);
         let wanted = if hidden {
             wanted(
@@ -210,7 +216,7 @@ pub(super) fn sentence_for(evidence: &[Evidence], parts: &[f64], last: Decision)
 fn said(counted: Counted, errors: u64, requests: u64) -> String {
     match counted {
         Counted::Errors => format!("failed {}", side(errors, requests)),
-        Counted::Slower(than) => {
+        Counted::Slower { canary: than, .. } => {
             let (errors, rate) = (thousands(errors), rate(errors, requests));
             format!(
                 "answered {errors} of {} requests in more than {than} ms ({rate})",
@@ -229,9 +235,14 @@ fn side(errors: u64, requests: u64) -> String {
     )
 }
 
-fn beside(errors: u64, requests: u64) -> String {
+fn beside(counted: Counted, errors: u64, requests: u64) -> String {
     let rate = rate(errors, requests);
-    format!("{} of {} ({rate})", thousands(errors), thousands(requests))
+    let than = match counted {
+        Counted::Errors => String::new(),
+        Counted::Slower { stable: than, .. } => format!(" in more than {than} ms"),
+    };
+    let (errors, requests) = (thousands(errors), thousands(requests));
+    format!("{errors} of {requests}{than} ({rate})")
 }
 
 fn rate(errors: u64, requests: u64) -> String {
@@ -244,7 +255,7 @@ fn rate(errors: u64, requests: u64) -> String {
 fn wanted(detect: Detect, counted: Counted) -> String {
     let what = match counted {
         Counted::Errors => "errors",
-        Counted::Slower(_) => "slow requests",
+        Counted::Slower { .. } => "slow requests",
     };
     match detect {
         Detect::Ratio(ratio) => format!("{ratio} times as many {what}"),

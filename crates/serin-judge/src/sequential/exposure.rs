@@ -57,6 +57,53 @@ pub(super) fn stable_rate(totals: &Totals) -> f64 {
     (number(totals.stable.errors).max(0.5) / number(totals.stable.requests).max(1.0)).min(1.0)
 }
 
+/// Errors after which a stretch of minutes tells a rate.
+const TELLING: f64 = 5.0;
+
+/// Stable's usual rate: the median over its requests of the rates of short stretches, each as long as it takes to see five
+/// errors. An outage of both sides, however bad, does not move it as long as most requests came without one; the rate of
+/// all requests together would rise so much that one percentage point more would hide in it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Usual {
+    /// Rate and requests of each stretch, by the rate.
+    stretches: Vec<(f64, f64)>,
+    /// Requests of all stretches.
+    requests: f64,
+    /// Errors and requests of the stretch that is not over.
+    open: (f64, f64),
+}
+
+impl Usual {
+    pub(super) fn add(&mut self, pair: &Pair) {
+        self.open.0 += pair.stable_errors;
+        self.open.1 += pair.stable;
+        let (errors, requests) = self.open;
+        if errors >= TELLING {
+            let rate = errors / requests;
+            let at = self.stretches.partition_point(|other| other.0 < rate);
+            self.stretches.insert(at, (rate, requests));
+            self.requests += requests;
+            self.open = (0.0, 0.0);
+        }
+    }
+
+    /// 0 when nothing is known.
+    pub(super) fn rate(&self) -> f64 {
+        let (errors, requests) = self.open;
+        let open = (errors / requests.max(1.0), requests);
+        let at = self.stretches.partition_point(|other| other.0 < open.0);
+        let (below, above) = self.stretches.split_at(at);
+        let half = f64::midpoint(self.requests, requests);
+        let mut so_far = 0.0;
+        let mut by_rate = below.iter().chain([&open]).chain(above);
+        let median = by_rate.find(|stretch| {
+            so_far += stretch.1;
+            so_far >= half
+        });
+        median.map_or(0.0, |stretch| stretch.0)
+    }
+}
+
 /// The least ratio of the rates that a comparison with this margin can be asked to see.
 pub(super) fn least_seen(margin: f64) -> f64 {
     margin * LEAST_SEEN

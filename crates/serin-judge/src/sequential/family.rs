@@ -4,6 +4,9 @@
 //! depend on each other. So rolling back when it reaches `1 / falseAlarm` keeps the probability of a false alarm for the
 //! deployment as a whole, for any number of metrics and of looks, and a metric that reaches `1 / (weight falseAlarm)` by
 //! itself is enough.
+//!
+//! At any time, and not only at one fixed beforehand, this takes that what one metric has shown says nothing about another's
+//! lasting difference, because that is what is averaged over ([`super::Null::Within`]).
 
 use serin::verdict::Outcome;
 
@@ -19,8 +22,13 @@ use super::watch::{Decision, Watch};
 pub enum Counted {
     /// Requests that failed.
     Errors,
-    /// Requests slower than so many milliseconds, a threshold taken from stable before the deployment.
-    Slower(f64),
+    /// Requests slower than a threshold taken from stable before the deployment, which is longer for the canary.
+    Slower {
+        /// Milliseconds, for the canary.
+        canary: f64,
+        /// Milliseconds, for stable.
+        stable: f64,
+    },
 }
 
 /// One metric to compare.
@@ -126,20 +134,26 @@ struct Rules {
     settings: Settings,
     tests: Tests,
     weight: f64,
+    log_weight: f64,
 }
 
 fn rules(metrics: &[Metric<'_>], settings: &Settings) -> Vec<Rules> {
     let whole: f64 = metrics.iter().map(|metric| metric.weight).sum();
     let of = |metric: &Metric<'_>| {
-        let settings = match &metric.past {
+        let mut settings = match &metric.past {
             Some(past) => settings.clone().with_past(past),
             None => settings.clone(),
         };
+        if metric.counted != Counted::Errors {
+            // It is one on errors.
+            settings.limit = None;
+        }
         let weight = metric.weight / whole;
         Rules {
             tests: settings.tests(weight),
             settings,
             weight,
+            log_weight: weight.ln(),
         }
     };
     metrics.iter().map(of).collect()
@@ -165,7 +179,11 @@ struct Reasons {
 impl<'a> Family<'a> {
     fn new(metrics: &'a [Metric<'a>], rules: &'a [Rules], settings: &Settings) -> Self {
         let member = |(metric, rules): (&'a Metric<'a>, &'a Rules)| {
-            (metric, rules, Watch::new(&rules.settings, &rules.tests))
+            (
+                metric,
+                rules,
+                Watch::new(&rules.settings, &rules.tests, rules.weight),
+            )
         };
         Self {
             members: metrics.iter().zip(rules).map(member).collect(),
@@ -183,9 +201,9 @@ impl<'a> Family<'a> {
                 watch.tasks_start();
             }
             let minute = metric.minutes.get(at).copied().unwrap_or_default();
-            *part = rules.weight.ln() + watch.add(&minute);
-            over_limit |= watch.beyond_limit(rules.weight);
-            enough = enough && watch.has_data() && watch.seen(rules.weight) >= 1.0;
+            *part = rules.log_weight + watch.add(&minute);
+            over_limit |= watch.beyond_limit();
+            enough = enough && watch.has_data() && watch.seen() >= 1.0;
         }
         let log_e = log_sum(self.parts.iter().copied());
         let decision = if log_e >= self.threshold || over_limit {
@@ -231,7 +249,7 @@ impl<'a> Family<'a> {
                 watch,
                 settings: &rules.settings,
                 weight: rules.weight,
-                log_e: reasons.parts[at] - rules.weight.ln(),
+                log_e: reasons.parts[at] - rules.log_weight,
                 until: reasons.until,
                 start: reasons.starts[at],
                 last,

@@ -2,7 +2,7 @@
 //! evidence out.
 //!
 //! Its tests are e-processes. An e-value has a mean of at most 1 while the canary is no worse than stable by more than a
-//! practical margin, so the probability that it ever reaches `1 / falseAlarm` is at most `falseAlarm` (Ville 1939;
+//! practical margin (on average over what such canaries are like: [`Null::Within`]), so the probability that it ever reaches `1 / falseAlarm` is at most `falseAlarm` (Ville 1939;
 //! Howard and others 2021, arXiv 1810.08240). Nothing has to be decided beforehand about how often one looks, when one
 //! stops, or how the traffic is split from minute to minute. Everything is computed anew from the counts at each look.
 //!
@@ -16,6 +16,7 @@ mod exposure;
 mod family;
 mod guard;
 mod noise;
+mod null;
 mod ratio;
 mod robust;
 mod settings;
@@ -28,6 +29,7 @@ pub use exposure::{Detect, Exposure};
 pub use family::{Counted, Judgement, Metric, compare, first_roll_back};
 pub use guard::refutes;
 pub use noise::{Learning, Noise, Past};
+pub use null::Null;
 pub use ratio::Alternatives;
 pub use robust::{Robust, Starts};
 pub use settings::Settings;

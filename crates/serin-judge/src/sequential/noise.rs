@@ -16,10 +16,10 @@ pub struct Noise {
 }
 
 impl Noise {
-    /// A service about which nothing is known: 0.37, worth seven minutes.
+    /// A service about which nothing is known: 0.3, worth six minutes.
     pub const UNKNOWN: Self = Self {
-        start: 0.37,
-        minutes: 7.0,
+        start: 0.3,
+        minutes: 6.0,
         floor: 0.05,
         learning: Learning::All,
     };
@@ -32,7 +32,8 @@ pub enum Learning {
     ///
     /// Given the canary's errors in two neighbouring minutes together, counting alone would spread them by a binomial
     /// distribution; what is spread further is noise. The weights depend on the sum only, so minutes with many errors are
-    /// not preferred.
+    /// not preferred. At first the minutes that do not count as evidence are learned from too: tasks that get warm make a
+    /// service look noisier than it is, which errs on the safe side, and nothing else is known of it yet.
     All,
     /// From minutes with at least five errors on each side: half the squared difference of two successive logarithmic
     /// ratios, less the variance `1/(x + 1/2) + 1/(y + 1/2)` of counting. Simple, but too small when few minutes have
@@ -52,6 +53,8 @@ pub(super) struct Learned {
     sum: f64,
     weight: f64,
     last: Option<Pair>,
+    /// Whether a minute has come that counts as evidence.
+    counting: bool,
 }
 
 impl Learned {
@@ -66,6 +69,7 @@ impl Learned {
             sum: noise.start * noise.start * weight,
             weight,
             last: None,
+            counting: false,
         }
     }
 
@@ -74,8 +78,23 @@ impl Learned {
         (self.sum / self.weight).max(self.noise.floor * self.noise.floor)
     }
 
+    /// Takes a minute in that does not count as evidence.
+    pub(super) fn learn_uncounted(&mut self, pair: Option<&Pair>) {
+        if self.counting || self.noise.learning == Learning::Busy {
+            // A difference across a gap is not one of neighbours.
+            self.gap();
+        } else {
+            self.take(pair);
+        }
+    }
+
     /// Takes a minute in, after it was judged: what a minute says about noise may only bear on later ones.
     pub(super) fn learn(&mut self, pair: Option<&Pair>) {
+        self.counting = true;
+        self.take(pair);
+    }
+
+    fn take(&mut self, pair: Option<&Pair>) {
         if let (Some(now), Some(last)) = (pair, &self.last)
             && self.noise.minutes.is_finite()
             && let Some((variance, weight)) = match self.noise.learning {

@@ -64,3 +64,13 @@ pub(super) fn log_sum(values: impl Iterator<Item = f64> + Clone) -> f64 {
         .sum();
     largest + sum.ln()
 }
+
+/// `ln(exp(a) + exp(b))` without overflow.
+pub(super) fn log_add(a: f64, b: f64) -> f64 {
+    let (more, less) = if a > b { (a, b) } else { (b, a) };
+    // Also where both are minus infinity, whose difference is no number.
+    if less == f64::NEG_INFINITY {
+        return more;
+    }
+    more + (less - more).exp().ln_1p()
+}

@@ -1,20 +1,18 @@
 //! The rate-ratio test made safe for services as they are: noisy from minute to minute, a little different from task to
 //! task, cold at the start, and broken only after a while.
 //!
-//! - Every minute's evidence is divided by a factor that grows with the noise (the details are with `tempering`).
+//! - Every minute's evidence is divided by a factor that grows with the noise (the details are with `tempering`), and bent where
+//!   noise is wilder than a normal distribution has it.
 //! - The evidence is an average over several starts, of which each counts only the minutes from its own on and is 1
 //!   before. The list of starts is fixed beforehand, so the average is an e-value too. It finds a regression that begins
 //!   late without having to make up for the good minutes before it.
 //! - The first minutes after new tasks have started are not counted.
-//!
-//! With a spread, the margin is not a bound but a distribution: the logarithm of the lasting ratio is taken as normal
-//! around the margin's with that standard deviation, and the average over the alternatives is divided by the average
-//! over that distribution (a Bayes factor). It sees smaller regressions. Its guarantee holds for each start by itself and
-//! on average over such services, and is approximate for the average over several starts.
+//! - What the evidence is against is [`Null`]: the margin, or a distribution of what is no reason to roll back.
 
 use super::counts::{Minute, Pair};
 use super::noise::{Learned, Noise, tempering};
-use super::ratio::{Alternatives, log_sum};
+use super::null::{Mostly, Null};
+use super::ratio::{Alternatives, log_add, log_sum};
 
 /// The starts over which evidence is averaged: minutes, counted from 0, with weights that sum to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,13 +61,19 @@ pub struct Robust {
     pub margin: f64,
     /// What the test looks for.
     pub alternatives: Alternatives,
-    /// Standard deviation of the lasting logarithmic ratio; 0 takes the margin as a bound.
-    pub spread: f64,
+    /// How lasting ratios up to the margin are described.
+    pub null: Null,
     /// The minute noise; `None` for the plain test, which takes counting for the only noise.
     pub noise: Option<Noise>,
     /// The most that the logarithm of the evidence may grow by in one minute, so that one wild minute is not enough;
     /// infinity for no bound. Less than a factor of an e-value is one too.
     pub most_per_minute: f64,
+    /// Where the minute noise ceases to be normal, as a logarithm of evidence: growth `g` of a minute's evidence counts as
+    /// `t (sqrt(1 + 2 g / t) - 1)`, the pseudo-Huber loss (Hartley and Zisserman 2003). For a deviation of `z` standard
+    /// deviations, whose `g` is `z^2 / 2`, that is about `z^2 / 2` up to `z = sqrt(t)` and then a line: the evidence of noise
+    /// with an exponential tail. It is never more than `g`, so an e-value stays one. Where counting hides the noise `t` is
+    /// larger in proportion. Infinity for normal noise.
+    pub tail: f64,
     /// Minutes not counted after new tasks have started.
     pub skip: usize,
     /// The starts.
@@ -101,76 +105,12 @@ impl Robust {
     }
 }
 
-/// How far any product may rise over the leader of any start, or one start over another, as a logarithm, before the products
-/// are computed anew.
-const RISE: f64 = 20.0;
-/// How far a leader may fall before that; an f64 reaches e^-708.
-const FALL: f64 = 300.0;
-/// A product so far below its start's leader, or a start so far below the first, is taken for 0 until then. When it has risen by
-/// [`RISE`], it is still too small to change an f64.
-const LOST: f64 = -60.0;
-
-/// For each start that has come and each point, the evidence; relative to a scale of the start, and that to `top`.
-#[derive(Debug, Clone, Default)]
-struct Products {
-    values: Vec<f64>,
-    scales: Vec<f64>,
-    /// The weight of the starts that are to come, relative to `top`.
-    to_come: f64,
-    /// A logarithm.
-    top: f64,
-    /// The logarithms by which the newest minute multiplies each point.
-    factors: Vec<f64>,
-    /// The largest product of each start when they were computed.
-    leaders: Vec<usize>,
-    /// How far any product may have risen over a leader since then.
-    rise: f64,
-    /// How far a leader may have fallen since then.
-    fall: f64,
-    /// Whether a start has come since then.
-    stale: bool,
-}
-
-impl Products {
-    /// Notes how far the newest minute moves the products.
-    fn moved(&mut self, most_gained: f64) {
-        let of_leaders = self.leaders.iter().map(|leader| self.factors[*leader]);
-        let least = of_leaders.fold(f64::INFINITY, f64::min);
-        if least.is_finite() {
-            // The first may be what has not begun, which does not move.
-            self.rise += most_gained - least.min(0.0);
-            self.fall += (-least).max(0.0);
-        }
-        self.stale |= self.rise > RISE || self.fall > FALL;
-    }
-
-    fn multiply(&mut self, width: usize) {
-        for factor in &mut self.factors {
-            *factor = factor.exp();
-        }
-        for values in self.values.chunks_mut(width) {
-            for (value, factor) in values.iter_mut().zip(&self.factors) {
-                *value *= factor;
-            }
-        }
-    }
-
-    /// The logarithm of the sum of all.
-    fn log_sum(&self, width: usize) -> f64 {
-        let begun = self.scales.iter().zip(self.values.chunks(width));
-        let sum: f64 = begun
-            .filter(|(scale, _)| **scale > 0.0)
-            .map(|(scale, values)| scale * values.iter().sum::<f64>())
-            .sum();
-        self.top + (sum + self.to_come).ln()
-    }
-}
-
 /// The test while it runs.
 #[derive(Debug, Clone)]
 pub(super) struct Process<'a> {
     settings: &'a Robust,
     learned: Option<Learned>,
+    null: Option<Mostly>,
     /// For each alternative, its ratio, `ln(ratio / margin)` and the logarithm of its weight; then the null's, if any.
     points: Vec<Point>,
     alternatives: usize,
@@ -179,8 +119,13 @@ pub(super) struct Process<'a> {
     /// For each start that has come, what each point had gathered then.
     before: Vec<f64>,
     begun: usize,
-    /// The evidence itself, so that a minute multiplies it: faster than an exponential for each start and point.
-    products: Products,
+    /// For each alternative, the logarithm of its evidence summed over the starts that have come, with all weights.
+    ///
+    /// A minute adds to the logarithm and a start adds its weight to the sum, so that the starts need not be kept apart (the
+    /// recursion of Shiryaev and Roberts for the detection of changes: Roberts 1966).
+    sums: Vec<f64>,
+    /// The logarithm of the weight of the starts that are to come.
+    to_come: f64,
     minute: usize,
     log_e: f64,
 }
@@ -206,7 +151,9 @@ impl<'a> Process<'a> {
             .map(|(over_margin, log_weight)| point(*over_margin, *log_weight))
             .collect();
         let alternatives = points.len();
-        if settings.spread > 0.0 {
+        if let Null::Around(spread) = settings.null
+            && spread > 0.0
+        {
             for (position, weight) in NORMAL {
                 let weight: f64 = weight;
                 for sign in if position > 0.0 {
@@ -214,10 +161,7 @@ impl<'a> Process<'a> {
                 } else {
                     &[1.0]
                 } {
-                    points.push(point(
-                        (sign * settings.spread * position).exp(),
-                        weight.ln(),
-                    ));
+                    points.push(point((sign * spread * position).exp(), weight.ln()));
                 }
             }
         }
@@ -225,10 +169,12 @@ impl<'a> Process<'a> {
         Self {
             settings,
             learned: settings.noise.as_ref().map(Learned::new),
+            null: (settings.null == Null::Within).then(|| Mostly::new(settings.margin)),
             alternatives,
             gathered: vec![0.0; points.len()],
             before: Vec::with_capacity(points.len() * starts),
-            products: Products::default(),
+            sums: vec![f64::NEG_INFINITY; alternatives],
+            to_come: 0.0,
             points,
             begun: 0,
             minute: 0,
@@ -243,6 +189,26 @@ impl<'a> Process<'a> {
         })
     }
 
+    /// The noise that is assumed of the next minute, as a variance.
+    pub(super) fn variance(&self) -> f64 {
+        self.learned.as_ref().map_or(0.0, Learned::variance)
+    }
+
+    /// [`Robust::tail`] in a minute like `pair`; `None` where it does not matter.
+    ///
+    /// How much of what moves the canary's errors is noise and not counting is asked of stable's errors alone, so that more
+    /// errors of the canary are never less evidence.
+    fn tail(&self, pair: &Pair) -> Option<f64> {
+        let learned = self.learned.as_ref()?;
+        let fair = Pair {
+            canary_errors: self.settings.margin * pair.stable_alike(),
+            ..*pair
+        };
+        let noise = 1.0 - tempering(&fair, self.settings.margin, learned.variance()).recip();
+        let tail = self.settings.tail / noise;
+        tail.is_finite().then_some(tail)
+    }
+
     /// Takes the next minute in and gives the logarithm of the e-value after it. A minute that does not count, or has no
     /// data, leaves the evidence as it is.
     pub(super) fn add(&mut self, pair: Option<&Pair>, counts: bool) -> f64 {
@@ -250,14 +216,12 @@ impl<'a> Process<'a> {
             && *start <= self.minute
         {
             self.before.extend_from_slice(&self.gathered);
-            self.products.stale = true;
-            self.begun += 1;
+            self.begin();
         }
         self.minute += 1;
         if !counts {
-            // A difference across a gap is not one of neighbours.
             if let Some(learned) = &mut self.learned {
-                learned.learn(None);
+                learned.learn_uncounted(pair);
             }
             return self.log_e;
         }
@@ -267,17 +231,24 @@ impl<'a> Process<'a> {
             let most = self.settings.most_per_minute;
             let at_margin = self.settings.margin * pair.canary + pair.stable;
             if errors > 0.0 {
-                self.products.factors.clear();
-                let mut most_gained = f64::NEG_INFINITY;
+                let null = self.null.as_mut();
+                let moved = null.map_or(0.0, |null| null.add(pair, canary_errors, errors));
+                let tail = self.tail(pair);
+                let mut sums = self.sums.iter_mut();
                 for (gathered, point) in self.gathered.iter_mut().zip(&self.points) {
                     let quotient = (point.ratio * pair.canary + pair.stable) / at_margin;
                     let gained = canary_errors * point.log_over_margin - errors * quotient.ln();
+                    let over = gained - moved;
+                    let gained = match tail {
+                        Some(tail) if over > 0.0 => tail * ((1.0 + 2.0 * over / tail).sqrt() - 1.0),
+                        _ => over,
+                    };
                     let gained = gained.min(most);
                     *gathered += gained;
-                    self.products.factors.push(gained);
-                    most_gained = most_gained.max(gained);
+                    if let Some(sum) = sums.next() {
+                        *sum += gained;
+                    }
                 }
-                self.products.moved(most_gained);
                 self.log_e = self.average();
             }
         }
@@ -287,68 +258,27 @@ impl<'a> Process<'a> {
         self.log_e
     }
 
+    /// The next start comes.
+    fn begin(&mut self) {
+        let log_weight = self.settings.starts.points[self.begun].1;
+        self.begun += 1;
+        for (sum, point) in self.sums.iter_mut().zip(&self.points) {
+            *sum = log_add(*sum, log_weight + point.log_weight);
+        }
+        // Anew, so that nothing is left of it after the last.
+        let to_come = &self.settings.starts.points[self.begun..];
+        self.to_come = log_sum(to_come.iter().map(|start| start.1));
+    }
+
     /// The logarithm of the average over starts and alternatives.
-    fn average(&mut self) -> f64 {
+    fn average(&self) -> f64 {
         if self.points.len() > self.alternatives {
             let to_come = &self.settings.starts.points[self.begun..];
             let begun = (0..self.begun).map(|start| self.part(start));
             return log_sum(begun.chain(to_come.iter().map(|start| start.1)));
         }
-        if self.products.stale {
-            self.anew();
-        } else {
-            self.products.multiply(self.points.len());
-        }
-        self.products.log_sum(self.points.len())
-    }
-
-    /// Computes the products from the logarithms.
-    fn anew(&mut self) {
-        let width = self.points.len();
-        let starts = &self.settings.starts.points;
-        let products = &mut self.products;
-        products.values.clear();
-        products.scales.clear();
-        let (begun, to_come) = starts.split_at(self.begun);
         // What has not begun is 1 and counts with its weight.
-        let to_come: f64 = to_come.iter().map(|start| start.1.exp()).sum();
-        let mut top = to_come.ln();
-        products.leaders.clear();
-        for ((_, log_weight), before) in begun.iter().zip(self.before.chunks(width)) {
-            let mut leader = (0, f64::NEG_INFINITY);
-            let all = self.points.iter().zip(&self.gathered).zip(before);
-            for (at, ((point, now), before)) in all.enumerate() {
-                let value = now - before + point.log_weight;
-                if value > leader.1 {
-                    leader = (at, value);
-                }
-                products.values.push(value);
-            }
-            products.leaders.push(leader.0);
-            products.scales.push(log_weight + leader.1);
-            top = top.max(log_weight + leader.1);
-        }
-        let starts = products.values.chunks_mut(width).zip(&products.leaders);
-        for (scale, (values, leader)) in products.scales.iter_mut().zip(starts) {
-            let over = *scale - top;
-            let kept = over > LOST;
-            *scale = if kept { over.exp() } else { 0.0 };
-            // The values are relative to the leader, whose size is in the scale.
-            let leader = values[*leader];
-            for value in values {
-                let below = *value - leader;
-                *value = if kept && below > LOST {
-                    below.exp()
-                } else {
-                    0.0
-                };
-            }
-        }
-        products.to_come = (to_come.ln() - top).exp();
-        products.top = top;
-        products.rise = 0.0;
-        products.fall = 0.0;
-        products.stale = false;
+        log_sum(self.sums.iter().copied().chain([self.to_come]))
     }
 
     /// The logarithm of one start's part of the e-value.

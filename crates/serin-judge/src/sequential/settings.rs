@@ -4,6 +4,7 @@ use serin::request::LEAST_SEEN;
 
 use super::exposure::Detect;
 use super::noise::{Noise, Past};
+use super::null::Null;
 use super::ratio::Alternatives;
 use super::robust::{Robust, Starts};
 
@@ -24,8 +25,8 @@ pub struct Settings {
     pub intervals_per_minute: u32,
     /// The minute noise that is assumed, and how fast it is learned.
     pub noise: Noise,
-    /// Standard deviation of the lasting logarithmic ratio; 0 takes the margin as a bound, which is the default.
-    pub spread: f64,
+    /// How lasting ratios up to the margin are described; [`Null::Within`] is the default.
+    pub null: Null,
     /// The ratio from which on the canary is a disaster, in the warm-up too; above `margin`.
     pub disaster: f64,
     /// A rate that the canary may not exceed, as a fraction of its requests, provided that it is also worse than stable.
@@ -42,7 +43,7 @@ impl Default for Settings {
             warm_up: 2,
             intervals_per_minute: 1,
             noise: Noise::UNKNOWN,
-            spread: 0.0,
+            null: Null::Within,
             disaster: 6.0,
             limit: None,
         }
@@ -58,19 +59,22 @@ pub(super) const LIMIT: f64 = 0.1;
 /// wild minute is just enough if it is as wild as can be. What is worse than that is the disaster test's.
 const MOST_PER_MINUTE: f64 = 7.0;
 
-/// What the robust test looks for: ratios over the margin, with weights; the least is [`serin::request::LEAST_SEEN`]. Most of the weight is where evidence is slow to
-/// come; a large regression gives so much that its weight does not matter.
-const ALTERNATIVES: [(f64, f64); 10] = [
+/// From about 1.4 standard deviations on, a minute's evidence grows with its deviation and not with the deviation's square.
+/// Bursts multiply a rate, so on the scale of counts a large one is likelier than a normal distribution has it.
+const TAIL: f64 = 2.0;
+
+/// What the robust test looks for: ratios over the margin, with weights; the least is [`serin::request::LEAST_SEEN`]. Most of
+/// the weight is where evidence is slow to come; a large regression gives so much that its weight does not matter.
+const ALTERNATIVES: [(f64, f64); 9] = [
     (LEAST_SEEN, 0.14),
     (1.45, 0.22),
     (1.8, 0.18),
     (2.5, 0.12),
     (3.6, 0.10),
     (5.5, 0.08),
-    (9.0, 0.06),
-    (16.0, 0.04),
-    (40.0, 0.03),
-    (300.0, 0.03),
+    (9.0, 0.07),
+    (20.0, 0.05),
+    (60.0, 0.04),
 ];
 
 /// What the disaster test looks for: ratios over its margin.
@@ -94,7 +98,7 @@ impl Settings {
     }
 
     /// The logarithm of the e-value that rolls back: what the limit may cause is left to it.
-    pub(super) fn threshold(&self) -> f64 {
+    pub(crate) fn threshold(&self) -> f64 {
         let limits = self.limit.map_or(0.0, |_| LIMIT);
         -(self.false_alarm * (1.0 - limits)).ln()
     }
@@ -110,7 +114,7 @@ impl Settings {
             robust: Robust {
                 margin: self.margin,
                 alternatives: Alternatives::weighted(ALTERNATIVES),
-                spread: self.spread,
+                null: self.null,
                 noise: Some(Noise {
                     start: self.noise.start * caution,
                     ..self.noise
@@ -118,15 +122,18 @@ impl Settings {
                 skip: 0,
                 most_per_minute: MOST_PER_MINUTE * weight.powf(0.1)
                     / f64::from(self.intervals_per_minute),
+                // Per interval, so that the intervals of a minute are bent as the minute would be.
+                tail: TAIL / f64::from(self.intervals_per_minute),
                 starts: Starts::planned(self.minutes),
             },
             disaster: Robust {
                 margin: self.disaster,
                 alternatives: Alternatives::weighted(DISASTERS),
-                spread: 0.0,
+                null: Null::Bound,
                 noise: None,
                 skip: 0,
                 most_per_minute: f64::INFINITY,
+                tail: f64::INFINITY,
                 starts: Starts::planned(self.minutes),
             },
             log_shares: ((1.0 - DISASTER).ln(), DISASTER.ln()),

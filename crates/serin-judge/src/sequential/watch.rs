@@ -1,8 +1,9 @@
 //! One metric's comparison, minute by minute.
 
 use super::counts::{Minute, Pair, Tally, Totals, number};
-use super::exposure::{expected, least_seen, looked_for, needed, stable_rate};
-use super::guard::{Guard, stays_below};
+use super::exposure::{Detect, Usual, expected, least_seen, looked_for, needed, stable_rate};
+use super::guard::{ALSO_WORSE, Guard, stays_below};
+use super::ratio::log_add;
 use super::robust::Process;
 use super::settings::{LIMIT, Settings, Tests};
 
@@ -56,9 +57,18 @@ pub(super) struct Watch<'a> {
     disaster: Process<'a>,
     log_shares: (f64, f64),
     guard: Option<Guard>,
+    /// The logarithm of the e-value that would roll back by itself, and that which the limit takes.
+    enough: f64,
+    enough_for_limit: f64,
+    /// The expected evidence after which the regression would have been seen.
+    needed: f64,
+    /// The least ratio that can be looked for.
+    least: f64,
     /// Minutes until the warm-up is over.
     warming: u32,
     pub(super) totals: Totals,
+    /// Stable's usual rate.
+    usual: Usual,
     /// Requests of both sides after the warm-up, each minute's divided by its tempering; minutes with about the same split of the
     /// traffic together. Of different splits the sum would be worth more than its parts.
     worth: Vec<Worth>,
@@ -72,15 +82,21 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(settings: &'a Settings, tests: &'a Tests) -> Self {
+    pub(super) fn new(settings: &'a Settings, tests: &'a Tests, weight: f64) -> Self {
+        let alpha = settings.false_alarm * weight;
         Self {
             settings,
             robust: Process::new(&tests.robust),
             disaster: Process::new(&tests.disaster),
             log_shares: tests.log_shares,
             guard: settings.limit.map(Guard::new),
+            enough: -alpha.ln(),
+            enough_for_limit: -(alpha * LIMIT).ln(),
+            needed: needed(alpha),
+            least: least_seen(settings.margin),
             warming: settings.warm_up,
             totals: Totals::default(),
+            usual: Usual::default(),
             worth: Vec::new(),
             against_least: 0.0,
             log_e: 0.0,
@@ -103,11 +119,11 @@ impl<'a> Watch<'a> {
         self.has_data = pair.is_some();
         if let Some(pair) = &pair {
             self.totals.add(minute);
+            self.usual.add(pair);
             if warm {
                 let tempering = self.robust.tempering(pair);
                 self.add_worth(pair, tempering);
-                let least = least_seen(self.settings.margin);
-                self.against_least += refuting(pair, least) / tempering;
+                self.against_least += refuting(pair, self.least) / tempering;
                 self.temperings.push(Some(tempering));
             } else {
                 self.temperings.push(None);
@@ -115,15 +131,15 @@ impl<'a> Watch<'a> {
         } else {
             self.temperings.push(None);
         }
+        // Of the minutes before, as the comparison's own.
+        let variance = self.robust.variance();
         let robust = self.robust.add(pair.as_ref(), warm);
         let disaster = self.disaster.add(pair.as_ref(), true);
-        let (a, b) = (robust + self.log_shares.0, disaster + self.log_shares.1);
-        let (more, less) = if a > b { (a, b) } else { (b, a) };
-        self.log_e = more + (less - more).exp().ln_1p();
+        self.log_e = log_add(robust + self.log_shares.0, disaster + self.log_shares.1);
         if let Some(guard) = &mut self.guard
             && let Some(pair) = pair.as_ref().filter(|_| warm)
         {
-            guard.add(pair);
+            guard.add(pair, variance);
         }
         self.log_e
     }
@@ -155,27 +171,38 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether the limit is exceeded, at this metric's share of the false alarms.
-    pub(super) fn beyond_limit(&mut self, weight: f64) -> bool {
-        let alpha = self.settings.false_alarm * weight * LIMIT;
-        self.over_limit |= self
-            .guard
-            .as_ref()
-            .is_some_and(|guard| guard.beyond(alpha, self.log_e));
+    pub(super) fn beyond_limit(&mut self) -> bool {
+        let worse = self.log_e >= self.enough * ALSO_WORSE;
+        let guard = self.guard.as_ref();
+        self.over_limit |= guard.is_some_and(|guard| guard.beyond(self.enough_for_limit, worse));
         self.over_limit
     }
 
     /// The share of the evidence that is needed to have seen `detect`, or to refute even the least that could be looked for;
     /// 1 is enough.
-    pub(super) fn seen(&self, weight: f64) -> f64 {
-        let rate = stable_rate(&self.totals);
+    pub(super) fn seen(&self) -> f64 {
+        let refuted = self.against_least / REFUTED;
+        if refuted >= 1.0 {
+            return refuted;
+        }
+        let rate = self.usual_rate(self.settings.detect);
         let settings = self.settings;
         let expected = |worth: &Worth| {
             let Worth { canary, stable, .. } = *worth;
             expected(canary, stable, rate, settings.detect, settings.margin)
         };
         let sum: f64 = self.worth.iter().map(expected).sum();
-        let seen = sum / needed(settings.false_alarm * weight);
-        seen.max(self.against_least / REFUTED)
+        (sum / self.needed).max(refuted)
+    }
+
+    /// The rate of stable, off zero, at which the regression must be seen. So many points more are to be seen at the rate of most of
+    /// its requests. So many times as much shows in an outage of both sides as well, whose errors count like any others.
+    pub(super) fn usual_rate(&self, detect: Detect) -> f64 {
+        if let Detect::Ratio(_) = detect {
+            return stable_rate(&self.totals);
+        }
+        let least = 0.5 / number(self.totals.stable.requests).max(1.0);
+        self.usual.rate().max(least).min(1.0)
     }
 
     /// The minute from which on the evidence is strongest, and the weight of that start.

@@ -1,4 +1,5 @@
-//! Percentiles, which moto cannot answer: they are computed from the values that the metrics agent keeps.
+//! Percentiles and counts above a threshold, which moto cannot answer: they are computed from the values that the metrics agent
+//! keeps.
 
 use serde_json::{Value, json};
 
@@ -6,7 +7,7 @@ use super::{ApiRequest, ApiResponse, Shared};
 use crate::data_plane::ResponseTimes;
 
 impl Shared {
-    /// Answers `GetMetricData`: moto what it can, percentiles of the response time from the values themselves.
+    /// Answers `GetMetricData`: moto what it can, what needs the response times themselves from these.
     pub(super) async fn ask_cloud_watch(&self, mut request: ApiRequest) -> ApiResponse {
         let Ok(mut question) = serde_json::from_slice::<Value>(&request.body) else {
             return self.pass_on(request).await;
@@ -15,11 +16,15 @@ impl Shared {
             Some(Value::Array(queries)) => std::mem::take(queries),
             _ => Vec::new(),
         };
-        let (percentiles, others): (Vec<Value>, Vec<Value>) = asked
+        if let Some(stat) = asked.iter().find_map(unsupported) {
+            let message = format!("The value {stat} for parameter Stat is not supported.");
+            return ApiResponse::error(400, "ValidationError", &message);
+        }
+        let (own, others): (Vec<Value>, Vec<Value>) = asked
             .iter()
             .cloned()
-            .partition(|query| percentile(query).is_some());
-        if percentiles.is_empty() {
+            .partition(|query| statistic(query).is_some());
+        if own.is_empty() {
             return self.pass_on(request).await;
         }
         let mut response = ApiResponse::json(&json!({"MetricDataResults": [], "Messages": []}));
@@ -38,8 +43,7 @@ impl Shared {
         let times = self.response_times.get().map_or(&nothing, |times| &**times);
         if let Some(results) = answer["MetricDataResults"].as_array_mut() {
             results.extend(
-                percentiles
-                    .iter()
+                own.iter()
                     .filter_map(|query| result(query, &question, times)),
             );
             // In the order of the questions.
@@ -51,16 +55,83 @@ impl Shared {
     }
 }
 
-/// The percentile that a query asks for: 99.9 for `p99.9`.
-fn percentile(query: &Value) -> Option<f64> {
+/// What is computed from the values themselves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Statistic {
+    /// 99.9 for `p99.9`.
+    Percentile(f64),
+    /// `TC(0.1:0.5)`: how many are above the one bound, which is not among them, and up to the other, which is.
+    TrimmedCount(Option<f64>, Option<f64>),
+    /// How many there are; of the response times only, so that it is of the same values.
+    SampleCount,
+}
+
+/// The statistic that a query asks for, if it is one of these.
+fn statistic(query: &Value) -> Option<Statistic> {
     let stat = query["MetricStat"]["Stat"].as_str()?;
-    let rank: f64 = stat.strip_prefix('p')?.parse().ok()?;
-    (0.0..=100.0).contains(&rank).then_some(rank)
+    if stat == "SampleCount" && is_response_time(&query["MetricStat"]["Metric"]) {
+        return Some(Statistic::SampleCount);
+    }
+    if let Some(rank) = stat.strip_prefix('p') {
+        let rank: f64 = rank.parse().ok()?;
+        return (0.0..=100.0)
+            .contains(&rank)
+            .then_some(Statistic::Percentile(rank));
+    }
+    trimmed_count(stat)
+}
+
+/// The bounds of `TC(0.1:)`, `TC(:0.1)` or `TC(0.1:0.5)`: numbers with at most ten decimals.
+fn trimmed_count(stat: &str) -> Option<Statistic> {
+    let bounds = stat.strip_prefix("TC(")?.strip_suffix(')')?;
+    let (above, up_to) = bounds.split_once(':')?;
+    let bound = |text: &str| -> Option<Option<f64>> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        let decimals = text.split_once('.').map_or("", |(_, decimals)| decimals);
+        let is_number = text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+        (is_number && decimals.len() <= 10).then(|| text.parse().ok())
+    };
+    let (above, up_to) = (bound(above)?, bound(up_to)?);
+    (above.is_some() || up_to.is_some()).then_some(Statistic::TrimmedCount(above, up_to))
+}
+
+/// A trimmed count that CloudWatch would refuse; percentages are not known here.
+fn unsupported(query: &Value) -> Option<&str> {
+    let stat = query["MetricStat"]["Stat"].as_str()?;
+    (stat.starts_with("TC") && trimmed_count(stat).is_none()).then_some(stat)
+}
+
+fn is_response_time(metric: &Value) -> bool {
+    metric["Namespace"] == "AWS/ApplicationELB" && metric["MetricName"] == "TargetResponseTime"
+}
+
+impl Statistic {
+    /// Of the values of a period; `None` where there is nothing to say. A count of none is not given: AWS does not document that
+    /// it is a zero.
+    fn of(self, values: Vec<f64>) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "few values")]
+        let some = |number: usize| (number > 0).then_some(number as f64);
+        match self {
+            Self::Percentile(rank) => at_rank(values, rank),
+            Self::SampleCount => some(values.len()),
+            Self::TrimmedCount(above, up_to) => {
+                let inside = values.iter().filter(|value| {
+                    above.is_none_or(|bound| **value > bound)
+                        && up_to.is_none_or(|bound| **value <= bound)
+                });
+                some(inside.count())
+            }
+        }
+    }
 }
 
 /// The answer to one query: a value for each period in which there were any, counted from the beginning of the window.
 fn result(query: &Value, question: &Value, times: &ResponseTimes) -> Option<Value> {
-    let rank = percentile(query)?;
+    let statistic = statistic(query)?;
     let metric = &query["MetricStat"]["Metric"];
     let (start, end) = (
         moment(&question["StartTime"])?,
@@ -68,13 +139,12 @@ fn result(query: &Value, question: &Value, times: &ResponseTimes) -> Option<Valu
     );
     let period = query["MetricStat"]["Period"].as_i64().unwrap_or(60).max(1);
     let name = metric["MetricName"].as_str().unwrap_or_default();
-    let is_response_time =
-        metric["Namespace"] == "AWS/ApplicationELB" && name == "TargetResponseTime";
+    let is_response_time = is_response_time(metric);
     let mut found = Vec::new();
     let mut begin = start;
     while is_response_time && begin < end {
         let values = times.between(&metric["Dimensions"], begin, (begin + period).min(end));
-        if let Some(value) = at_rank(values, rank) {
+        if let Some(value) = statistic.of(values) {
             found.push((begin, value));
         }
         begin += period;
@@ -119,7 +189,7 @@ fn moment(value: &Value) -> Option<i64> {
 mod tests {
     use serde_json::json;
 
-    use super::{at_rank, percentile};
+    use super::{Statistic, at_rank, statistic, unsupported};
 
     #[test]
     fn a_percentile_is_the_value_at_its_rank() {
@@ -131,10 +201,36 @@ mod tests {
     }
 
     #[test]
-    fn only_percentiles_are_taken_from_moto() {
-        let stat = |stat: &str| percentile(&json!({"MetricStat": {"Stat": stat}}));
-        assert_eq!(stat("p99.9"), Some(99.9));
+    fn only_what_needs_the_values_themselves_is_taken_from_moto() {
+        let stat = |stat: &str| statistic(&json!({"MetricStat": {"Stat": stat}}));
+        assert_eq!(stat("p99.9"), Some(Statistic::Percentile(99.9)));
         assert_eq!(stat("Sum"), None);
         assert_eq!(stat("p999"), None);
+        assert_eq!(stat("SampleCount"), None, "of any other metric");
+        let above = Statistic::TrimmedCount(Some(0.182), None);
+        assert_eq!(stat("TC(0.182:)"), Some(above));
+    }
+
+    #[test]
+    fn a_trimmed_count_is_of_what_is_above_its_first_bound_and_not_above_its_second() {
+        let count = |stat: &str| {
+            let statistic = statistic(&json!({"MetricStat": {"Stat": stat}})).unwrap();
+            statistic.of(vec![0.1, 0.2, 0.2, 0.3])
+        };
+        assert_eq!(count("TC(0.1:)"), Some(3.0));
+        assert_eq!(count("TC(:0.2)"), Some(3.0));
+        assert_eq!(count("TC(0.1:0.2)"), Some(2.0));
+        assert_eq!(count("TC(0.3:)"), None);
+        for stat in [
+            "TC(:)",
+            "TC(0.1)",
+            "TC(-1:2)",
+            "TC(0.12345678901:)",
+            "TC(0.1:",
+        ] {
+            let query = json!({"MetricStat": {"Stat": stat}});
+            assert_eq!(unsupported(&query), Some(stat));
+        }
+        assert_eq!(unsupported(&json!({"MetricStat": {"Stat": "Sum"}})), None);
     }
 }

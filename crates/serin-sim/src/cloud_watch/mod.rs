@@ -30,6 +30,8 @@ pub(crate) struct Series {
 pub(crate) struct Datapoint {
     pub(crate) at: i64,
     pub(crate) value: f64,
+    /// How many measurements had this value.
+    pub(crate) times: f64,
     /// From when on CloudWatch gives it out.
     pub(crate) visible_at: i64,
 }
@@ -195,7 +197,12 @@ impl World {
                 "The period {period} must be 1, 5, 10, 20, 30 or a multiple of 60."
             )));
         }
-        let statistic = Statistic::parse(asked.stat().ok_or_else(|| invalid("Stat is required"))?)?;
+        let stat = asked.stat().ok_or_else(|| invalid("Stat is required"))?;
+        let statistic = Statistic::parse(stat)?;
+        let is_trimmed_count = matches!(statistic, Statistic::TrimmedCount { .. });
+        if is_trimmed_count && self.settings.trimmed_counts == TrimmedCounts::Refused {
+            return Err(not_supported(stat));
+        }
         let dimensions = metric.dimensions().iter();
         let series = Series {
             namespace: metric
@@ -217,26 +224,55 @@ impl World {
         };
         let stored_by_the_minute = self.settings.metric_period >= 60;
         let wrong_unit = asked.unit().is_some();
-        if self.settings.metrics_silent || wrong_unit || (high_resolution && stored_by_the_minute) {
+        let nothing_trimmed =
+            is_trimmed_count && self.settings.trimmed_counts == TrimmedCounts::Silent;
+        if self.settings.metrics_silent
+            || nothing_trimmed
+            || wrong_unit
+            || (high_resolution && stored_by_the_minute)
+        {
             return Ok(Points::new());
         }
         let round = if high_resolution { period } else { 60 };
         let from = from - from.rem_euclid(round);
-        let mut samples: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
+        let mut samples: BTreeMap<i64, Samples> = BTreeMap::new();
         for point in self.cloud_watch.series.get(&series).into_iter().flatten() {
             if point.visible_at <= self.now() && (from..until).contains(&point.at) {
                 // Periods are counted from the beginning of the window.
                 samples
                     .entry(point.at - (point.at - from).rem_euclid(period))
                     .or_default()
-                    .push(point.value);
+                    .push((point.value, point.times));
             }
         }
-        Ok(samples
+        let values = samples
             .into_iter()
-            .map(|(at, values)| (at, statistic.of(values)))
-            .collect())
+            .map(|(at, values)| (at, statistic.of(values)));
+        let zeros = !is_trimmed_count || self.settings.trimmed_counts == TrimmedCounts::WithZeros;
+        Ok(values.filter(|(_, value)| zeros || *value > 0.0).collect())
     }
+}
+
+/// Values, and how many measurements had each.
+type Samples = Vec<(f64, f64)>;
+
+/// What `TC(:)` says of a metric: AWS documents the statistic, but neither which metrics have it nor what a count of none is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrimmedCounts {
+    /// A count of none is a zero.
+    WithZeros,
+    /// A count of none is no datapoint.
+    WithoutZeros,
+    /// There is never a datapoint.
+    Silent,
+    /// It is no statistic.
+    Refused,
+}
+
+fn not_supported(stat: &str) -> Refusal {
+    invalid(format!(
+        "The value {stat} for parameter Stat is not supported."
+    ))
 }
 
 /// A statistic of the values of a period.
@@ -248,6 +284,11 @@ enum Statistic {
     Maximum,
     SampleCount,
     Percentile(f64),
+    /// The measurements above one bound, which is not among them, up to another, which is.
+    TrimmedCount {
+        above: Option<f64>,
+        up_to: Option<f64>,
+    },
 }
 
 impl Statistic {
@@ -263,33 +304,61 @@ impl Statistic {
                     .strip_prefix('p')
                     .and_then(|percent| percent.parse().ok());
                 let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
-                percent.map(Self::Percentile).ok_or_else(|| {
-                    invalid(format!(
-                        "The value {other} for parameter Stat is not supported."
-                    ))
-                })
+                let statistic = percent.map(Self::Percentile);
+                statistic
+                    .or_else(|| Self::trimmed_count(other))
+                    .ok_or_else(|| not_supported(other))
             }
         }
     }
 
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a period has few values"
-    )]
-    fn of(self, mut values: Vec<f64>) -> f64 {
-        let count = values.len() as f64;
+    /// `TC(0.1:)`, `TC(:0.1)`, `TC(0.1:0.5)`: numbers with at most ten decimals. Percentages are not known here.
+    fn trimmed_count(text: &str) -> Option<Self> {
+        let (above, up_to) = text
+            .strip_prefix("TC(")?
+            .strip_suffix(')')?
+            .split_once(':')?;
+        let bound = |text: &str| -> Option<Option<f64>> {
+            if text.is_empty() {
+                return Some(None);
+            }
+            let decimals = text.split_once('.').map_or("", |(_, decimals)| decimals);
+            let digits = |text: &str| {
+                text.bytes()
+                    .all(|byte| byte.is_ascii_digit() || byte == b'.')
+            };
+            (digits(text) && decimals.len() <= 10).then(|| text.parse().ok())
+        };
+        let (above, up_to) = (bound(above)?, bound(up_to)?);
+        (above.is_some() || up_to.is_some()).then_some(Self::TrimmedCount { above, up_to })
+    }
+
+    fn of(self, mut samples: Samples) -> f64 {
+        let count: f64 = samples.iter().map(|(_, times)| times).sum();
+        let values = samples.iter().map(|(value, _)| *value);
+        let sum = || -> f64 { samples.iter().map(|(value, times)| value * times).sum() };
         match self {
-            Self::Sum => values.iter().sum(),
-            Self::Average => values.iter().sum::<f64>() / count,
-            Self::Minimum => values.iter().copied().fold(f64::INFINITY, f64::min),
-            Self::Maximum => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            Self::Sum => sum(),
+            Self::Average => sum() / count,
+            Self::Minimum => values.fold(f64::INFINITY, f64::min),
+            Self::Maximum => values.fold(f64::NEG_INFINITY, f64::max),
             Self::SampleCount => count,
             Self::Percentile(percent) => {
-                values.sort_by(f64::total_cmp);
-                let rank = (percent / 100.0 * count).ceil().max(1.0) as usize;
-                values[rank.min(values.len()) - 1]
+                samples.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+                let rank = (percent / 100.0 * count).ceil().max(1.0);
+                let mut so_far = 0.0;
+                let at = samples.iter().find(|(_, times)| {
+                    so_far += times;
+                    so_far >= rank
+                });
+                at.or(samples.last()).map_or(0.0, |(value, _)| *value)
+            }
+            Self::TrimmedCount { above, up_to } => {
+                let inside = samples.iter().filter(|(value, _)| {
+                    above.is_none_or(|bound| *value > bound)
+                        && up_to.is_none_or(|bound| *value <= bound)
+                });
+                inside.map(|(_, times)| times).sum()
             }
         }
     }

@@ -11,10 +11,24 @@ use super::{Place, TargetState, is_application, suffix, tuples};
 use crate::cloud_watch::{Datapoint, Series};
 use crate::world::World;
 
-/// Of how many requests in a minute the time is kept.
-const KEPT_TIMES: u32 = 20;
-/// One of them takes so many times as long as the others.
-const SLOWEST: f64 = 2.0;
+/// How long requests take: the part of them, and how many times as long as most.
+const TIMES: [(f64, f64); 9] = [
+    (0.05, 0.5),
+    (0.20, 0.8),
+    (0.30, 1.0),
+    (0.20, 1.2),
+    (0.13, 1.4),
+    (0.04, 1.6),
+    (0.06, 1.8),
+    (0.012, 2.0),
+    (0.008, 4.0),
+];
+/// How long a load balancer's targets took.
+const RESPONSE_TIME: &str = "TargetResponseTime";
+/// How many times as long as most a request of the tail takes.
+const TAIL: f64 = 8.0;
+/// Parts of a whole, as whole numbers.
+const WHOLE: f64 = 1_000_000.0;
 
 /// What is under way.
 #[derive(Debug, Clone, Default)]
@@ -34,8 +48,8 @@ struct Counts {
     errors: f64,
     refused: f64,
     hung: f64,
-    /// Requests by the milliseconds that they took.
-    times: BTreeMap<u64, f64>,
+    /// Requests by the milliseconds that most of their image's take, and by the part of its tail.
+    times: BTreeMap<(u64, u64), f64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -169,6 +183,7 @@ impl World {
         for task in tasks {
             counts.requests += each;
             let images = task.map(|task| task.images.as_str()).unwrap_or_default();
+            let family = task.map(|task| task.family.as_str()).unwrap_or_default();
             if let Some(task) = task {
                 *self.traffic.by_service.entry(task.service).or_default() += each;
             }
@@ -182,14 +197,17 @@ impl World {
                 generated.timeout += each;
                 continue;
             }
-            counts.errors += each * self.settings.error_rate(images);
+            counts.errors += each * self.settings.error_rate(family, images);
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
                 reason = "a request takes some milliseconds"
             )]
-            let millis = (self.settings.latency(images) * 1000.0).round() as u64;
-            *counts.times.entry(millis).or_default() += each;
+            let kind = (
+                (self.settings.latency(images) * 1000.0).round() as u64,
+                (self.settings.tail(images) * WHOLE).round() as u64,
+            );
+            *counts.times.entry(kind).or_default() += each;
             if let Some(task) = task {
                 *self.traffic.served.entry(task.family.clone()).or_default() += each;
             }
@@ -297,27 +315,26 @@ impl World {
             .is_some_and(is_application)
     }
 
-    /// The times of some of a minute's requests, each image with its part.
-    fn tell_times(&mut self, place: &[(&str, &str)], times: &BTreeMap<u64, f64>) {
-        let total: f64 = times.values().sum();
-        for (millis, requests) in times {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "between 0 and KEPT_TIMES"
-            )]
-            let kept = (f64::from(KEPT_TIMES).min(total) * requests / total)
-                .round()
-                .max(1.0) as u32;
+    /// The times of a minute's requests.
+    fn tell_times(&mut self, place: &[(&str, &str)], times: &BTreeMap<(u64, u64), f64>) {
+        for ((millis, tail), requests) in times {
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "a request takes some milliseconds"
             )]
-            let seconds = *millis as f64 / 1000.0;
-            for number in 1..=kept {
-                let slow = number == KEPT_TIMES;
-                let value = if slow { seconds * SLOWEST } else { seconds };
-                self.put("AWS/ApplicationELB", "TargetResponseTime", place, value);
+            let (seconds, tail) = (*millis as f64 / 1000.0, *tail as f64 / WHOLE);
+            let body = TIMES.map(|(part, factor)| (part * (1.0 - tail), factor));
+            // The parts are rounded so that they make up the whole.
+            let (mut so_far, mut told) = (0.0, 0.0);
+            for (part, factor) in body.into_iter().chain([(tail, TAIL)]) {
+                so_far += part * requests;
+                let number = so_far.round() - told;
+                told += number;
+                if number > 0.0 {
+                    // As a person writes it: 0.08 and not 0.08000000000000002.
+                    let value = (seconds * factor * WHOLE).round() / WHOLE;
+                    self.put_times("AWS/ApplicationELB", RESPONSE_TIME, place, value, number);
+                }
             }
         }
     }
@@ -330,6 +347,18 @@ impl World {
     }
 
     fn put(&mut self, namespace: &str, name: &str, place: &[(&str, &str)], value: f64) {
+        self.put_times(namespace, name, place, value, 1.0);
+    }
+
+    /// Puts a value that so many measurements had.
+    fn put_times(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        place: &[(&str, &str)],
+        value: f64,
+        times: f64,
+    ) {
         let now = self.now();
         let series = Series {
             namespace: namespace.to_owned(),
@@ -348,6 +377,7 @@ impl World {
             .push(Datapoint {
                 at,
                 value,
+                times,
                 visible_at,
             });
     }

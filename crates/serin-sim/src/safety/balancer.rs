@@ -7,7 +7,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
     Listener, Rule, TargetGroupStickinessConfig, TargetTypeEnum,
 };
 
-use super::Subject;
+use super::{Subject, is_baseline};
 use crate::load_balancing::{tuples, tuples_mut};
 use crate::snapshot::Snapshot;
 use crate::world::World;
@@ -97,8 +97,8 @@ impl Subject {
             .then(|| format!("rule 1: the weights of rule {path} were {before:?} and are {now:?}"))
     }
 
-    /// Rule 2: the canary's share of what both have is not above the current step.
-    fn rule_is_within_the_step(&self, path: &str, before: &Rule, now: &Rule) -> Option<String> {
+    /// Rule 2: neither the canary's share of what all sides have nor the baseline's is above the current step.
+    fn rule_is_within_the_step(&self, path: &str, before: &Rule, now: &Rule) -> Vec<String> {
         let (before, now) = (weights(before), weights(now));
         let sum = |wanted: &dyn Fn(&str) -> bool| -> f64 {
             now.iter()
@@ -106,19 +106,11 @@ impl Subject {
                 .map(|(_, weight)| weight)
                 .sum()
         };
-        let canary = sum(&|group| !before.contains_key(group));
-        let both = canary + sum(&|group| self.is_stable(group));
-        let percent = if both == 0.0 {
-            0.0
-        } else {
-            canary * 100.0 / both
-        };
-        let allowed = self.allowed_percent;
-        (percent > allowed + TOLERANCE).then(|| {
-            format!(
-                "rule 2: the canary has {percent} percent of rule {path}, allowed are {allowed}"
-            )
-        })
+        let is_new = |group: &str| !before.contains_key(group);
+        let baseline = sum(&|group| is_new(group) && is_baseline(group));
+        let canary = sum(&|group| is_new(group) && !is_baseline(group));
+        let stable = sum(&|group| self.is_stable(group));
+        self.within_the_step(&format!("rule {path}"), canary, baseline, stable, TOLERANCE)
     }
 
     /// Rule 3: no weight goes to a target group without a healthy target.

@@ -3,7 +3,7 @@ use aws_smithy_types::DateTime;
 
 use super::account_with;
 use crate::world::{self, Options};
-use crate::{Account, World, tuples_mut};
+use crate::{Account, TrimmedCounts, World, tuples_mut};
 
 fn suffix(account: &Account, group: &str) -> (String, String) {
     let group = account.look(|world| world.target_group(group)).unwrap();
@@ -148,6 +148,29 @@ async fn times_have_percentiles() {
         of_group(&account, "TargetResponseTime", "p99", 600).await,
         [2.0]
     );
+}
+
+#[tokio::test]
+async fn times_are_counted_above_a_bound_and_up_to_it() {
+    let account = running("1.0.0");
+    account.settings(|settings| settings.tails = vec![("1.0.0".into(), 0.01)]);
+    account.clock().advance(780);
+    let count = async |stat: &str| of_group(&account, "TargetResponseTime", stat, 600).await;
+    assert_eq!(count("SampleCount").await, [120_000.0]);
+    assert_eq!(count("p90").await, [0.08]);
+    let (above, up_to) = (count("TC(0.08:)").await[0], count("TC(:0.08)").await[0]);
+    assert!(
+        (above - 120_000.0 * (0.08 * 0.99 + 0.01)).abs() < 20.0,
+        "{above}"
+    );
+    assert!((above + up_to - 120_000.0).abs() < f64::EPSILON);
+    let tail = count("TC(0.39:0.4)").await[0];
+    assert!((tail - 1200.0).abs() < 20.0, "{tail}");
+    assert!(count("TC(0.4:)").await.is_empty(), "a count of none");
+    account.settings(|settings| settings.trimmed_counts = TrimmedCounts::WithZeros);
+    assert_eq!(count("TC(0.4:)").await, [0.0]);
+    account.settings(|settings| settings.trimmed_counts = TrimmedCounts::Silent);
+    assert!(count("TC(0.08:)").await.is_empty());
 }
 
 #[tokio::test]

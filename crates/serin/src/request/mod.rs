@@ -8,6 +8,7 @@ mod parse;
 mod queries;
 mod reader;
 mod resolve;
+mod sample;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use fault::{Fault, Faults};
+pub use sample::{Read, read};
 
 use crate::name::{ClusterName, ContainerName, ServiceName};
 use crate::verdict::Limit;
@@ -256,6 +258,11 @@ pub struct Checks {
     /// How many unhealthy checks the deployment survives. 0 to 100.
     #[schemars(range(max = 100))]
     pub failures_allowed: u32,
+    /// How many unhealthy checks in a row it does not survive, of those that are allowed. 1 to `failuresAllowed`. Default: as many
+    /// as that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub failures_in_a_row: Option<u32>,
     /// On how many of the canary's requests a verdict must rest. 1 to 1000000000.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub min_requests: u64,
@@ -284,6 +291,7 @@ impl Default for Checks {
             period_seconds: 60,
             data_delay_seconds: None,
             failures_allowed: 0,
+            failures_in_a_row: None,
             min_requests: 50,
             on_too_little_data: OnTooLittleData::Wait,
             error_rate_percent: Some(MaxPercent { max: 1.0 }),
@@ -326,6 +334,14 @@ pub struct Judge {
     pub warm_up_seconds: u32,
     /// Which steps last until it would have been seen, or until Kayenta's last judgement.
     pub extend: Extend,
+    /// Whether the canary is compared with a fresh copy of stable that starts with it, with as many tasks and the same weight,
+    /// until the canary has half of the traffic. Otherwise, and from then on, it is compared with stable itself.
+    #[serde(skip_serializing_if = "is_false")]
+    pub baseline: bool,
+    /// Whether the requests that take longer than stable's slowest tenth and hundredth took before the deployment are compared too,
+    /// where the router measures how long they take. They can roll back; nothing waits for them.
+    #[serde(skip_serializing_if = "is_true")]
+    pub latency: bool,
     /// Kayenta's judge instead, with a canary configuration of one's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kayenta: Option<Kayenta>,
@@ -333,8 +349,14 @@ pub struct Judge {
 
 impl Judge {
     /// Whether errors are compared; otherwise Kayenta's judge is in their place.
-    pub const fn compares_errors(&self) -> bool {
-        self.kayenta.is_none()
+    pub fn compares_errors(&self) -> bool {
+        let kayenta = self.kayenta.as_ref();
+        kayenta.is_none_or(|kayenta| kayenta.beside_errors)
+    }
+
+    /// Whether the request wants slow requests compared beside the errors.
+    pub fn compares_latency(&self) -> bool {
+        self.compares_errors() && self.latency
     }
 }
 
@@ -365,6 +387,20 @@ pub struct Kayenta {
     /// What is repaired in Kayenta's judge. Nothing by default, so that its verdicts are Kayenta's.
     #[serde(default)]
     pub repairs: Repairs,
+    /// Whether it judges beside the comparison of errors instead of in its place: for gauges, as CPU or memory, and percentiles.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub beside_errors: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// What is as usual is not written: a version that does not know the field yet can still finish the deployment.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+const fn is_true(flag: &bool) -> bool {
+    *flag
 }
 
 /// Kayenta's usual threshold for a pass.
@@ -424,6 +460,8 @@ impl Default for Judge {
             detect: Detect::Points(1.0),
             warm_up_seconds: 120,
             extend: Extend::default(),
+            baseline: false,
+            latency: true,
             kayenta: None,
         }
     }

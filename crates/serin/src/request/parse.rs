@@ -15,8 +15,8 @@ use super::{
     default_ready_within,
 };
 use crate::name::{ClusterName, ContainerName, ServiceName};
-use crate::plan::Plan;
-use crate::weight::Weight;
+use crate::plan::{Plan, Step};
+use crate::weight::{Split, Weight};
 
 /// A plan with more steps is a mistake, and the state that travels through the execution has a limit.
 const MOST_STEPS: usize = 100;
@@ -63,6 +63,7 @@ pub(super) const CHECKS_FIELDS: &[&str] = &[
     "periodSeconds",
     "dataDelaySeconds",
     "failuresAllowed",
+    "failuresInARow",
     "minRequests",
     "onTooLittleData",
     "errorRatePercent",
@@ -77,6 +78,8 @@ pub(super) const JUDGE_FIELDS: &[&str] = &[
     "detect",
     "warmUpSeconds",
     "extend",
+    "baseline",
+    "latency",
     "kayenta",
 ];
 const SOURCES: &[&str] = &[
@@ -156,6 +159,19 @@ impl Request {
                     "{period} does not go with a comparison over {} seconds: CloudWatch keeps periods below a minute for three hours; 60 is allowed, or deadlineSeconds of at most {LONGEST_HIGH_RESOLUTION_HOLD}, or checks.judge: null",
                     self.deadline_seconds
                 ),
+            );
+        }
+        let has_baseline = self
+            .checks
+            .judge
+            .as_ref()
+            .is_some_and(|judge| judge.baseline);
+        let serves =
+            |step: &Step| Split::with_baseline(step.weight_percent).of_baseline() > Weight::ZERO;
+        if has_baseline && !plan.steps().iter().any(serves) {
+            faults.add(
+                "checks.judge.baseline",
+                "true, but the baseline would get no traffic: it has the canary's weight below 50 percent, and the plan has no such step",
             );
         }
         let checks = u64::from(self.deadline_seconds) / u64::from(self.checks.interval_seconds);
@@ -692,6 +708,14 @@ fn checks(faults: &mut Faults, value: &Value) -> Option<Checks> {
     checks.failures_allowed = object
         .whole(faults, "failuresAllowed", 0, 100)
         .unwrap_or(checks.failures_allowed);
+    checks.failures_in_a_row = object.whole(faults, "failuresInARow", 1, 100);
+    let allowed = checks.failures_allowed;
+    if let Some(row) = checks.failures_in_a_row.filter(|row| *row > allowed) {
+        faults.add(
+            object.path_of("failuresInARow"),
+            format!("{row} is above failuresAllowed, {allowed}, so it would never be reached"),
+        );
+    }
     checks.min_requests = object
         .whole(faults, "minRequests", 1, 1_000_000_000)
         .unwrap_or(checks.min_requests);
@@ -754,8 +778,19 @@ fn judge(faults: &mut Faults, value: &Value) -> Option<Judge> {
         .whole(faults, "warmUpSeconds", 0, 3600)
         .unwrap_or(default.warm_up_seconds);
     let extend = object.choice(faults, "extend").unwrap_or(default.extend);
-    for field in ["falseAlarm", "margin", "detect"] {
-        if object.has(field) && object.has("kayenta") {
+    let baseline = object.flag(faults, "baseline").unwrap_or(default.baseline);
+    let latency = object.flag(faults, "latency").unwrap_or(default.latency);
+    let beside_errors = object
+        .get("kayenta")
+        .is_some_and(|kayenta| kayenta["besideErrors"] == true);
+    if beside_errors && baseline {
+        faults.add(
+            object.path_of("kayenta.besideErrors"),
+            "true, but beside a baseline Kayenta's judge ends with it, and the comparison of errors does not; only one of the two is allowed",
+        );
+    }
+    for field in ["falseAlarm", "margin", "detect", "latency"] {
+        if object.has(field) && object.has("kayenta") && !beside_errors {
             faults.add(
                 object.path_of(field),
                 "given beside kayenta, which judges in its own way",
@@ -772,6 +807,8 @@ fn judge(faults: &mut Faults, value: &Value) -> Option<Judge> {
         detect,
         warm_up_seconds,
         extend,
+        baseline,
+        latency,
         kayenta,
     })
 }
@@ -787,6 +824,7 @@ fn kayenta(faults: &mut Faults, value: &Value) -> Option<Kayenta> {
         "intervalSeconds",
         "lookBackSeconds",
         "repairs",
+        "besideErrors",
     ];
     let object = Object::read(faults, "checks.judge.kayenta", value, &fields)?;
     let config = object.need(faults, "config", "a canary configuration")?;
@@ -818,6 +856,7 @@ fn kayenta(faults: &mut Faults, value: &Value) -> Option<Kayenta> {
         interval_seconds,
         look_back_seconds,
         repairs,
+        beside_errors: object.flag(faults, "besideErrors").unwrap_or_default(),
     };
     let queries = kayenta.queries();
     let parts: usize = queries

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::progress::TargetGroupUse;
 use crate::request::Checks;
-use crate::weight::Weight;
+use crate::weight::{Split, Weight};
 
 /// The largest weight of a target group in a rule (Elastic Load Balancing API, `TargetGroupTuple$Weight`).
 const LARGEST_WEIGHT: u32 = 999;
+/// The most target groups of a forward action (Elastic Load Balancing quotas, "Target groups per action").
+pub const MOST_GROUPS: usize = 5;
 /// How often Elastic Load Balancing publishes metrics, in seconds (its user guide, "CloudWatch metrics").
 const PERIOD_SECONDS: u32 = 60;
 /// How far the share of any target group may be from what is asked for, in percentage points of the whole.
@@ -49,6 +51,9 @@ pub struct GroupPair {
     pub stable: TargetGroupUse,
     /// The name of the canary's target group: `<stable>-canary-<deployment>`, at most 32 characters.
     pub canary_name: String,
+    /// The same of the baseline, which is there only when the request wants one.
+    #[serde(default)]
+    pub baseline_name: String,
     /// The load balancer's ARN.
     pub load_balancer_arn: String,
     /// How long the load balancer drains a target that is taken out, in seconds (`deregistration_delay.timeout_seconds`).
@@ -64,7 +69,16 @@ pub struct GroupPair {
 impl GroupPair {
     /// Whether this is the ARN of the canary's target group, which has its name and then a part that AWS chooses.
     pub fn is_canary(&self, arn: &str) -> bool {
-        name_of(arn).is_some_and(|name| name == self.canary_name)
+        self.is_copy(arn, &self.canary_name)
+    }
+
+    /// The same of the baseline's.
+    pub fn is_baseline(&self, arn: &str) -> bool {
+        self.is_copy(arn, &self.baseline_name)
+    }
+
+    fn is_copy(&self, arn: &str, name: &str) -> bool {
+        name_of(arn) == Some(name)
             && arn.split(":targetgroup/").next()
                 == self.stable.target_group_arn.split(":targetgroup/").next()
     }
@@ -113,6 +127,8 @@ pub enum Group {
     Stable(usize),
     /// The canary's, of the pair with this index.
     Canary(usize),
+    /// The baseline's, of the pair with this index.
+    Baseline(usize),
     /// Somebody else's, by its ARN.
     Other(String),
 }
@@ -132,8 +148,41 @@ impl AlbRecord {
             if pair.is_canary(arn) {
                 return Group::Canary(index);
             }
+            if pair.is_baseline(arn) {
+                return Group::Baseline(index);
+            }
         }
         Group::Other(arn.to_owned())
+    }
+
+    /// The record with the baseline in the canary's place, and the other way round.
+    pub(super) fn of_baseline(&self) -> Self {
+        let pair = |pair: &GroupPair| GroupPair {
+            canary_name: pair.baseline_name.clone(),
+            baseline_name: pair.canary_name.clone(),
+            ..pair.clone()
+        };
+        Self {
+            groups: self.groups.iter().map(pair).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// Why there can be no baseline beside the canary; `None` if there can.
+    pub(super) fn refuses_baseline(&self) -> Option<String> {
+        if let Some(sticky) = self.rules.iter().find(|rule| rule.sticky_seconds.is_some()) {
+            return Some(format!(
+                "in {} a client keeps to the target group that it met first, so a baseline would keep its clients when it loses its weight",
+                sticky.name
+            ));
+        }
+        let needed = |rule: &RuleRecord| rule.groups.len() + 2 * rule.stables().count();
+        let full = self.rules.iter().find(|rule| needed(rule) > MOST_GROUPS)?;
+        Some(format!(
+            "{} has {} target groups, and a load balancer allows {MOST_GROUPS}: there is no room for the canary's and the baseline's",
+            full.name,
+            full.groups.len()
+        ))
     }
 
     pub(super) const fn no_requests_because(&self) -> Option<&'static str> {
@@ -219,30 +268,31 @@ impl RuleRecord {
     fn stables(&self) -> impl Iterator<Item = (usize, u32)> {
         self.groups.iter().filter_map(|entry| match entry.group {
             Group::Stable(index) => Some((index, entry.weight)),
-            Group::Canary(_) | Group::Other(_) => None,
+            Group::Canary(_) | Group::Baseline(_) | Group::Other(_) => None,
         })
     }
 
-    /// The target groups that the rule must have while the canary has `weight`: computed from the snapshot, never from what
-    /// the rule has now. At zero these are the original weights and the canary's target groups, which are health-checked
+    /// The target groups that the rule must have at this split: computed from the snapshot, never from what
+    /// the rule has now. At zero these are the original weights and the copies' target groups, which are health-checked
     /// only while a rule names them, without any.
     ///
     /// `None` when no whole weights give every target group its share to within 0.01 percentage points of the whole.
-    pub fn groups_at(&self, weight: Weight) -> Option<Vec<GroupWeight>> {
-        let scale = self.scale_for(weight)?;
+    pub fn groups_at(&self, split: Split) -> Option<Vec<GroupWeight>> {
+        let scale = self.scale_for(split)?;
         let mut groups = self.groups.clone();
-        let mut canaries = Vec::new();
+        let mut copies = Vec::new();
         for entry in &mut groups {
-            let (rest, canary) = scale.parts(entry, weight);
-            entry.weight = rest;
+            let parts = scale.parts(entry, split);
+            entry.weight = parts.rest;
             if let Group::Stable(index) = entry.group {
-                canaries.push(GroupWeight {
-                    group: Group::Canary(index),
-                    weight: canary,
-                });
+                let mut add = |group, weight| copies.push(GroupWeight { group, weight });
+                add(Group::Canary(index), parts.canary);
+                if split.baseline.is_some() {
+                    add(Group::Baseline(index), parts.baseline);
+                }
             }
         }
-        groups.extend(canaries);
+        groups.extend(copies);
         Some(groups)
     }
 
@@ -287,15 +337,15 @@ impl RuleRecord {
     }
 
     /// How the original weights are scaled so that whole numbers can express `weight`.
-    fn scale_for(&self, weight: Weight) -> Option<Scale> {
+    fn scale_for(&self, split: Split) -> Option<Scale> {
         let Some((_, first)) = self.stables().find(|(_, weight)| *weight > 0) else {
             return Some(Scale::ONE); // nothing to divide
         };
-        if weight == Weight::ZERO {
+        if split.canary == Weight::ZERO {
             return Some(Scale::ONE);
         }
         let alone = self.groups.iter().filter(|entry| entry.weight > 0).count() == 1;
-        if alone && weight < Weight::FULL {
+        if alone && split.canary < Weight::FULL {
             // The pair that a person expects: 5 percent is 950 and 50.
             return Some(Scale {
                 to: 1000,
@@ -304,7 +354,7 @@ impl RuleRecord {
         }
         let scales = (1..=2 * LARGEST_WEIGHT).map(|to| Scale { to, from: first });
         scales
-            .filter_map(|scale| Some((scale, self.error_of(scale, weight)?)))
+            .filter_map(|scale| Some((scale, self.error_of(scale, split)?)))
             // The smallest error, and of several the largest numbers, which are nearest to a person's thousand.
             .min_by(|(one, one_error), (other, other_error)| {
                 one_error.total_cmp(other_error).then(other.to.cmp(&one.to))
@@ -314,50 +364,60 @@ impl RuleRecord {
     }
 
     /// How far the shares at this scale are from what is asked for, in percentage points: of the whole for each target group,
-    /// and of what stable and canary share for the canary. `None` when the weights are not allowed, or one that should get
+    /// and of what stable and its copies share for each copy. `None` when the weights are not allowed, or one that should get
     /// some traffic would get none.
-    fn error_of(&self, scale: Scale, weight: Weight) -> Option<f64> {
+    fn error_of(&self, scale: Scale, split: Split) -> Option<f64> {
         let parts: Vec<_> = self
             .groups
             .iter()
-            .map(|entry| (entry, scale.parts(entry, weight)))
+            .map(|entry| (entry, scale.parts(entry, split)))
             .collect();
         let sum = |numbers: &mut dyn Iterator<Item = u32>| f64::from(numbers.sum::<u32>());
         let before = sum(&mut self.groups.iter().map(|entry| entry.weight));
-        let after = sum(&mut parts.iter().map(|(_, (rest, canary))| rest + canary));
+        let after = sum(&mut parts.iter().map(|(_, parts)| parts.sum()));
         let mut worst = 0.0_f64;
-        for (entry, (rest, canary)) in parts {
+        for (entry, parts) in parts {
             let share = f64::from(entry.weight) / before;
-            let wanted_canary = if matches!(entry.group, Group::Stable(_)) {
-                f64::from(weight.tenths()) / 1000.0
+            let wanted = if matches!(entry.group, Group::Stable(_)) {
+                split
             } else {
-                0.0
+                Split {
+                    canary: Weight::ZERO,
+                    baseline: None,
+                }
             };
-            let wanted = [
-                (rest, share * (1.0 - wanted_canary)),
-                (canary, share * wanted_canary),
+            let fraction = |weight: Weight| f64::from(weight.tenths()) / 1000.0;
+            let canary = fraction(wanted.canary);
+            let baseline = fraction(wanted.of_baseline());
+            let all = [
+                (parts.rest, 1.0 - canary - baseline),
+                (parts.canary, canary),
+                (parts.baseline, baseline),
             ];
-            for (got, wanted) in wanted {
-                if got > LARGEST_WEIGHT || (got == 0) != (wanted <= 0.0) {
+            for (got, wanted) in all {
+                // The fractions are sums of tenths of a percent, so a rest below this is none.
+                if got > LARGEST_WEIGHT || (got == 0) != (share * wanted <= 1e-9) {
                     return None;
                 }
-                worst = worst.max((f64::from(got) / after - wanted).abs() * 100.0);
-            }
-            if rest + canary > 0 {
-                let of_both = f64::from(canary) / f64::from(rest + canary);
-                worst = worst.max((of_both - wanted_canary).abs() * 100.0);
+                worst = worst.max((f64::from(got) / after - share * wanted).abs() * 100.0);
+                if parts.sum() > 0 {
+                    let of_all = f64::from(got) / f64::from(parts.sum());
+                    worst = worst.max((of_all - wanted).abs() * 100.0);
+                }
             }
         }
         Some(worst)
     }
 
-    pub(super) fn cannot_express(&self, weight: Weight) -> Option<String> {
-        if self.scale_for(weight).is_some() {
+    pub(super) fn cannot_express(&self, split: Split) -> Option<String> {
+        if self.scale_for(split).is_some() {
             return None;
         }
+        let weight = split.canary;
+        let at = |weight| Split::at(weight, split.baseline.is_some());
         let nearest = (1..=1000)
             .filter_map(Weight::from_tenths)
-            .filter(|other| self.scale_for(*other).is_some())
+            .filter(|other| self.scale_for(at(*other)).is_some())
             .min_by_key(|other| (other.tenths().abs_diff(weight.tenths()), other.tenths()));
         let nearest = nearest.map_or_else(String::new, |nearest| {
             format!("; the nearest that it can is {nearest}")
@@ -379,17 +439,41 @@ struct Scale {
 impl Scale {
     const ONE: Self = Self { to: 1, from: 1 };
 
-    /// What is left of an entry's weight at this scale, and what the canary gets of it.
-    fn parts(self, entry: &GroupWeight, weight: Weight) -> (u32, u32) {
+    /// What becomes of an entry's weight at this scale.
+    fn parts(self, entry: &GroupWeight, split: Split) -> Parts {
         let whole = rounded(
             u64::from(entry.weight) * u64::from(self.to),
             self.from.into(),
         );
         if !matches!(entry.group, Group::Stable(_)) {
-            return (whole, 0);
+            return Parts {
+                rest: whole,
+                canary: 0,
+                baseline: 0,
+            };
         }
-        let canary = rounded(u64::from(whole) * u64::from(weight.tenths()), 1000);
-        (whole - canary, canary)
+        let part = |weight: Weight| rounded(u64::from(whole) * u64::from(weight.tenths()), 1000);
+        let (canary, baseline) = (part(split.canary), part(split.of_baseline()));
+        Parts {
+            // Two halves of an odd number are rounded up to more than the whole; such a scale is not chosen.
+            rest: whole.saturating_sub(canary + baseline),
+            canary,
+            baseline,
+        }
+    }
+}
+
+/// What becomes of an entry's weight.
+#[derive(Debug, Clone, Copy)]
+struct Parts {
+    rest: u32,
+    canary: u32,
+    baseline: u32,
+}
+
+impl Parts {
+    const fn sum(self) -> u32 {
+        self.rest + self.canary + self.baseline
     }
 }
 
@@ -444,6 +528,47 @@ mod tests {
         Weight::from_percent(percent).unwrap()
     }
 
+    #[test]
+    fn a_baseline_shares_with_the_canary_what_stable_gives_and_has_nothing_from_half_on() {
+        let weights = |rule: &RuleRecord, percent: f64| -> Vec<_> {
+            let weight = Weight::from_percent(percent).unwrap();
+            let groups = rule.groups_at(Split::with_baseline(weight)).unwrap();
+            groups.into_iter().map(|entry| entry.weight).collect()
+        };
+        let alone = rule(vec![stable(1)]);
+        assert_eq!(weights(&alone, 0.0), [1, 0, 0]);
+        assert_eq!(weights(&alone, 12.5), [750, 125, 125]);
+        assert_eq!(weights(&alone, 49.9), [2, 499, 499]);
+        assert_eq!(weights(&alone, 50.0), [500, 500, 0]);
+        let beside_another = rule(vec![stable(80), other(20)]);
+        let [rest, others, canary, baseline] = weights(&beside_another, 10.0)[..] else {
+            panic!("four groups");
+        };
+        assert_eq!(
+            (canary, 8 * canary, rest),
+            (baseline, rest, 4 * 2 * baseline)
+        );
+        assert_eq!(4 * others, rest + canary + baseline);
+    }
+
+    #[test]
+    fn a_rule_without_room_for_two_more_groups_is_named() {
+        let record = |groups| AlbRecord {
+            balancer: LoadBalancerKind::Application,
+            groups: Vec::new(),
+            rules: vec![rule(groups)],
+            left_out: Vec::new(),
+        };
+        let others = |many| (1..=many).map(other);
+        let with = |many| record(std::iter::once(stable(1)).chain(others(many)).collect());
+        assert_eq!(with(2).refuses_baseline(), None);
+        let why = with(3).refuses_baseline().unwrap();
+        assert!(
+            why.contains("has 4 target groups, and a load balancer allows 5"),
+            "{why}"
+        );
+    }
+
     proptest! {
         #[test]
         fn every_tenth_of_a_percent_is_within_a_hundredth_of_a_point_for_a_service_that_is_alone_in_its_rule(
@@ -453,7 +578,7 @@ mod tests {
             before.extend(idle.then(|| other(0)));
             let rule = rule(before);
             for tenths in 1..=1000 {
-                let groups = rule.groups_at(Weight::from_tenths(tenths).unwrap()).unwrap();
+                let groups = rule.groups_at(Split::between_two(Weight::from_tenths(tenths).unwrap())).unwrap();
                 prop_assert!(groups.iter().all(|entry| entry.weight <= 999));
                 let sum: u32 = groups.iter().map(|entry| entry.weight).sum();
                 let got = f64::from(canary(&groups)) * 100.0 / f64::from(sum);
@@ -473,7 +598,7 @@ mod tests {
             groups[place].group = Group::Stable(0);
             let rule = RuleRecord { sticky_seconds: sticky.then_some(60), ..rule(groups.clone()) };
             let weight = Weight::from_tenths(tenths).unwrap();
-            if let Some(shifted) = rule.groups_at(weight) {
+            if let Some(shifted) = rule.groups_at(Split::between_two(weight)) {
                 prop_assert!(shifted.iter().all(|entry| entry.weight <= 999), "{shifted:?}");
                 let whole = |groups: &[GroupWeight]| f64::from(groups.iter().map(|entry| entry.weight).sum::<u32>().max(1));
                 for (index, entry) in groups.iter().enumerate() {
@@ -505,7 +630,7 @@ mod tests {
     fn the_pair_is_the_one_that_a_person_expects() {
         let rule = rule(vec![stable(1)]);
         let pair = |weight| -> Vec<u32> {
-            let groups = rule.groups_at(percent(weight)).unwrap();
+            let groups = rule.groups_at(Split::between_two(percent(weight))).unwrap();
             groups.iter().map(|entry| entry.weight).collect()
         };
         assert_eq!(pair(0.0), [1, 0]);
@@ -519,8 +644,10 @@ mod tests {
     fn beside_another_target_group_a_weight_that_whole_numbers_cannot_say_is_refused_with_the_nearest()
      {
         let rule = rule(vec![stable(1), other(3)]);
-        assert_eq!(rule.cannot_express(percent(10.0)), None);
-        let sentence = rule.cannot_express(percent(0.1)).unwrap();
+        assert_eq!(rule.cannot_express(Split::between_two(percent(10.0))), None);
+        let sentence = rule
+            .cannot_express(Split::between_two(percent(0.1)))
+            .unwrap();
         assert!(
             sentence.contains("cannot express 0.1 percent")
                 && sentence.ends_with("the nearest that it can is 0.3"),
@@ -535,7 +662,7 @@ mod tests {
             weight: 3,
         };
         let groups = rule(vec![stable(1), second])
-            .groups_at(percent(20.0))
+            .groups_at(Split::between_two(percent(20.0)))
             .unwrap();
         let of = |group: &Group| weight_of(&groups, |other| other == group);
         let (first, second) = (of(&Group::Canary(0)), of(&Group::Canary(1)));
@@ -569,6 +696,7 @@ mod tests {
     #[test]
     fn the_canarys_target_group_is_known_by_its_name_and_its_account() {
         let pair = GroupPair {
+            baseline_name: String::new(),
             stable: TargetGroupUse {
                 target_group_arn:
                     "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/shop/73e2d6bc24d8a067"

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ports::Side;
-use crate::weight::Weight;
+use crate::weight::{Split, Weight};
+
+/// The most weighted targets of a route (App Mesh quotas).
+pub const MOST_TARGETS: usize = 10;
 
 /// What the App Mesh router remembers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +27,9 @@ pub struct AppMeshRecord {
     pub stable_registry: CloudMapService,
     /// The name of the canary's own Cloud Map service, in the same namespace.
     pub canary_registry_name: String,
+    /// The same two of the baseline, which are there only when the request wants one.
+    #[serde(default)]
+    pub baseline: MeshNames,
     /// Every route that names stable's node, or those that the request names, as they were.
     pub routes: Vec<RouteRecord>,
     /// The routes that name stable's node and that the request left out, as sentences name them.
@@ -31,7 +37,38 @@ pub struct AppMeshRecord {
     pub left_out: Vec<String>,
 }
 
+/// How a copy of stable is found in the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshNames {
+    /// Its virtual node.
+    pub node: String,
+    /// The name of its Cloud Map service, in stable's namespace.
+    pub registry_name: String,
+}
+
 impl AppMeshRecord {
+    /// The record with the baseline in the canary's place.
+    pub(super) fn of_baseline(&self) -> Self {
+        Self {
+            canary_node: self.baseline.node.clone(),
+            canary_registry_name: self.baseline.registry_name.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// Why there can be no baseline beside the canary; `None` if there can.
+    pub(super) fn refuses_baseline(&self) -> Option<String> {
+        let mut routes = self.routes.iter();
+        let full = routes.find(|route| route.targets.len() + 2 > MOST_TARGETS)?;
+        Some(format!(
+            "route {} of virtual router {} has {} targets, and App Mesh allows {MOST_TARGETS}: there is no room for the canary's and the baseline's",
+            full.route,
+            full.virtual_router,
+            full.targets.len()
+        ))
+    }
+
     /// A side's virtual node.
     pub fn node(&self, side: Side) -> &str {
         match side {
@@ -126,30 +163,38 @@ impl RouteRecord {
         }
     }
 
-    /// The targets that this route must have at `weight`: computed from the snapshot, never from what the route has now.
+    /// The targets that this route must have at this split: computed from the snapshot, never from what the route has now.
     ///
-    /// At zero these are exactly the original ones, without the canary.
+    /// At zero these are exactly the original ones, without the canary; nor is a baseline named that has no weight.
     /// `None` when App Mesh cannot express the weight in whole numbers.
-    pub fn targets_at(&self, weight: Weight, canary_node: &str) -> Option<Vec<WeightedTarget>> {
-        if weight == Weight::ZERO {
+    pub fn targets_at(&self, split: Split, record: &AppMeshRecord) -> Option<Vec<WeightedTarget>> {
+        if split.canary == Weight::ZERO {
             return Some(self.targets.clone());
         }
         let shared = self.shared_weight();
-        let canary = weight.exact_part_of(shared)?;
+        let canary = split.canary.exact_part_of(shared)?;
+        let baseline = split.of_baseline().exact_part_of(shared)?;
         let mut targets = self.targets.clone();
         let stable = targets.get_mut(self.stable_target)?;
         let port = stable.port;
-        stable.weight = shared - canary;
-        targets.push(WeightedTarget {
-            node: canary_node.to_owned(),
-            weight: canary,
-            port,
-        });
+        stable.weight = shared - canary - baseline;
+        let mut add = |node: &str, weight| {
+            targets.push(WeightedTarget {
+                node: node.to_owned(),
+                weight,
+                port,
+            });
+        };
+        add(&record.canary_node, canary);
+        if baseline > 0 {
+            add(&record.baseline.node, baseline);
+        }
         Some(targets)
     }
 
-    pub(super) fn cannot_express(&self, weight: Weight) -> Option<String> {
-        let shared = self.shared_weight();
+    pub(super) fn cannot_express(&self, split: Split) -> Option<String> {
+        // The baseline's weight is the canary's, or none.
+        let (weight, shared) = (split.canary, self.shared_weight());
         if weight.exact_part_of(shared).is_some() {
             return None;
         }
@@ -190,6 +235,67 @@ mod tests {
         }
     }
 
+    fn split(percent: f64) -> Split {
+        Split::between_two(Weight::from_percent(percent).unwrap())
+    }
+
+    fn record() -> AppMeshRecord {
+        AppMeshRecord {
+            mesh: "prod".into(),
+            mesh_owner: None,
+            stable_node: "stable".into(),
+            canary_node: "canary".into(),
+            proxy: ProxyIdentity {
+                container: String::new(),
+                variable: String::new(),
+                stable_value: String::new(),
+            },
+            stable_registry: CloudMapService {
+                namespace_id: String::new(),
+                id: String::new(),
+                arn: String::new(),
+                name: String::new(),
+            },
+            canary_registry_name: String::new(),
+            baseline: MeshNames {
+                node: "baseline".into(),
+                registry_name: String::new(),
+            },
+            routes: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_baseline_has_the_canarys_weight_and_leaves_the_route_when_it_has_none() {
+        let route = route(vec![target("stable", 80), target("other", 20)]);
+        let targets = |percent| -> Vec<_> {
+            let weight = Weight::from_percent(percent).unwrap();
+            let targets = route.targets_at(Split::with_baseline(weight), &record());
+            let targets = targets.unwrap().into_iter();
+            targets.map(|target| (target.node, target.weight)).collect()
+        };
+        let named = |targets: &[(&str, u32)]| -> Vec<_> {
+            let targets = targets.iter();
+            targets
+                .map(|(node, weight)| ((*node).to_owned(), *weight))
+                .collect()
+        };
+        assert_eq!(
+            targets(25.0),
+            named(&[
+                ("stable", 40),
+                ("other", 20),
+                ("canary", 20),
+                ("baseline", 20)
+            ])
+        );
+        assert_eq!(
+            targets(50.0),
+            named(&[("stable", 40), ("other", 20), ("canary", 40)])
+        );
+    }
+
     proptest! {
         #[test]
         fn the_sum_of_the_weights_never_changes_and_the_others_keep_theirs(
@@ -197,7 +303,7 @@ mod tests {
         ) {
             let route = route(vec![target("stable", stable), target("other", other)]);
             let weight = Weight::from_tenths(percent * 10).unwrap();
-            let Some(targets) = route.targets_at(weight, "canary") else { return Ok(()) };
+            let Some(targets) = route.targets_at(Split::between_two(weight), &record()) else { return Ok(()) };
             let sum: u32 = targets.iter().map(|target| target.weight).sum();
             prop_assert_eq!(sum, route.shared_weight() + other);
             prop_assert!(sum <= 100);
@@ -211,7 +317,7 @@ mod tests {
         let weights = |percent| -> Vec<u32> {
             let weight = Weight::from_percent(percent).unwrap();
             route
-                .targets_at(weight, "canary")
+                .targets_at(Split::between_two(weight), &record())
                 .unwrap()
                 .iter()
                 .map(|target| target.weight)
@@ -225,22 +331,15 @@ mod tests {
     #[test]
     fn a_weight_that_app_mesh_cannot_express_is_refused_with_the_nearest() {
         let alone = route(vec![target("stable", 100)]);
-        let sentence = alone
-            .cannot_express(Weight::from_percent(2.5).unwrap())
-            .unwrap();
+        let sentence = alone.cannot_express(split(2.5)).unwrap();
         assert!(
             sentence.ends_with("cannot express 2.5 percent; the nearest that it can is 2"),
             "{sentence}"
         );
 
         let beside_another = route(vec![target("stable", 80), target("other", 20)]);
-        assert_eq!(
-            beside_another.cannot_express(Weight::from_percent(10.0).unwrap()),
-            None
-        );
-        let sentence = beside_another
-            .cannot_express(Weight::from_percent(1.0).unwrap())
-            .unwrap();
+        assert_eq!(beside_another.cannot_express(split(10.0)), None);
+        let sentence = beside_another.cannot_express(split(1.0)).unwrap();
         assert!(
             sentence.contains("80 whole parts") && sentence.ends_with("is 2.5"),
             "{sentence}"

@@ -5,13 +5,18 @@ mod app_mesh;
 
 use serde::{Deserialize, Serialize};
 
-pub use alb::{AlbRecord, Group, GroupPair, GroupWeight, LoadBalancerKind, RuleRecord};
-pub use app_mesh::{AppMeshRecord, CloudMapService, ProxyIdentity, RouteRecord, WeightedTarget};
+pub use alb::{
+    AlbRecord, Group, GroupPair, GroupWeight, LoadBalancerKind, MOST_GROUPS, RuleRecord,
+};
+pub use app_mesh::{
+    AppMeshRecord, CloudMapService, MOST_TARGETS, MeshNames, ProxyIdentity, RouteRecord,
+    WeightedTarget,
+};
 
 use crate::ports::ServiceDescription;
 use crate::progress::Attachment;
 use crate::request::Checks;
-use crate::weight::Weight;
+use crate::weight::Split;
 
 /// The router of a deployment and all that it needs to shift, restore and tear down. One variant per router.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,17 +152,34 @@ impl RouterRecord {
         }
     }
 
-    /// Why this router cannot express `weight` on every one of its routes, with the nearest that it can; `None` if it can.
-    pub fn cannot_express(&self, weight: Weight) -> Option<String> {
+    /// Why this router cannot express `split` on every one of its routes, with the nearest that it can; `None` if it can.
+    pub fn cannot_express(&self, split: Split) -> Option<String> {
         match self {
             Self::AppMesh(record) => record
                 .routes
                 .iter()
-                .find_map(|route| route.cannot_express(weight)),
+                .find_map(|route| route.cannot_express(split)),
             Self::Alb(record) => record
                 .rules
                 .iter()
-                .find_map(|rule| rule.cannot_express(weight)),
+                .find_map(|rule| rule.cannot_express(split)),
+        }
+    }
+
+    /// The record with the baseline in the canary's place.
+    #[must_use]
+    pub fn of_baseline(&self) -> Self {
+        match self {
+            Self::AppMesh(record) => Self::AppMesh(record.of_baseline()),
+            Self::Alb(record) => Self::Alb(record.of_baseline()),
+        }
+    }
+
+    /// Why one of its routes cannot have a baseline beside the canary; `None` if all can.
+    pub fn refuses_baseline(&self) -> Option<String> {
+        match self {
+            Self::AppMesh(record) => record.refuses_baseline(),
+            Self::Alb(record) => record.refuses_baseline(),
         }
     }
 }
