@@ -269,8 +269,10 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     ("ledger", "held", &["dynamodb:Scan"]),
     ("ledger", "reopen", &["dynamodb:UpdateItem"]),
     ("ledger", "keep_check", &["dynamodb:UpdateItem"]),
+    ("ledger", "keep_notice", &["dynamodb:UpdateItem"]),
     ("ledger", "execution_status", &["states:DescribeExecution"]),
     ("recoveries", "start", &["states:StartExecution"]),
+    ("notices", "tell", &["events:PutEvents"]),
 ];
 
 /// Needed beside the operation itself: tags on what is created, roles for the tasks, the user pool of a rule that is written.
@@ -283,10 +285,17 @@ const NO_OPERATIONS: [&str; 6] = [
     "iam:PassRole",
 ];
 
-/// What a step's calls of the ports need.
+/// What a step's calls of the ports need, and what is called after each step of a deployment.
 fn needed(step: &Step) -> BTreeSet<&'static str> {
     // Without white space, so that a call that is written over several lines is found.
-    let sources = product_sources(&format!("functions/{}/src", step.name));
+    let mut sources = product_sources(&format!("functions/{}/src", step.name));
+    if STEPS.iter().any(|tells| tells.name == step.name) {
+        sources.extend(
+            product_sources("crates/serin-aws/src")
+                .into_iter()
+                .filter(|(path, _)| path.ends_with("tell.rs")),
+        );
+    }
     let text: String = sources
         .iter()
         .flat_map(|(_, text)| text.split_whitespace())
@@ -309,6 +318,7 @@ fn the_table_has_every_method_of_every_port() {
         ("HealthSignals", "signals"),
         ("Ledger", "ledger"),
         ("Recoveries", "recoveries"),
+        ("Notices", "notices"),
     ] {
         let (_, body) = ports.split_once(&format!("pub trait {name} {{\n")).unwrap();
         let (body, _) = body.split_once("\n}\n").unwrap();
@@ -422,13 +432,16 @@ fn what_the_canary_is_made_of_bears_its_name_and_nothing_else_may_be_made() {
 fn the_rollback_may_create_nothing() {
     // A scalable target that is there gets its scaling in back; one that is not there, Serin does not register.
     let restores = "application-autoscaling:RegisterScalableTarget";
+    let tells = "events:PutEvents";
     for action in granted_actions(&STEPS[5]) {
         let (_, operation) = action.split_once(':').unwrap();
         let makes = [
             "Create", "Register", "Put", "Run", "Start", "Add", "Tag", "Pass",
         ];
         assert!(
-            action == restores || !makes.iter().any(|verb| operation.starts_with(verb)),
+            action == restores
+                || action == tells
+                || !makes.iter().any(|verb| operation.starts_with(verb)),
             "{action}"
         );
     }

@@ -111,6 +111,7 @@ const REACHES: &[(&str, Reach)] = &[
         "elasticloadbalancing:ModifyTargetGroupAttributes",
         To(&[":targetgroup/"]),
     ),
+    ("events:PutEvents", To(&[":event-bus/default"])),
     ("iam:PassRole", To(&[":role/"])),
     (
         "servicediscovery:CreateService",

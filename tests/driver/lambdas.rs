@@ -228,59 +228,76 @@ impl Lambdas {
         })
     }
 
+    /// What `run_step` does: the step, and then what is told of it.
     async fn invoke(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
-        let Adapters {
-            fleet,
-            router,
-            signals,
-            ledger,
-            recoveries,
-        } = &self.aws.lock().unwrap().1.clone();
-        match function {
-            "plan-deployment" => {
-                answer(payload, async |input| {
-                    plan_deployment::plan_deployment(fleet, router, signals, ledger, input).await
-                })
-                .await
-            }
-            "create-canary" => {
-                answer(payload, async |input| {
-                    create_canary::create_canary(fleet, router, ledger, input).await
-                })
-                .await
-            }
-            "shift-weight" => {
-                answer(payload, async |input| {
-                    shift_weight::shift_weight(fleet, router, ledger, input).await
-                })
-                .await
-            }
-            "health-check" => {
-                answer(payload, async |input| {
-                    health_check::health_check(fleet, signals, ledger, input).await
-                })
-                .await
-            }
-            "cleanup" => {
-                answer(payload, async |input| {
-                    cleanup::cleanup(fleet, router, ledger, input).await
-                })
-                .await
-            }
-            "rollback" => {
-                answer(payload, async |input| {
-                    rollback::rollback(fleet, router, ledger, input).await
-                })
-                .await
-            }
-            "sweep" => {
-                answer(payload, async |input| {
-                    sweep::sweep(ledger, recoveries, input).await
-                })
-                .await
-            }
-            unknown => panic!("the state machine calls {unknown}"),
+        let adapters = self.aws.lock().unwrap().1.clone();
+        // Boxed, as `run_step` does.
+        let answer = Box::pin(step(&adapters, function, payload.clone())).await;
+        Box::pin(serin_aws::tell(
+            &adapters,
+            function,
+            &payload,
+            answer.as_ref(),
+        ))
+        .await;
+        answer.map_err(task_error)
+    }
+}
+
+/// The step of this name.
+async fn step(adapters: &Adapters, function: &str, payload: Value) -> Result<Value, Diagnostic> {
+    let Adapters {
+        fleet,
+        router,
+        signals,
+        ledger,
+        recoveries,
+        ..
+    } = adapters;
+    match function {
+        "plan-deployment" => {
+            answer(payload, async |input| {
+                plan_deployment::plan_deployment(fleet, router, signals, ledger, input).await
+            })
+            .await
         }
+        "create-canary" => {
+            answer(payload, async |input| {
+                create_canary::create_canary(fleet, router, ledger, input).await
+            })
+            .await
+        }
+        "shift-weight" => {
+            answer(payload, async |input| {
+                shift_weight::shift_weight(fleet, router, ledger, input).await
+            })
+            .await
+        }
+        "health-check" => {
+            answer(payload, async |input| {
+                health_check::health_check(fleet, signals, ledger, input).await
+            })
+            .await
+        }
+        "cleanup" => {
+            answer(payload, async |input| {
+                cleanup::cleanup(fleet, router, ledger, input).await
+            })
+            .await
+        }
+        "rollback" => {
+            answer(payload, async |input| {
+                rollback::rollback(fleet, router, ledger, input).await
+            })
+            .await
+        }
+        "sweep" => {
+            answer(payload, async |input| {
+                sweep::sweep(ledger, recoveries, input).await
+            })
+            .await
+        }
+        unknown => panic!("the state machine calls {unknown}"),
     }
 }
 
@@ -331,29 +348,23 @@ impl Functions for Lambdas {
 pub async fn answer<I, O, E>(
     payload: Value,
     step: impl AsyncFnOnce(I) -> Result<O, E>,
-) -> Result<Value, TaskError>
+) -> Result<Value, Diagnostic>
 where
     I: DeserializeOwned,
     O: Serialize,
     E: std::error::Error + Into<&'static str>,
 {
-    let input = serde_json::from_value(payload)
-        .map_err(|error| task_error(Failed::<E>::MalformedInput(error)))?;
-    let output = step(input)
-        .await
-        .map_err(|error| task_error(Failed::Step(error)))?;
+    let input = serde_json::from_value(payload).map_err(Failed::<E>::MalformedInput)?;
+    let output = step(input).await.map_err(Failed::Step)?;
     Ok(serde_json::to_value(output).unwrap())
 }
 
 /// As the Lambda runtime reports it and Step Functions shows it.
-pub fn task_error<E>(failed: Failed<E>) -> TaskError
-where
-    E: std::error::Error + Into<&'static str>,
-{
+pub fn task_error(diagnostic: impl Into<Diagnostic>) -> TaskError {
     let Diagnostic {
         error_type,
         error_message,
-    } = failed.into();
+    } = diagnostic.into();
     let cause = json!({ "errorType": error_type, "errorMessage": error_message }).to_string();
     TaskError {
         error: error_type,

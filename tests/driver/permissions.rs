@@ -8,7 +8,7 @@ use crate::project::Step;
 use crate::template::{one_or_many, resources_of, statements};
 
 /// The services as the adapters' messages name them, and as IAM does.
-pub const SERVICES: [(&str, &str); 9] = [
+pub const SERVICES: [(&str, &str); 10] = [
     ("Elastic Load Balancing", "elasticloadbalancing"),
     ("Application Auto Scaling", "application-autoscaling"),
     ("ECS", "ecs"),
@@ -18,6 +18,7 @@ pub const SERVICES: [(&str, &str); 9] = [
     ("DynamoDB", "dynamodb"),
     ("ECR", "ecr"),
     ("Step Functions", "states"),
+    ("EventBridge", "events"),
 ];
 
 /// The action that a call of an operation is, the service as the adapters name it.

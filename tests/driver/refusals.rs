@@ -200,6 +200,10 @@ const TABLE: Table = &[
     ),
     ("GetItem", LEDGER),
     ("PutItem", LEDGER),
+    (
+        "PutEvents",
+        &[("InternalException", "An internal error occurred.")],
+    ),
     ("UpdateItem", LEDGER),
     ("Scan", LEDGER),
     (

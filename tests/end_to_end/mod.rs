@@ -384,7 +384,7 @@ async fn a_frozen_deployment_goes_on_as_the_printed_command_says_and_asks_again(
         .collect();
     assert_eq!(weights, [25.0, 25.0], "asked again, and never went on");
     for question in &happened.questions {
-        let why = question.detail["why"].as_str().unwrap();
+        let why = question.detail["sentence"].as_str().unwrap();
         let above = why.contains("above the limit of 1 percent");
         let often = why.contains("times as often, and by chance less often than once in");
         assert!(above || often, "{why}");
@@ -453,7 +453,9 @@ async fn a_version_that_takes_longer_is_found_beside_stable_and_rolled_back() {
         evidence.canary_errors * 2 > evidence.canary_requests,
         "{evidence:?}"
     );
-    assert!(evidence.ratio_from.unwrap() > 2.0, "{evidence:?}");
+    // By chance once in hundreds of deployments. The interval of the ratio is wide, it rests on a minute or less.
+    assert!(evidence.log_e > 5.0, "{evidence:?}");
+    assert!(evidence.ratio.unwrap() > 3.0, "{evidence:?}");
     assert!(report.why.contains(&slow.sentence), "{}", report.why);
     let kept: Vec<_> = report.evidence.last().unwrap().slow_comparisons().collect();
     assert!(kept.contains(&&evidence), "the ledger has it too");

@@ -62,5 +62,5 @@ async fn a_payload_that_no_step_understands_arrives_under_a_name_of_its_own() {
         async |_: serin::StepInput| -> Result<(), rollback::RollbackError> { Ok(()) },
     )
     .await;
-    assert_eq!(arrived.unwrap_err().error, "MalformedInput");
+    assert_eq!(arrived.unwrap_err().error_type, "MalformedInput");
 }

@@ -41,7 +41,7 @@ async fn the_question_has_the_service_the_weight_the_reason_and_a_command_for_ea
     assert_eq!(asked["waitsForSeconds"], 3600);
     assert_eq!(asked["then"], "rollBack");
     assert!(
-        asked["why"].as_str().unwrap().contains("percent"),
+        asked["sentence"].as_str().unwrap().contains("percent"),
         "{asked}"
     );
     let token = asked["token"].as_str().unwrap();

@@ -16,6 +16,7 @@ mod latency;
 mod leftovers;
 mod limits;
 mod no_trace;
+mod notices;
 mod others;
 mod permissions;
 mod promotion;

@@ -370,7 +370,7 @@ fn the_agent_of_a_cluster_is_created_with_its_configuration() {
     let prometheus = &agent["logs"]["metrics_collected"]["prometheus"];
     assert_eq!(
         prometheus["ecs_service_discovery"]["task_definition_list"][0]["sd_task_definition_arn_pattern"],
-        ".*:task-definition/(checkout|cart)(-canary)?:[0-9]+$"
+        ".*:task-definition/(checkout|cart)(-canary|-baseline)?:[0-9]+$"
     );
     assert_eq!(
         prometheus["emf_processor"]["metric_declaration"][0]["label_matcher"],

@@ -10,6 +10,7 @@ use crate::clients::Clients;
 use crate::cloud_watch::CloudWatchSignals;
 use crate::dynamo_db::DynamoDbLedger;
 use crate::ecs::EcsFleet;
+use crate::event_bridge::EventBridgeNotices;
 use crate::router::Router;
 use crate::step_functions::StepFunctionsRecoveries;
 
@@ -36,6 +37,8 @@ pub struct Adapters {
     pub ledger: DynamoDbLedger,
     /// Who repairs what a dead execution has left.
     pub recoveries: StepFunctionsRecoveries,
+    /// Who tells others.
+    pub notices: EventBridgeNotices,
 }
 
 /// Why a Lambda could not start.
@@ -62,6 +65,7 @@ impl Adapters {
                 ledger_table,
             ),
             recoveries: StepFunctionsRecoveries::new(clients.step_functions),
+            notices: EventBridgeNotices::new(clients.event_bridge),
         }
     }
 
@@ -103,6 +107,7 @@ impl Adapters {
             dynamo_db: aws_sdk_dynamodb::Client::new(&config),
             ecr: aws_sdk_ecr::Client::new(&config),
             step_functions: aws_sdk_sfn::Client::new(&config),
+            event_bridge: aws_sdk_eventbridge::Client::new(&config),
         };
         Ok(Self::new(clients, table).with_recovery(std::env::var(RECOVERY).ok()))
     }

@@ -21,4 +21,6 @@ pub struct Clients {
     pub ecr: aws_sdk_ecr::Client,
     /// AWS Step Functions.
     pub step_functions: aws_sdk_sfn::Client,
+    /// Amazon EventBridge.
+    pub event_bridge: aws_sdk_eventbridge::Client,
 }

@@ -1,10 +1,10 @@
 //! The ledger in one Amazon DynamoDB table.
 //!
-//! Three kinds of items: `service#<cluster>/<service>`, the lock (`execution`, `since` while it is held, `bearer` after a
+//! Four kinds of items: `service#<cluster>/<service>`, the lock (`execution`, `since` while it is held, `bearer` after a
 //! `replace`); and `deployment#<execution>`, the record (`document`, `phase`, `startedAt`; `ending`, `endedAt` and `left` when a
-//! person must finish it; `ending`, `endedAt` and `expiresAt` once it is over); and `evidence#<execution>#<n>`, what the checks found,
-//! each under its own number, a few in one item. Every change of the first two is one conditional write, so that two
-//! Lambdas cannot both make it; evidence decides nothing.
+//! person must finish it; `ending`, `endedAt` and `expiresAt` once it is over); `evidence#<execution>#<n>`, what the checks found,
+//! each under its own number, a few in one item; and `history#<execution>`, the notices, each under its own name. Every change of the first two is one conditional write, so that two
+//! Lambdas cannot both make it; evidence and history decide nothing.
 //!
 //! The index `held` has the attribute `execution` as its key, which only a lock that is held has: it lists these and no other
 //! item.
@@ -20,8 +20,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditi
 use jiff::{SignedDuration, Timestamp};
 use serin::ports::{ExecutionStatus, HeldLock, Ledger, LedgerRecord, Lock, LockHolder, Phase};
 use serin::{
-    ClusterName, Deployment, Ending, ExecutionArn, Leftover, PortError, ServiceKey, ServiceName,
-    Verdict,
+    ClusterName, Deployment, Ending, ExecutionArn, Leftover, Notice, PortError, ServiceKey,
+    ServiceName, Verdict,
 };
 
 use crate::error::{failed, has_code, refused};
@@ -288,6 +288,24 @@ impl Ledger for DynamoDbLedger {
         kept.map(drop).map_err(failed("DynamoDB UpdateItem"))
     }
 
+    async fn keep_notice(&self, notice: &Notice) -> Result<(), PortError> {
+        let text = serde_json::to_string(notice).map_err(|error| {
+            let why = format!("the notice cannot be written as JSON: {error}");
+            refused("DynamoDB UpdateItem", why)
+        })?;
+        let expires = (notice.at + KEPT).as_second().to_string();
+        let update = self
+            .update(history_id(&notice.execution), &["expiresAt"])
+            .update_expression("SET #expiresAt = :expires, #notice = :notice")
+            .expression_attribute_names("#notice", &notice.id)
+            .expression_attribute_values(":expires", AttributeValue::N(expires))
+            .expression_attribute_values(":notice", AttributeValue::S(text));
+        let timeouts = TimeoutConfig::builder().operation_timeout(KEEPING).build();
+        let patience = aws_sdk_dynamodb::config::Builder::new().timeout_config(timeouts);
+        let kept = update.customize().config_override(patience).send().await;
+        kept.map(drop).map_err(failed("DynamoDB UpdateItem"))
+    }
+
     async fn call_a_person(
         &self,
         deployment: &Deployment,
@@ -458,6 +476,10 @@ fn record_id(execution: &ExecutionArn) -> String {
 
 fn evidence_id(execution: &ExecutionArn, place: u32) -> String {
     format!("evidence#{execution}#{place}")
+}
+
+fn history_id(execution: &ExecutionArn) -> String {
+    format!("history#{execution}")
 }
 
 /// The attribute of the check of this number.

@@ -12,12 +12,14 @@ mod cloud_watch;
 mod dynamo_db;
 mod ecs;
 mod error;
+mod event_bridge;
 #[cfg(test)]
 mod fixture;
 mod ownership;
 mod router;
 mod run_step;
 mod step_functions;
+mod tell;
 
 pub use adapters::{Adapters, EnvironmentError};
 pub use alb::AlbRouter;
@@ -26,7 +28,9 @@ pub use clients::Clients;
 pub use cloud_watch::CloudWatchSignals;
 pub use dynamo_db::DynamoDbLedger;
 pub use ecs::EcsFleet;
+pub use event_bridge::{DETAIL_TYPE, EventBridgeNotices, SOURCE};
 pub use lambda_runtime::{Diagnostic, Error};
 pub use router::Router;
 pub use run_step::{Failed, run_step};
 pub use step_functions::StepFunctionsRecoveries;
+pub use tell::tell;

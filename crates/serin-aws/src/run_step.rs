@@ -9,6 +9,7 @@ use serin::verdict::cut;
 
 use crate::adapters::Adapters;
 use crate::error::chain;
+use crate::tell::tell;
 
 /// How many characters of an error's message travel on. An execution's cause has room for 32,768, of which the list of what is
 /// left may take half, and a message full of quotes grows fourfold when it is put into JSON twice.
@@ -67,16 +68,26 @@ where
             .and_then(Value::as_str)
             .unwrap_or_default();
         let span = tracing::info_span!("step", step = name, execution);
-        answer(&adapters, &step, event.payload)
-            .instrument(span)
-            .await
+        let answering = async {
+            let payload = event.payload;
+            let answer = answer(&adapters, &step, payload.clone()).await;
+            let answer = answer.map_err(Diagnostic::from);
+            Box::pin(tell(&adapters, name, &payload, answer.as_ref())).await;
+            answer
+        };
+        answering.instrument(span).await
     }))
     .await
 }
 
-async fn answer<I, O, E, F>(adapters: &Adapters, step: &F, payload: Value) -> Result<O, Failed<E>>
+async fn answer<I, O, E, F>(
+    adapters: &Adapters,
+    step: &F,
+    payload: Value,
+) -> Result<Value, Failed<E>>
 where
     I: DeserializeOwned,
+    O: Serialize,
     E: std::error::Error,
     F: AsyncFn(&Adapters, I) -> Result<O, E>,
 {
@@ -88,7 +99,7 @@ where
     match Box::pin(step(adapters, input)).await {
         Ok(output) => {
             tracing::info!("answered");
-            Ok(output)
+            Ok(serde_json::to_value(output).expect("an answer has string keys only"))
         }
         Err(error) => {
             tracing::warn!(error = chain(&error), "failed");

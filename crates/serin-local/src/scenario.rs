@@ -618,7 +618,7 @@ impl Outage {
 fn questions(cloud: &LocalCloud, execution: &Execution) -> Vec<Event> {
     let mut events = cloud.events();
     events.retain(|event| {
-        event.detail_type == "Frozen" && event.detail["execution"] == execution.arn.as_str()
+        event.detail["phase"] == "frozen" && event.detail["execution"] == execution.arn.as_str()
     });
     events
 }

@@ -11,8 +11,8 @@ use crate::account::{Account, REGION};
 use crate::answering::{Answering, Slot};
 use crate::wire::{Service, Wire};
 use crate::{
-    app_mesh, auto_scaling, cloud_map, cloud_watch, dynamo_db, ecr, ecs, load_balancing,
-    step_functions,
+    app_mesh, auto_scaling, cloud_map, cloud_watch, dynamo_db, ecr, ecs, event_bridge,
+    load_balancing, step_functions,
 };
 
 macro_rules! client {
@@ -153,6 +153,9 @@ pub(crate) fn of(slot: &Slot) -> Clients {
         step_functions: client!(slot, aws_sdk_sfn, Service::StepFunctions, {
             describe_execution "DescribeExecution" => step_functions::describe_execution,
             start_execution "StartExecution" => step_functions::start_execution,
+        }),
+        event_bridge: client!(slot, aws_sdk_eventbridge, Service::EventBridge, {
+            put_events "PutEvents" => event_bridge::put_events,
         }),
     }
 }

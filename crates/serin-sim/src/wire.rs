@@ -38,6 +38,8 @@ pub enum Service {
     Ecr,
     /// AWS Step Functions.
     StepFunctions,
+    /// Amazon EventBridge.
+    EventBridge,
 }
 
 impl fmt::Display for Service {
@@ -52,6 +54,7 @@ impl fmt::Display for Service {
             Self::DynamoDb => "DynamoDB",
             Self::Ecr => "ECR",
             Self::StepFunctions => "Step Functions",
+            Self::EventBridge => "EventBridge",
         })
     }
 }
@@ -106,7 +109,8 @@ impl Refusal {
             | Service::Ecs
             | Service::DynamoDb
             | Service::Ecr
-            | Service::StepFunctions => Self::new("ThrottlingException", "Rate exceeded"),
+            | Service::StepFunctions
+            | Service::EventBridge => Self::new("ThrottlingException", "Rate exceeded"),
         }
     }
 
@@ -133,6 +137,7 @@ impl Refusal {
             Service::AutoScaling => "InternalServiceException",
             Service::CloudWatch => "InternalServiceFault",
             Service::DynamoDb | Service::StepFunctions => "InternalServerError",
+            Service::EventBridge => "InternalException",
         };
         Self::new(code, "Internal failure").status(500)
     }

@@ -17,6 +17,7 @@ use crate::cloud_watch::CloudWatch;
 use crate::dynamo_db::{DynamoDb, Item};
 use crate::ecr::Ecr;
 use crate::ecs::{Ecs, ServiceStatus, TaskState};
+use crate::event_bridge::EventBridge;
 use crate::load_balancing::{BalancerTraffic, Group, LoadBalancing, Target};
 use crate::settings::Settings;
 use crate::step_functions::StepFunctions;
@@ -46,6 +47,7 @@ pub struct World {
     pub(crate) dynamo_db: DynamoDb,
     pub(crate) ecr: Ecr,
     pub(crate) step_functions: StepFunctions,
+    pub(crate) event_bridge: EventBridge,
     pub(crate) traffic: Traffic,
     pub(crate) load_balancing: LoadBalancing,
     pub(crate) balancer_traffic: BalancerTraffic,
@@ -73,6 +75,7 @@ impl World {
             dynamo_db: DynamoDb::default(),
             ecr: Ecr::default(),
             step_functions: StepFunctions::default(),
+            event_bridge: EventBridge::default(),
             traffic: Traffic::default(),
             load_balancing: LoadBalancing::default(),
             balancer_traffic: BalancerTraffic::default(),
@@ -371,6 +374,11 @@ impl World {
             .flat_map(|registry| &registry.tags)
             .map(|tag| (tag.key.clone(), tag.value.clone()))
             .collect()
+    }
+
+    /// The events that were put on the default bus, in order.
+    pub fn events(&self) -> &[crate::Event] {
+        &self.event_bridge.events
     }
 
     /// An item of a table.

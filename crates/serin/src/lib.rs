@@ -6,6 +6,7 @@
 
 pub mod deployment;
 pub mod name;
+pub mod notice;
 pub mod plan;
 pub mod ports;
 pub mod progress;
@@ -21,6 +22,7 @@ pub use name::{
     ClusterName, ContainerName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName,
     TaskDefinitionArn,
 };
+pub use notice::Notice;
 pub use plan::{Plan, Step};
 pub use ports::{Fleet, HealthSignals, Ledger, PortError, Recoveries, TrafficRouter};
 pub use progress::Progress;

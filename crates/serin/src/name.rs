@@ -95,7 +95,7 @@ impl std::fmt::Display for DeploymentId {
 }
 
 /// What a person calls the service, whatever ECS service bears the name now (see [`crate::request::FinishMode::Replace`]).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceKey {
     /// The cluster.

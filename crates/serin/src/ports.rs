@@ -17,6 +17,7 @@ use crate::deployment::{Deployment, Scaling};
 use crate::name::{
     ClusterName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName, TaskDefinitionArn,
 };
+use crate::notice::Notice;
 use crate::progress::{Attachment, TargetGroupUse};
 use crate::report::{Ending, Leftover};
 use crate::request::RouterWish;
@@ -976,6 +977,9 @@ pub trait Ledger {
         verdict: &Verdict,
     ) -> Result<(), PortError>;
 
+    /// Keeps a notice in the history of its deployment; keeping it twice is keeping it once.
+    async fn keep_notice(&self, notice: &Notice) -> Result<(), PortError>;
+
     /// Records that a person must finish the deployment, and what is left. It keeps its phase and its lock until somebody has.
     async fn call_a_person(
         &self,
@@ -1015,6 +1019,14 @@ pub trait Ledger {
 pub trait Recoveries {
     /// Starts the recovery of a deployment under this name; does nothing if one of that name was started before.
     async fn start(&self, deployment: &ExecutionArn, name: &str) -> Result<(), PortError>;
+}
+
+// -------------------------------------------------------------------------------------------------------------- notices
+
+/// Who tells others about a deployment.
+pub trait Notices {
+    /// Tells a notice to whoever subscribes. Telling it twice is no fault: it has a name.
+    async fn tell(&self, notice: &Notice) -> Result<(), PortError>;
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What the reader of a finished execution gets: how it ended, why, what was done and what is left.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::progress::{Event, Progress};
@@ -19,7 +20,7 @@ pub enum Ending {
 }
 
 /// Something that a deployment could not put in order, and the command that does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Leftover {
     /// The ARN of the thing itself; of the service that it scales for a suspended scaling, which has none of its own.

@@ -2,10 +2,12 @@
 //! machine neither computes nor edits data.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::Deployment;
 use crate::name::ExecutionArn;
+use crate::notice::Versions;
 use crate::progress::Progress;
 use crate::report::{Ending, Report};
 use crate::request::Decision;
@@ -76,18 +78,24 @@ pub enum Next {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Question {
+    /// Its name among the notices of the execution.
+    #[serde(default)]
+    pub id: String,
     /// The sentence that says why.
     pub why: String,
     /// How long the decision is waited for, in seconds.
     pub for_seconds: u32,
     /// What happens when nobody has decided by then.
     pub then: Decision,
+    /// What is deployed, for whoever is asked.
+    #[serde(default)]
+    pub versions: Versions,
     /// The command for each decision, with `{}` in the place of the task's token, which only the state machine knows.
     pub commands: DecisionCommands,
 }
 
 /// The command for each decision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionCommands {
     /// To put everything back.
@@ -99,8 +107,8 @@ pub struct DecisionCommands {
 }
 
 impl Question {
-    /// Asks why the deployment should not be rolled back.
-    pub fn new(deployment: &Deployment, why: String, now: Timestamp) -> Self {
+    /// Asks why the deployment should not be rolled back after the check of this number.
+    pub fn new(deployment: &Deployment, check: u32, why: String, now: Timestamp) -> Self {
         let left = deployment.deadline_at.as_second() - now.as_second();
         let command = |decision: Decision| {
             format!(
@@ -108,11 +116,13 @@ impl Question {
             )
         };
         Self {
+            id: format!("frozen-{check}"),
             why,
             for_seconds: u32::try_from(left)
                 .unwrap_or(1)
                 .clamp(1, deployment.freeze.for_seconds),
             then: deployment.freeze.then,
+            versions: Versions::of(deployment),
             commands: DecisionCommands {
                 roll_back: command(Decision::RollBack),
                 resume: command(Decision::Resume),

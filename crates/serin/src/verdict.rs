@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::weight::Weight;
@@ -10,7 +11,7 @@ use crate::weight::Weight;
 /// A state of knowledge about the canary.
 ///
 /// Silence is never health: no data, too few requests or an API that did not answer is [`Outcome::Inconclusive`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
 #[serde(rename_all = "camelCase")]
 #[strum(serialize_all = "camelCase")]
 pub enum Outcome {
@@ -35,7 +36,7 @@ impl Outcome {
 }
 
 /// The time over which something was measured: from `start` (included) to `end` (excluded), both on whole periods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Window {
     /// The first instant that counts.
@@ -52,7 +53,7 @@ impl Window {
 }
 
 /// The bound that a value was held against.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Limit {
     /// The value must not be above this.
@@ -81,7 +82,7 @@ impl std::fmt::Display for Limit {
 }
 
 /// One thing that was looked at in a check, with its evidence.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// What was looked at, as the request names it: `errorRatePercent`, `alarms.checkout-5xx`, `queries.latency`, `tasks`.
@@ -129,7 +130,7 @@ impl Finding {
 }
 
 /// The evidence of one metric's comparison with stable.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Comparison {
     /// Up to when the comparison has seen.
@@ -161,7 +162,7 @@ pub struct Comparison {
 }
 
 /// The result of one check.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
     /// All findings together.

@@ -119,7 +119,12 @@ pub async fn health_check(
     }
     if next == Next::Freeze {
         let why = verdict.sentence.clone();
-        state.question = Some(Question::new(&state.deployment, why, now));
+        state.question = Some(Question::new(
+            &state.deployment,
+            state.progress.checks,
+            why,
+            now,
+        ));
     }
     let kept = ledger
         .keep_check(&state.deployment.execution, state.progress.checks, &verdict)

@@ -10,7 +10,7 @@ use serde_json::Value;
 pub struct Event {
     /// Who says it, such as `serin`.
     pub source: String,
-    /// What it is about, such as `Frozen`.
+    /// What it is about, such as `Deployment Notice`.
     pub detail_type: String,
     /// What it says.
     pub detail: Value,
