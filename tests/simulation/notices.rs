@@ -37,7 +37,7 @@ fn history(simulation: &Simulation, name: &str) -> Vec<Notice> {
             notice
         })
         .collect();
-    notices.sort_by_key(|notice| notice.at);
+    notices.sort_by_key(Notice::place);
     notices
 }
 
@@ -109,13 +109,14 @@ async fn a_rollback_is_told_with_the_verdict_and_its_numbers(
         panic!("{:?}", told[3]);
     };
     assert_eq!(next, "rollBack");
-    let rate = verdict
+    let found = verdict
         .findings
         .iter()
-        .find(|finding| finding.name == "errorRatePercent");
+        .find(|finding| finding.name == "comparison.errors");
+    let counts = found.and_then(|found| found.comparison).unwrap();
     assert!(
-        rate.is_some_and(|rate| rate.value > Some(1.0)),
-        "{verdict:?}"
+        counts.canary_errors > 50 && counts.stable_errors == 0,
+        "{counts:?}"
     );
     assert!(
         told[4]

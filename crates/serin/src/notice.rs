@@ -216,6 +216,25 @@ fn named_in(request: &Value) -> Option<ServiceKey> {
     })
 }
 
+impl Notice {
+    /// Its place in the history of its deployment, to sort by: the time, and for what happened in the same instant the order of a
+    /// deployment's life.
+    pub fn place(&self) -> (Timestamp, u8) {
+        let rank = match self.phase {
+            NoticePhase::Refused { .. } | NoticePhase::Planned { .. } => 0,
+            NoticePhase::CanaryUp { .. } => 1,
+            NoticePhase::Verdict { .. } => 2,
+            NoticePhase::Frozen { .. } => 3,
+            NoticePhase::Weight { .. } => 4,
+            NoticePhase::RollingBack => 5,
+            NoticePhase::Promoted
+            | NoticePhase::RolledBack { .. }
+            | NoticePhase::NeedsAttention { .. } => 6,
+        };
+        (self.at, rank)
+    }
+}
+
 /// A step's call, from which a notice follows.
 #[derive(Debug, Clone, Copy)]
 struct Call<'a> {
