@@ -452,6 +452,48 @@ async fn a_latency_within_its_limit_is_promoted_and_one_above_it_is_rolled_back(
     assert!(finding(&report, "latencyMs.p99").value.unwrap() >= 1000.0);
 }
 
+/// With a `margin` the limit is one on versions that are slower than what serves now.
+#[tokio::test]
+async fn a_slow_system_breaks_a_limit_with_a_margin_only_where_the_canary_is_slower_than_stable() {
+    let slow = |canary, tag: &str, margin: Option<f64>| {
+        let simulation = Simulation::new(On::Alb);
+        simulation.account.settings(|settings| {
+            settings.latencies = vec![("slow".into(), canary), ("checkout".into(), 1.0)];
+        });
+        let mut wish = latency(300, 50);
+        // At 100 percent stable has no requests to compare with, and the limit holds as it is.
+        wish["plan"] = json!({ "steps": [{ "weightPercent": 10, "holdSeconds": 180 }, { "weightPercent": 50, "holdSeconds": 180 }], "maxWeightPercent": 50 });
+        if let Some(margin) = margin {
+            wish["checks"]["latencyMs"][0]["margin"] = json!(margin);
+        }
+        // The pre-flight looks at stable's last ten minutes.
+        simulation.account.clock().advance(1200);
+        (simulation, request(tag, wish))
+    };
+    let (simulation, wish) = slow(1.0, "2.0.0", Some(1.5));
+    let deployed = simulation.deploy(wish).await;
+    deployed.assert_promoted();
+    let found = deployed.report();
+    let found = finding(&found, "latencyMs.p99");
+    assert!(
+        found.value > Some(300.0) && found.stable > Some(300.0),
+        "{found:?}"
+    );
+    assert!(
+        found.sentence.contains("up to 1.5 times that is allowed"),
+        "{}",
+        found.sentence
+    );
+
+    let (simulation, wish) = slow(2.5, "2.0.0-slow", Some(1.5));
+    let deployed = simulation.deploy(wish).await;
+    deployed.assert_rolled_back("above the limit of 300 ms (stable: ");
+
+    let (simulation, wish) = slow(1.0, "2.0.0", None);
+    let deployed = simulation.deploy(wish).await;
+    deployed.assert_rolled_back("above the limit of 300 ms");
+}
+
 #[tokio::test]
 async fn a_latency_on_too_few_requests_is_not_judged() {
     let simulation = Simulation::new(On::Alb);

@@ -11,6 +11,6 @@ mod window;
 pub use comparison::{Forecast, calm, comparable, forecast, judge_beside_stable, planned_seconds};
 pub use limits::{
     Calm, judge_alarm, judge_baseline, judge_baseline_targets, judge_error_rate, judge_latency,
-    judge_query, judge_share, judge_targets, judge_tasks, verdict,
+    judge_query, judge_share, judge_targets, judge_tasks, unless_stable_too, verdict,
 };
 pub use window::{Measurable, StepTimes};

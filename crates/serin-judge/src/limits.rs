@@ -304,6 +304,50 @@ pub fn judge_query(query: &Query, measured: &Measured) -> Finding {
     finding(Outcome::Healthy, sentence, Some(value), any_limit, samples)
 }
 
+/// A finding that a limit is broken, held against what stable has in the same window: a canary within `margin` times that is no
+/// worse than what serves now, and so within a limit that has a margin. Of a stable that says nothing nothing follows: the limit
+/// holds.
+#[must_use]
+pub fn unless_stable_too(
+    finding: Finding,
+    margin: Option<f64>,
+    stable: Option<&Measured>,
+) -> Finding {
+    let of_stable = match stable.map(|measured| &measured.reading) {
+        Some(Reading::Value { value, .. }) if value.is_finite() && *value > 0.0 => *value,
+        _ => return finding,
+    };
+    let (Outcome::Unhealthy, Some(value), Some(limit), Some(margin)) =
+        (finding.outcome, finding.value, finding.limit, margin)
+    else {
+        return Finding {
+            stable: Some(of_stable),
+            ..finding
+        };
+    };
+    let is_as_stable = match limit {
+        Limit::Max(_) => value <= of_stable * margin,
+        Limit::Min(_) => value >= of_stable / margin,
+    };
+    if !is_as_stable {
+        return Finding {
+            sentence: format!("{} (stable: {})", finding.sentence, rounded(of_stable)),
+            stable: Some(of_stable),
+            ..finding
+        };
+    }
+    Finding {
+        outcome: Outcome::Healthy,
+        sentence: format!(
+            "{}; but stable has {} at the same time, and up to {margin} times that is allowed",
+            finding.sentence,
+            rounded(of_stable)
+        ),
+        stable: Some(of_stable),
+        ..finding
+    }
+}
+
 /// What an alarm's state says.
 pub fn judge_alarm(alarm: &AlarmReading) -> Finding {
     let (outcome, sentence) = match alarm.state {
@@ -601,6 +645,7 @@ mod tests {
             metric_data_queries: vec![],
             max: Some(500.0),
             min: Some(1.0),
+            margin: None,
         }
     }
 
@@ -650,7 +695,55 @@ mod tests {
     const P99: LatencyLimit = LatencyLimit {
         percentile: 99.9,
         max: 500.0,
+        margin: None,
     };
+
+    #[test]
+    fn a_limit_with_a_margin_is_broken_only_by_a_canary_that_is_worse_than_stable() {
+        let judge = |canary: f64, stable: Option<Measured>, margin| {
+            let broken = judge_latency(&P99, &value(canary), Some(&counts(1000.0, 0.0)), 50);
+            unless_stable_too(broken, margin, stable.as_ref())
+        };
+        let shared = judge(900.0, Some(value(800.0)), Some(1.25));
+        assert_eq!(
+            (shared.outcome, shared.stable),
+            (Outcome::Healthy, Some(800.0))
+        );
+        assert_eq!(
+            shared.sentence,
+            "the p99.9 latency was 900 ms, above the limit of 500 ms; but stable has 800 at the same time, and up to 1.25 times that is allowed"
+        );
+        let alone = judge(900.0, Some(value(700.0)), Some(1.25));
+        assert_eq!(alone.outcome, Outcome::Unhealthy);
+        assert!(
+            alone.sentence.ends_with("(stable: 700)"),
+            "{}",
+            alone.sentence
+        );
+        let without = judge(900.0, Some(value(800.0)), None);
+        assert_eq!(without.outcome, Outcome::Unhealthy);
+        for silence in [None, Some(measured(Reading::NoData)), Some(value(f64::NAN))] {
+            let finding = judge(900.0, silence, Some(1.25));
+            assert_eq!(finding.outcome, Outcome::Unhealthy, "{finding:?}");
+        }
+        let fine = judge(400.0, Some(value(10.0)), Some(1.25));
+        assert_eq!(fine.outcome, Outcome::Healthy);
+    }
+
+    #[test]
+    fn a_lower_limit_with_a_margin_is_broken_only_by_a_canary_that_has_less_than_stable() {
+        let limited = Query {
+            max: None,
+            min: Some(100.0),
+            ..query()
+        };
+        let judge = |canary: f64| {
+            let broken = judge_query(&limited, &value(canary));
+            unless_stable_too(broken, Some(2.0), Some(&value(50.0))).outcome
+        };
+        assert_eq!(judge(25.0), Outcome::Healthy);
+        assert_eq!(judge(24.0), Outcome::Unhealthy);
+    }
 
     fn value(value: f64) -> Measured {
         measured(Reading::Value {

@@ -766,6 +766,8 @@ pub struct Measurements {
     pub baseline_requests: Option<RequestCounts>,
     /// The latencies of the request's limits, in its order, in milliseconds.
     pub latency: Vec<Measured>,
+    /// Stable's in the same window, for the limits with a margin; of the others nothing. Empty when stable itself is measured.
+    pub stable_latency: Vec<Measured>,
     /// How many of the measured side's targets fail the router's own health check and go on failing it; `None` if the router says
     /// nothing of it.
     pub unhealthy_targets: Option<Measured>,
@@ -773,6 +775,8 @@ pub struct Measurements {
     pub baseline_unhealthy_targets: Option<Measured>,
     /// The queries of the request, in its order.
     pub queries: Vec<Measured>,
+    /// Stable's answers to them, as of its latency.
+    pub stable_queries: Vec<Measured>,
     /// Both sides' counts over the time in which they are compared.
     pub compared: Option<Series>,
     /// The same of requests slower than each of the deployment's thresholds, in its order.

@@ -10,7 +10,7 @@ use serin::{Deployment, Progress, State, StepInput, Weight, step_error_from_port
 use serin_judge::{
     Calm, Measurable, StepTimes, calm, comparable, judge_alarm, judge_baseline,
     judge_baseline_targets, judge_beside_stable, judge_error_rate, judge_latency, judge_query,
-    judge_share, judge_targets, judge_tasks, verdict,
+    judge_share, judge_targets, judge_tasks, unless_stable_too, verdict,
 };
 
 /// Why there is no verdict. The names are the state machine's. An unhealthy canary is a verdict, not an error.
@@ -256,17 +256,20 @@ fn judge(
             calm,
         ));
     }
-    let latency = checks.latency_ms.iter().zip(&measured.latency);
-    findings.extend(
-        latency
-            .map(|(limit, measured)| judge_latency(limit, measured, canary, checks.min_requests)),
-    );
+    let latency = checks.latency_ms.iter().zip(&measured.latency).enumerate();
+    findings.extend(latency.map(|(place, (limit, own))| {
+        let found = judge_latency(limit, own, canary, checks.min_requests);
+        unless_stable_too(found, limit.margin, measured.stable_latency.get(place))
+    }));
     findings.extend(measured.unhealthy_targets.as_ref().map(judge_targets));
     let beside = deployment.split_at(weight).of_baseline() > Weight::ZERO;
     let of_baseline = measured.baseline_unhealthy_targets.as_ref();
     findings.extend(of_baseline.filter(|_| beside).map(judge_baseline_targets));
-    let queries = checks.queries.iter().zip(&measured.queries);
-    findings.extend(queries.map(|(query, measured)| judge_query(query, measured)));
+    let queries = checks.queries.iter().zip(&measured.queries).enumerate();
+    findings.extend(queries.map(|(place, (query, own))| {
+        let stable = measured.stable_queries.get(place);
+        unless_stable_too(judge_query(query, own), query.margin, stable)
+    }));
     findings.extend(canary.zip(stable).and_then(|(canary, stable)| {
         let others = std::iter::once(stable).chain(&measured.baseline_requests);
         judge_share(canary, others, weight)

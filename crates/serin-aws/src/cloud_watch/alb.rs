@@ -809,6 +809,7 @@ mod tests {
             latency_ms: vec![LatencyLimit {
                 percentile: 99.9,
                 max: 500.0,
+                margin: None,
             }],
             ..Checks::default()
         };

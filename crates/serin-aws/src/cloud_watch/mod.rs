@@ -110,6 +110,12 @@ impl HealthSignals for CloudWatchSignals {
             (filled(&pairs, first, &own), filled(&pairs, second, beside))
         });
 
+        let limits = stable.as_ref().map(|stable| StableLimits {
+            stable,
+            checks,
+            first: wished.len() + 2 * pairs.len(),
+        });
+
         let (window, range) = spans(times);
         let mut counts = own.ask_counts("own", checks);
         for (prefix, side) in [("stable", &stable), ("baseline", &baseline)] {
@@ -137,6 +143,7 @@ impl HealthSignals for CloudWatchSignals {
             counts.extend(parts.map(queries::to_sdk));
         }
         let mut of_window = own.ask_latency("own", checks, window);
+        of_window.extend(limits.iter().flat_map(|limits| limits.ask(window)));
         of_window.extend(own_queries.iter().flatten().map(queries::to_sdk));
         let mut answers = Answers::over(window, checks.period_seconds);
         for (queries, range) in calls((counts, range), (of_window, window)) {
@@ -152,6 +159,12 @@ impl HealthSignals for CloudWatchSignals {
             stable_requests: requests("stable", stable.as_ref()),
             baseline_requests: requests("baseline", baseline.as_ref()),
             latency: own.latency("own", checks, &answers),
+            stable_latency: limits
+                .as_ref()
+                .map_or_else(Vec::new, |limits| limits.latency(&answers)),
+            stable_queries: limits
+                .as_ref()
+                .map_or_else(Vec::new, |limits| limits.queries(&answers)),
             unhealthy_targets: own.unhealthy_targets("own", &answers),
             baseline_unhealthy_targets: baseline
                 .as_ref()
@@ -243,6 +256,57 @@ impl HealthSignals for CloudWatchSignals {
                 }
             })
             .collect())
+    }
+}
+
+/// What is asked of stable for the limits that have a margin.
+#[derive(Debug)]
+struct StableLimits<'a> {
+    stable: &'a SideMetrics<'a>,
+    checks: &'a Checks,
+    /// The number of the first query, which no other has.
+    first: usize,
+}
+
+impl StableLimits<'_> {
+    /// The checks, without limits on latency when none of them has a margin.
+    fn checks(&self) -> Checks {
+        let mut checks = self.checks.clone();
+        if checks.latency_ms.iter().all(|limit| limit.margin.is_none()) {
+            checks.latency_ms.clear();
+        }
+        checks
+    }
+
+    fn filled(&self) -> impl Iterator<Item = (&Query, Vec<serin::request::MetricDataQuery>)> {
+        let queries = self.checks.queries.iter().enumerate();
+        queries.map(|(index, query)| {
+            let names = query.margin.map(|_| self.stable.names());
+            let filled = names.map(|names| queries::filled(query, self.first + index, &names));
+            (query, filled.unwrap_or_default())
+        })
+    }
+
+    fn ask(&self, window: Window) -> Vec<MetricDataQuery> {
+        let mut asked = self.stable.ask_latency("stable", &self.checks(), window);
+        asked.extend(
+            self.filled()
+                .flat_map(|(_, parts)| parts)
+                .map(|part| queries::to_sdk(&part)),
+        );
+        asked
+    }
+
+    fn latency(&self, answers: &Answers) -> Vec<Measured> {
+        self.stable.latency("stable", &self.checks(), answers)
+    }
+
+    fn queries(&self, answers: &Answers) -> Vec<Measured> {
+        let readings = self.filled().map(|(query, filled)| Measured {
+            reading: queries::worst(answers, &filled, query),
+            query: queries::text(&filled),
+        });
+        readings.collect()
     }
 }
 

@@ -428,6 +428,7 @@ impl Kayenta {
                 metric_data_queries: serde_json::from_value(parts).ok()?,
                 max: None,
                 min: None,
+                margin: None,
             })
         };
         metrics.filter_map(query).collect()
@@ -551,6 +552,11 @@ pub struct LatencyLimit {
     pub percentile: f64,
     /// At most this many milliseconds.
     pub max: f64,
+    /// How many times stable's own percentile in the same window is allowed although it is above `max`: the whole system is slow
+    /// then. At 100 percent stable has none, and `max` holds. 1 to 10. Default: `max` holds whatever stable does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1.0, max = 10.0))]
+    pub margin: Option<f64>,
 }
 
 /// A CloudWatch query and its limit.
@@ -570,6 +576,12 @@ pub struct Query {
     /// At least this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<f64>,
+    /// How many times stable's own value in the same window is allowed although it is above `max` (and one so many times smaller,
+    /// although it is below `min`). Stable's names take the place of the canary's. 1 to 10. Default: the limits hold whatever stable
+    /// does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1.0, max = 10.0))]
+    pub margin: Option<f64>,
 }
 
 impl Query {

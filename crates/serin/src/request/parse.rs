@@ -923,7 +923,7 @@ fn max_percent(faults: &mut Faults, value: &Value) -> Option<MaxPercent> {
 }
 
 fn latency(faults: &mut Faults, path: &str, value: &Value) -> Option<LatencyLimit> {
-    let object = Object::read(faults, path, value, &["percentile", "max"])?;
+    let object = Object::read(faults, path, value, &["percentile", "max", "margin"])?;
     let percentile = object
         .need(faults, "percentile", "a percentile")
         .and_then(|value| {
@@ -941,9 +941,11 @@ fn latency(faults: &mut Faults, path: &str, value: &Value) -> Option<LatencyLimi
     let max = object
         .need(faults, "max", "the highest latency in milliseconds")
         .and_then(|value| number(faults, &object.path_of("max"), value, 0.001, 3_600_000.0));
+    let margin = object.number(faults, "margin", 1.0, 10.0);
     Some(LatencyLimit {
         percentile: percentile?,
         max: max?,
+        margin,
     })
 }
 

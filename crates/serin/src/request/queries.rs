@@ -20,6 +20,18 @@ const PLACEHOLDERS: &[&str] = &[
 impl Query {
     /// The first placeholder in the query's texts that is not among `known`.
     pub fn placeholder_that_is_not(&self, known: &[&str]) -> Option<String> {
+        self.placeholders()
+            .find(|name| !known.contains(name))
+            .map(str::to_owned)
+    }
+
+    /// Whether stable can be asked the same: some placeholder is a version's and not the cluster's or the load balancer's.
+    fn names_a_version(&self) -> bool {
+        self.placeholders()
+            .any(|name| !["clusterName", "loadBalancer"].contains(&name))
+    }
+
+    fn placeholders(&self) -> impl Iterator<Item = &str> {
         let texts = self.metric_data_queries.iter().flat_map(|part| {
             let dimensions = part
                 .metric_stat
@@ -28,10 +40,7 @@ impl Query {
                 .map(|dimension| &dimension.value);
             dimensions.chain(&part.expression)
         });
-        texts
-            .flat_map(|text| placeholders(text))
-            .find(|name| !known.contains(name))
-            .map(str::to_owned)
+        texts.flat_map(|text| placeholders(text))
     }
 }
 
@@ -64,7 +73,7 @@ fn query(faults: &mut Faults, path: &str, value: &Value) -> Option<Query> {
         faults,
         path,
         value,
-        &["name", "metricDataQueries", "max", "min"],
+        &["name", "metricDataQueries", "max", "min", "margin"],
     )?;
     let name = object.need_text(faults, "name", "what findings call it");
     let max = object.number(faults, "max", f64::MIN, f64::MAX);
@@ -77,13 +86,24 @@ fn query(faults: &mut Faults, path: &str, value: &Value) -> Option<Query> {
     {
         faults.add(object.path_of("min"), format!("{min} is above max, {max}"));
     }
-    let parts = parts(faults, &object)?;
-    Some(Query {
-        name: name?,
-        metric_data_queries: parts,
+    let margin = object.number(faults, "margin", 1.0, 10.0);
+    let query = Query {
+        metric_data_queries: parts(faults, &object)?,
+        name: name.clone().unwrap_or_default(),
         max,
         min,
-    })
+        margin,
+    };
+    if margin.is_some() && !query.names_a_version() {
+        faults.add(
+            object.path_of("margin"),
+            "is for a query that can be asked of stable too: none of its texts has a placeholder for the canary",
+        );
+    }
+    if margin.is_some() && query.metric_data_queries.iter().any(selects) {
+        faults.add(object.path_of("margin"), format!("is not for {SELECT}"));
+    }
+    name.map(|_| query)
 }
 
 /// The parts of a query, of which exactly one returns data.
@@ -118,6 +138,15 @@ fn parts(faults: &mut Faults, object: &Object) -> Option<Vec<MetricDataQuery>> {
     Some(parts)
 }
 
+/// What cannot be asked of both sides.
+const SELECT: &str = "a Metrics Insights query (SELECT): CloudWatch answers one in a call, and both sides are asked; name the metric";
+
+fn selects(part: &MetricDataQuery) -> bool {
+    let text = part.expression.as_deref().unwrap_or_default().trim_start();
+    text.get(..6)
+        .is_some_and(|word| word.eq_ignore_ascii_case("select"))
+}
+
 /// The queries of the metrics of a Kayenta configuration. What else there is in it, its judge holds against its own rules.
 pub(super) fn kayenta_queries(faults: &mut Faults, path: &str, config: &Value) {
     let metrics = config["metrics"].as_array().into_iter().flatten();
@@ -128,16 +157,8 @@ pub(super) fn kayenta_queries(faults: &mut Faults, path: &str, config: &Value) {
         };
         if let Some(object) = Object::read(faults, &path, query, &["type", "metricDataQueries"]) {
             let parts = parts(faults, &object).unwrap_or_default();
-            let selects = |part: &MetricDataQuery| {
-                let text = part.expression.as_deref().unwrap_or_default().trim_start();
-                text.get(..6)
-                    .is_some_and(|word| word.eq_ignore_ascii_case("select"))
-            };
             if parts.iter().any(selects) {
-                faults.add(
-                    object.path_of("metricDataQueries"),
-                    "a Metrics Insights query (SELECT): CloudWatch answers one in a call, and both sides are asked; name the metric",
-                );
+                faults.add(object.path_of("metricDataQueries"), SELECT);
             }
         }
     }
