@@ -219,7 +219,7 @@ fn run(task: Task) -> Result<(), Failure> {
                 "--package",
                 "serin",
                 "--lib",
-                "the_committed_schema",
+                "the_committed",
             ],
             &[],
             &[("SERIN_WRITE_SCHEMA", "1")],

@@ -818,4 +818,6 @@ pub enum NewVersion {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
