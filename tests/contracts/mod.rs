@@ -1,6 +1,7 @@
 //! What must agree between files that no compiler reads together: the state machine, the template, the manifests, the steps.
 
 mod boundaries;
+mod cost;
 pub(crate) mod examples;
 mod names;
 mod permissions;

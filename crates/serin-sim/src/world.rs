@@ -376,6 +376,11 @@ impl World {
             .collect()
     }
 
+    /// How many metrics `GetMetricData` was asked for so far, which is what CloudWatch charges for.
+    pub fn metrics_requested(&self) -> u64 {
+        self.cloud_watch.metrics_requested
+    }
+
     /// The events that were put on the default bus, in order.
     pub fn events(&self) -> &[crate::Event] {
         &self.event_bridge.events

@@ -105,7 +105,7 @@ pub enum NoticePhase {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         decided: Option<Decided>,
     },
-    /// A check decided something, or found something else than the one before.
+    /// A check decided something, or found the canary unhealthy, or no longer so.
     Verdict {
         /// What it found, with its numbers.
         verdict: Box<Verdict>,
@@ -330,11 +330,9 @@ impl Call<'_> {
     fn checked(&self, after: &State) -> Option<Told> {
         let verdict = after.progress.verdicts.last()?;
         let earlier = self.before?.progress.verdicts.last();
-        let is_news = match earlier {
-            Some(earlier) if earlier.step == verdict.step => earlier.outcome != verdict.outcome,
-            // The first check of a step has usually nothing to say yet.
-            _ => verdict.outcome == Outcome::Unhealthy,
-        };
+        let is_bad = verdict.outcome == Outcome::Unhealthy;
+        let was_bad = earlier.is_some_and(|earlier| earlier.outcome == Outcome::Unhealthy);
+        let is_news = is_bad != was_bad;
         let next = after.next?;
         if matches!(next, Next::Wait | Next::Resize) && !is_news {
             return None;

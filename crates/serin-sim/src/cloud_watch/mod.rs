@@ -39,6 +39,8 @@ pub(crate) struct Datapoint {
 /// What CloudWatch has.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CloudWatch {
+    /// How many metrics were asked for.
+    pub(crate) metrics_requested: u64,
     pub(crate) series: BTreeMap<Series, Vec<Datapoint>>,
     pub(crate) alarms: BTreeMap<String, Alarm>,
     /// From when on the first datapoint of an error is given out.
@@ -68,6 +70,7 @@ pub(crate) fn get_metric_data(
         return Err(invalid("StartTime and EndTime are required"));
     };
     let (from, until) = (start.secs(), end.secs());
+    world.cloud_watch.metrics_requested += input.metric_data_queries().len() as u64;
     if from >= until {
         return Err(invalid(
             "The parameter StartTime must be less than the parameter EndTime.",

@@ -818,6 +818,4 @@ pub enum NewVersion {
 }
 
 #[cfg(test)]
-mod reference;
-#[cfg(test)]
 mod tests;
