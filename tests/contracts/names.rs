@@ -100,6 +100,35 @@ fn the_template_builds_each_steps_own_binary_under_its_name() {
 }
 
 #[test]
+fn every_command_of_the_project_in_the_documents_exists() {
+    let program = read("xtask/src/main.rs");
+    let mut found = 0;
+    for document in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/request.md",
+        "docs/cost.md",
+    ] {
+        for named in read(document).split("cargo xtask ").skip(1) {
+            let name = named
+                .split(|letter: char| !letter.is_ascii_lowercase() && letter != '-')
+                .next()
+                .unwrap();
+            let variant: String = name
+                .split('-')
+                .map(|word| word[..1].to_uppercase() + &word[1..])
+                .collect();
+            let is_there = ["\n    {} {", "\n    {},"]
+                .iter()
+                .any(|form| program.contains(&form.replacen("{}", &variant, 1)));
+            assert!(is_there, "{document}: cargo xtask {name}");
+            found += 1;
+        }
+    }
+    assert!(found > 10);
+}
+
+#[test]
 fn every_scenario_of_the_local_cloud_is_a_request_that_is_accepted() {
     for scenario in serin_local::Scenario::ALL {
         let request = scenario.request().unwrap();

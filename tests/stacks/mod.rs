@@ -59,6 +59,51 @@ fn cfn_lint_finds_no_fault_in_any_template() {
     assert!(output.status.success(), "{}", text(&output.stdout));
 }
 
+/// The commands of the AWS CLI in a document: those in blocks of shell, and those between backticks.
+fn aws_commands(document: &str) -> Vec<String> {
+    let mut commands = Vec::new();
+    for line in read(document).lines() {
+        let mut rest = line;
+        while let Some(at) = rest.find("aws ") {
+            let before = rest[..at].chars().next_back();
+            let inside = &rest[at..];
+            // It ends where what it stands in does: a substitution, backticks, a pipe, the line.
+            let end = match before {
+                Some('`') => inside.find('`'),
+                Some('(') => inside
+                    .rfind(')')
+                    .map(|end| inside.find(" | ").map_or(end, |pipe| pipe.min(end))),
+                None | Some(' ') if !line.starts_with(['|', '-', '#']) => Some(inside.len()),
+                _ => None,
+            };
+            let is_one = inside[4..].starts_with(|letter: char| letter.is_ascii_lowercase());
+            if let Some(end) = end.filter(|_| is_one && inside.contains("--")) {
+                commands.push(inside[..end].to_owned());
+            }
+            rest = &inside[end.unwrap_or(4).max(4)..];
+        }
+    }
+    commands
+}
+
+#[test]
+fn every_command_of_the_aws_cli_in_the_documents_names_an_operation_and_options_that_exist() {
+    let documents = [
+        "README.md",
+        "examples/pipeline/README.md",
+        "examples/on-push/README.md",
+        "examples/appmesh-metrics/README.md",
+    ];
+    let commands: Vec<_> = documents.into_iter().flat_map(aws_commands).collect();
+    assert!(commands.len() > 6, "{commands:#?}");
+    let output = run(
+        Command::new(program("python")).arg(root().join("tests/stacks/commands.py")),
+        commands.join("\n").as_bytes(),
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "");
+}
+
 /// What came of a stack.
 #[track_caller]
 fn created(example: &str, parameters: &Value, events: &[Value]) -> Value {
