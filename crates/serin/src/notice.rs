@@ -67,12 +67,13 @@ pub struct Versions {
 }
 
 /// The phase that a deployment has got into.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 #[serde(
     tag = "phase",
     rename_all = "camelCase",
     rename_all_fields = "camelCase"
 )]
+#[strum(serialize_all = "camelCase")]
 pub enum NoticePhase {
     /// The request was refused, or its planning failed; nothing was created.
     Refused {
