@@ -9,5 +9,6 @@
 
 mod contracts;
 mod end_to_end;
+mod receiver;
 mod simulation;
 mod stacks;

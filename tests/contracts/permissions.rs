@@ -273,6 +273,13 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     ("ledger", "execution_status", &["states:DescribeExecution"]),
     ("recoveries", "start", &["states:StartExecution"]),
     ("notices", "tell", &["events:PutEvents"]),
+    ("deliveries", "delivered", &["dynamodb:GetItem"]),
+    ("deliveries", "keep_delivery", &["dynamodb:UpdateItem"]),
+    ("deliveries", "open_thread", &["dynamodb:UpdateItem"]),
+    ("deliveries", "leave_thread", &["dynamodb:UpdateItem"]),
+    ("deliveries", "show_in_thread", &["dynamodb:UpdateItem"]),
+    ("secret", "read", &["secretsmanager:GetSecretValue"]),
+    ("topics", "publish", &["sns:Publish"]),
 ];
 
 /// Needed beside the operation itself: tags on what is created, roles for the tasks, the user pool of a rule that is written.
@@ -319,6 +326,9 @@ fn the_table_has_every_method_of_every_port() {
         ("Ledger", "ledger"),
         ("Recoveries", "recoveries"),
         ("Notices", "notices"),
+        ("Deliveries", "deliveries"),
+        ("ChannelSecret", "secret"),
+        ("Topics", "topics"),
     ] {
         let (_, body) = ports.split_once(&format!("pub trait {name} {{\n")).unwrap();
         let (body, _) = body.split_once("\n}\n").unwrap();

@@ -114,6 +114,10 @@ const REACHES: &[(&str, Reach)] = &[
     ("events:PutEvents", To(&[":event-bus/default"])),
     ("iam:PassRole", To(&[":role/"])),
     (
+        "secretsmanager:GetSecretValue",
+        To(&["NoticeChannelsSecret"]),
+    ),
+    (
         "servicediscovery:CreateService",
         To(&[REGISTRY, ":namespace/"]),
     ),
@@ -124,6 +128,7 @@ const REACHES: &[(&str, Reach)] = &[
     ("servicediscovery:ListInstances", To(&[REGISTRY])),
     ("servicediscovery:ListServices", Everything),
     ("servicediscovery:TagResource", Everything),
+    ("sns:Publish", To(&[":sns:"])),
     (
         "states:DescribeExecution",
         To(&[":execution:${AWS::StackName}-canary-deployment:"]),

@@ -332,3 +332,59 @@ fn a_sweep_that_fails_as_often_as_the_simulated_runs_allow_raises_an_alarm() {
         json!({ "!If": ["HasAlarmTopic", [{ "!Ref": "AlarmTopic" }], { "!Ref": "AWS::NoValue" }] })
     );
 }
+
+#[test]
+fn notices_are_told_only_where_somebody_has_set_a_channel_up() {
+    let resources = template()["Resources"].as_object().unwrap().clone();
+    let conditional: BTreeSet<_> = resources
+        .iter()
+        .filter(|(_, resource)| resource["Condition"] == "HasNoticeChannels")
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let of_notices = [
+        "NotifyFunction",
+        "NotifyLogs",
+        "UndeliveredNotices",
+        "UndeliveredNoticesAlarm",
+    ];
+    assert_eq!(conditional, of_notices.into());
+    let notify = &resources["NotifyFunction"]["Properties"];
+    assert_eq!(
+        notify["Events"]["Notice"]["Properties"]["Pattern"],
+        json!({
+            "source": [serin_aws::SOURCE],
+            "detail-type": [serin_aws::DETAIL_TYPE],
+            "account": [{ "!Ref": "AWS::AccountId" }],
+        })
+    );
+    assert_eq!(
+        notify["Environment"]["Variables"],
+        json!({ "SERIN_NOTICE_CHANNELS": { "!Ref": "NoticeChannelsSecret" } })
+    );
+}
+
+#[test]
+fn a_notice_that_is_not_told_goes_into_a_queue_and_raises_an_alarm() {
+    let notify = resources_of("AWS::Serverless::Function")["NotifyFunction"]["Properties"].clone();
+    assert_eq!(notify["EventInvokeConfig"]["MaximumRetryAttempts"], 2);
+    assert_eq!(
+        notify["EventInvokeConfig"]["DestinationConfig"]["OnFailure"],
+        json!({ "Type": "SQS", "Destination": { "!GetAtt": "UndeliveredNotices.Arn" } })
+    );
+    let alarm = &resources_of("AWS::CloudWatch::Alarm")["UndeliveredNoticesAlarm"]["Properties"];
+    assert_eq!(
+        (&alarm["Namespace"], &alarm["MetricName"]),
+        (
+            &json!("AWS/SQS"),
+            &json!("ApproximateNumberOfMessagesVisible")
+        )
+    );
+    assert_eq!(
+        alarm["Dimensions"],
+        json!([{ "Name": "QueueName", "Value": { "!GetAtt": "UndeliveredNotices.QueueName" } }])
+    );
+    assert_eq!(
+        alarm["AlarmActions"],
+        json!({ "!If": ["HasAlarmTopic", [{ "!Ref": "AlarmTopic" }], { "!Ref": "AWS::NoValue" }] })
+    );
+}

@@ -8,7 +8,7 @@ use crate::project::Step;
 use crate::template::{one_or_many, resources_of, statements};
 
 /// The services as the adapters' messages name them, and as IAM does.
-pub const SERVICES: [(&str, &str); 10] = [
+pub const SERVICES: [(&str, &str); 12] = [
     ("Elastic Load Balancing", "elasticloadbalancing"),
     ("Application Auto Scaling", "application-autoscaling"),
     ("ECS", "ecs"),
@@ -19,6 +19,8 @@ pub const SERVICES: [(&str, &str); 10] = [
     ("ECR", "ecr"),
     ("Step Functions", "states"),
     ("EventBridge", "events"),
+    ("Secrets Manager", "secretsmanager"),
+    ("SNS", "sns"),
 ];
 
 /// The action that a call of an operation is, the service as the adapters name it.

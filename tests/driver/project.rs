@@ -55,9 +55,16 @@ pub const SWEEP: Step = Step {
     errors: sweep::SweepError::VARIANTS,
 };
 
-/// Every function: the steps, and the sweep.
+/// The one function that an event calls, and that a deployment does not wait for.
+pub const NOTIFY: Step = Step {
+    name: "notify",
+    verb: "Tell",
+    errors: notify::NotifyError::VARIANTS,
+};
+
+/// Every function: the steps, the sweep, and what tells notices.
 pub fn functions() -> impl Iterator<Item = &'static Step> {
-    STEPS.iter().chain([&SWEEP])
+    STEPS.iter().chain([&SWEEP, &NOTIFY])
 }
 
 impl Step {

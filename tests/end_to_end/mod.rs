@@ -17,10 +17,29 @@ use serin_local::scenario::{self, Happened, Scenario};
 use serin_local::{Effect, Fault, LocalRouter};
 use tokio::sync::Semaphore;
 
+use crate::receiver::Receiver;
 use crate::simulation::{On, path_of, shortened};
 
 /// How many clouds run at once: each has a dozen processes.
 static CLOUDS: Semaphore = Semaphore::const_new(2);
+
+/// How long the notices may take that are on the bus when a deployment ends.
+const TOLD_WITHIN: Duration = Duration::from_mins(1);
+
+/// Runs a scenario in a cloud of its own, whose notices are told to a server that is down at first; gives also what it says of the
+/// deployment in the end.
+async fn run_and_tell(on: On, scenario: Scenario) -> (Happened, ScenarioReport, String) {
+    let receiver = Receiver::start().await;
+    let options = CloudOptions {
+        notice_channels: Some(receiver.channels()),
+        ..CloudOptions::default()
+    };
+    let (happened, report) = run_with(on, scenario, options, Vec::new()).await;
+    let notices = receiver.webhooks();
+    assert_eq!(receiver.cards(), notices.len());
+    let latest = receiver.thread(notices.len());
+    (happened, report, latest)
+}
 
 /// Runs a scenario in a cloud of its own and asks for what every scenario has to fulfil.
 async fn run(on: On, scenario: Scenario) -> (Happened, ScenarioReport) {
@@ -43,6 +62,7 @@ async fn run_with(
         keep_logs: false,
         ..options
     };
+    let is_told = options.notice_channels.is_some();
     let cloud = LocalCloud::start(options)
         .await
         .expect("a local cloud; `cargo xtask test` installs and builds what it needs");
@@ -50,6 +70,7 @@ async fn run_with(
         cloud.inject(fault);
     }
     let happened = scenario::run(&cloud, scenario, |_| {}).await;
+    assert!(!is_told || cloud.until_told(TOLD_WITHIN).await);
     cloud.stop().await;
     let happened = happened.unwrap();
     let report = ScenarioReport::of(&happened);
@@ -190,7 +211,8 @@ fn assert_fails_a_tenth(finding: &Finding) {
 async fn a_good_version_is_promoted_without_a_failed_request_on_the_path_of_the_simulation(
     #[values(On::AppMesh, On::Alb)] on: On,
 ) {
-    let (happened, report) = run(on, Scenario::Good).await;
+    let (happened, report, told) = run_and_tell(on, Scenario::Good).await;
+    assert!(told.contains("promoted"), "{told}");
     let (local, simulated) = paths(on, &happened, "2.0.0").await;
     assert_eq!(local, simulated);
     assert_eq!(happened.outcome.status, "SUCCEEDED");
@@ -219,7 +241,8 @@ async fn a_good_version_is_promoted_without_a_failed_request_on_the_path_of_the_
 async fn a_bad_version_is_rolled_back_without_a_trace_on_the_path_of_the_simulation(
     #[values(On::AppMesh, On::Alb)] on: On,
 ) {
-    let (happened, report) = run(on, Scenario::Bad).await;
+    let (happened, report, told) = run_and_tell(on, Scenario::Bad).await;
+    assert!(told.contains("rolled back"), "{told}");
     let (local, simulated) = paths(on, &happened, "2.0.0-bad").await;
     assert_eq!(local, simulated);
     assert_eq!(happened.outcome.error.as_deref(), Some("CanaryRolledBack"));

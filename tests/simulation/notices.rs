@@ -1,10 +1,15 @@
 //! What is told of a deployment: on the event bus, and in its history.
 
+use notify::http::HttpWeb;
+use notify::{NoticeEvent, notify};
 use rstest::rstest;
 use serde_json::{Value, json};
 use serin::Notice;
 use serin::notice::{Decided, NoticePhase};
+use serin_aws::Adapters;
 use serin_sim::{Fault, FaultKind, Which, world};
+
+use crate::receiver::Receiver;
 
 use super::{On, Simulation, arn, request};
 
@@ -267,4 +272,56 @@ async fn what_runs_twice_tells_the_same_under_the_same_name(
         ]
     );
     assert_eq!(history(&simulation, "first").len(), once.len());
+}
+
+const SECRET: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:serin-notices";
+const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:releases";
+/// The notices of a whole deployment through the real HTTP client, to a server that is down at first.
+#[rstest]
+#[case("2.0.0", "promoted")]
+#[case("2.0.0-bad", "rolledBack")]
+#[tokio::test]
+async fn slack_teams_webhooks_and_mail_are_told_how_a_deployment_went(
+    #[case] tag: &str,
+    #[case] ending: &str,
+) {
+    let simulation = Simulation::new(On::Alb);
+    simulation.deploy(request(tag, two_steps())).await;
+    let receiver = Receiver::start().await;
+    let account = &simulation.account;
+    let mut channels = receiver.channels();
+    let mail = json!({"kind": "sns", "topic": TOPIC});
+    channels["channels"].as_array_mut().unwrap().push(mail);
+    account.change(|world| world.keep_secret(SECRET, &channels.to_string()));
+    let adapters = Adapters::new(account.clients(), world::LEDGER_TABLE)
+        .with_channels(Some(SECRET.to_owned()));
+    let web = HttpWeb::new().unwrap();
+    let notices = told(&simulation);
+    for notice in &notices {
+        let event = NoticeEvent {
+            detail: notice.clone(),
+        };
+        notify(
+            &adapters.channels,
+            &adapters.deliveries,
+            &adapters.topics,
+            &web,
+            event,
+        )
+        .await
+        .unwrap();
+    }
+    assert_eq!(phases(&notices).last().map(String::as_str), Some(ending));
+
+    assert_eq!(receiver.webhooks(), notices);
+    assert_eq!(receiver.cards(), notices.len());
+    let latest = receiver.thread(notices.len());
+    let words = match ending {
+        "promoted" => "promoted",
+        _ => "rolled back",
+    };
+    assert!(latest.contains(words), "{latest}");
+    let mails = account.look(|world| world.mails().to_vec());
+    assert_eq!(mails.len(), notices.len());
+    assert!(mails.last().unwrap().subject.ends_with(words));
 }

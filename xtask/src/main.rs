@@ -86,7 +86,7 @@ enum Task {
     Lint,
     /// Look for faults in the templates: cfn-lint, and checkov's rules on security
     LintTemplates,
-    /// Write request.schema.json anew, after a change of the request's types
+    /// Write request.schema.json and notice.schema.json anew, after a change of their types
     Schema,
 }
 

@@ -8,16 +8,21 @@ use aws_config::{AppName, BehaviorVersion};
 
 use crate::clients::Clients;
 use crate::cloud_watch::CloudWatchSignals;
+use crate::deliveries::DynamoDbDeliveries;
 use crate::dynamo_db::DynamoDbLedger;
 use crate::ecs::EcsFleet;
 use crate::event_bridge::EventBridgeNotices;
 use crate::router::Router;
+use crate::secrets_manager::SecretsManagerChannels;
+use crate::sns::SnsTopics;
 use crate::step_functions::StepFunctionsRecoveries;
 
 /// The environment variable that names the ledger's table.
 const LEDGER_TABLE: &str = "SERIN_LEDGER_TABLE";
 /// The environment variable that names the state machine of the recovery; only the function that starts it has it.
 const RECOVERY: &str = "SERIN_RECOVERY";
+/// The environment variable that names the secret of the notice channels; only the function that tells notices has it.
+const CHANNELS: &str = "SERIN_NOTICE_CHANNELS";
 
 /// How long one attempt of a call may take. No call that Serin makes is slow; a hanging one is better tried again.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -39,6 +44,12 @@ pub struct Adapters {
     pub recoveries: StepFunctionsRecoveries,
     /// Who tells others.
     pub notices: EventBridgeNotices,
+    /// What the notice channels have had.
+    pub deliveries: DynamoDbDeliveries,
+    /// Where the notice channels are kept.
+    pub channels: SecretsManagerChannels,
+    /// Who sends mail.
+    pub topics: SnsTopics,
 }
 
 /// Why a Lambda could not start.
@@ -55,15 +66,15 @@ pub enum EnvironmentError {
 impl Adapters {
     /// The adapters over these clients and the ledger in this table.
     pub fn new(clients: Clients, ledger_table: impl Into<String>) -> Self {
+        let table = ledger_table.into();
         Self {
+            deliveries: DynamoDbDeliveries::new(clients.dynamo_db.clone(), table.as_str()),
+            channels: SecretsManagerChannels::new(clients.secrets_manager),
+            topics: SnsTopics::new(clients.sns),
             fleet: EcsFleet::new(clients.ecs, clients.ecr, clients.auto_scaling),
             router: Router::new(clients.app_mesh, clients.cloud_map, clients.load_balancing),
             signals: CloudWatchSignals::new(clients.cloud_watch),
-            ledger: DynamoDbLedger::new(
-                clients.dynamo_db,
-                clients.step_functions.clone(),
-                ledger_table,
-            ),
+            ledger: DynamoDbLedger::new(clients.dynamo_db, clients.step_functions.clone(), table),
             recoveries: StepFunctionsRecoveries::new(clients.step_functions),
             notices: EventBridgeNotices::new(clients.event_bridge),
         }
@@ -74,6 +85,15 @@ impl Adapters {
     pub fn with_recovery(self, state_machine: Option<String>) -> Self {
         Self {
             recoveries: self.recoveries.of(state_machine),
+            ..self
+        }
+    }
+
+    /// The same, for a function that tells notices in the channels of this secret.
+    #[must_use]
+    pub fn with_channels(self, secret: Option<String>) -> Self {
+        Self {
+            channels: self.channels.of(secret),
             ..self
         }
     }
@@ -108,7 +128,11 @@ impl Adapters {
             ecr: aws_sdk_ecr::Client::new(&config),
             step_functions: aws_sdk_sfn::Client::new(&config),
             event_bridge: aws_sdk_eventbridge::Client::new(&config),
+            secrets_manager: aws_sdk_secretsmanager::Client::new(&config),
+            sns: aws_sdk_sns::Client::new(&config),
         };
-        Ok(Self::new(clients, table).with_recovery(std::env::var(RECOVERY).ok()))
+        Ok(Self::new(clients, table)
+            .with_recovery(std::env::var(RECOVERY).ok())
+            .with_channels(std::env::var(CHANNELS).ok()))
     }
 }

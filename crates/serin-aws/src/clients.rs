@@ -23,4 +23,8 @@ pub struct Clients {
     pub step_functions: aws_sdk_sfn::Client,
     /// Amazon EventBridge.
     pub event_bridge: aws_sdk_eventbridge::Client,
+    /// AWS Secrets Manager.
+    pub secrets_manager: aws_sdk_secretsmanager::Client,
+    /// Amazon SNS.
+    pub sns: aws_sdk_sns::Client,
 }

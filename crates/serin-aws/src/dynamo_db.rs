@@ -27,7 +27,7 @@ use serin::{
 use crate::error::{failed, has_code, refused};
 
 /// As long as Step Functions keeps the history of an execution.
-const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
+pub(crate) const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// How many checks are kept in one item: each takes one to four kilobytes, DynamoDB allows 400, and a write is paid by what the
 /// item has.

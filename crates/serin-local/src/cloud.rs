@@ -56,6 +56,8 @@ pub struct CloudOptions {
     pub tells_of_ends: bool,
     /// How often the sweep runs.
     pub sweep_every: Duration,
+    /// The notice channels, as a user's secret has them. Without them nothing is told.
+    pub notice_channels: Option<Value>,
 }
 
 impl Default for CloudOptions {
@@ -70,6 +72,7 @@ impl Default for CloudOptions {
             keep_logs: true,
             tells_of_ends: true,
             sweep_every: Duration::from_mins(5),
+            notice_channels: None,
         }
     }
 }
@@ -124,7 +127,7 @@ pub struct LocalCloud {
     moto_process: Process,
     machines: StateMachines,
     /// Ended with the cloud.
-    _event_bridge: EventBridge,
+    event_bridge: EventBridge,
     logs: PathBuf,
     options: CloudOptions,
 }
@@ -186,6 +189,9 @@ impl LocalCloud {
         gateway.invoke_with(Arc::clone(&functions));
 
         let machines = stack::create(&moto, &checkout).await?;
+        if let Some(channels) = &options.notice_channels {
+            stack::create_channels(&moto, channels).await?;
+        }
         world::create(&moto, options.router).await?;
         let data_plane = DataPlane::start(&DataPlaneConfig {
             moto: moto_url,
@@ -214,6 +220,7 @@ impl LocalCloud {
             gateway.endpoint(),
             options.tells_of_ends,
             options.sweep_every,
+            options.notice_channels.is_some().then(|| gateway.bus()),
         );
         let cloud = Self {
             moto,
@@ -224,7 +231,7 @@ impl LocalCloud {
             load,
             moto_process,
             machines,
-            _event_bridge: event_bridge,
+            event_bridge,
             logs,
             options,
         };
@@ -347,6 +354,19 @@ impl LocalCloud {
     /// What has been put on EventBridge's bus so far.
     pub fn events(&self) -> Vec<Event> {
         self.gateway.events()
+    }
+
+    /// Waits until every notice that is on the bus has been given to the function that tells it, or could not be; gives whether
+    /// that was so within this time.
+    pub async fn until_told(&self, within: Duration) -> bool {
+        let since = Instant::now();
+        while self.event_bridge.told() < self.events().len() {
+            if since.elapsed() > within {
+                return false;
+            }
+            tokio::time::sleep(executions::LOOK_EVERY).await;
+        }
+        true
     }
 
     /// Every API call and every invocation so far.
@@ -632,6 +652,7 @@ fn function_environment(endpoint: &str) -> BTreeMap<String, String> {
         ("AWS_SECRET_ACCESS_KEY", "local"),
         ("SERIN_LEDGER_TABLE", LEDGER_TABLE),
         ("SERIN_RECOVERY", &recovery),
+        ("SERIN_NOTICE_CHANNELS", stack::CHANNELS),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()

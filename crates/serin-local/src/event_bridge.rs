@@ -1,6 +1,9 @@
-//! What EventBridge does in an account and moto does not: the template's rule on an execution's end, and its schedule.
+//! What EventBridge does in an account and moto does not: the template's rules on an execution's end and on
+//! notices, and its schedule.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::executions::{self, Execution};
+use crate::gateway::{Event, Events};
 use crate::moto::{Moto, MotoError, Service};
 use crate::stack::{ACCOUNT, REGION, StateMachines};
 
@@ -17,34 +21,93 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The ends of an execution that the rule is about. A failed one may be a clean rollback; who recovers finds out.
 const DEAD: [&str; 3] = ["ABORTED", "FAILED", "TIMED_OUT"];
 
-/// The rule and the schedule. Dropping it ends both.
+/// How often Lambda tries an asynchronous invocation, and its pauses, which are minutes there.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The rules and the schedule. Dropping it ends them.
 #[derive(Debug)]
-pub(crate) struct EventBridge(Vec<JoinHandle<()>>);
+pub(crate) struct EventBridge {
+    tasks: Vec<JoinHandle<()>>,
+    told: Arc<AtomicUsize>,
+}
 
 impl EventBridge {
     /// Watches the deployments and starts the recovery of each that has died, if `rule`; invokes the sweep at `gateway`
-    /// every so often.
+    /// every so often; and gives what is on `bus` to the function that tells it.
     pub(crate) fn start(
         moto: &Moto,
         machines: &StateMachines,
         gateway: String,
         rule: bool,
         sweep_every: Duration,
+        bus: Option<Arc<Events>>,
     ) -> Self {
-        let mut tasks = vec![tokio::spawn(sweep(gateway, sweep_every))];
+        let told = Arc::default();
+        let mut tasks = vec![tokio::spawn(sweep(gateway.clone(), sweep_every))];
+        if let Some(bus) = bus {
+            tasks.push(tokio::spawn(tell(gateway, bus, Arc::clone(&told))));
+        }
         if rule {
             tasks.push(tokio::spawn(watch(moto.clone(), machines.clone())));
         }
-        Self(tasks)
+        Self { tasks, told }
+    }
+
+    /// How many events of the bus have been dealt with.
+    pub(crate) fn told(&self) -> usize {
+        self.told.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for EventBridge {
     fn drop(&mut self) {
-        for task in &self.0 {
+        for task in &self.tasks {
             task.abort();
         }
     }
+}
+
+/// The rule on notices, and what Lambda does with an invocation whose answer nobody waits for.
+async fn tell(gateway: String, bus: Arc<Events>, told: Arc<AtomicUsize>) {
+    let Ok(http) = reqwest::Client::builder().no_proxy().build() else {
+        return;
+    };
+    let url = format!("{gateway}/2015-03-31/functions/notify/invocations");
+    loop {
+        for event in bus.heard().iter().skip(told.load(Ordering::Relaxed)) {
+            if (event.source.as_str(), event.detail_type.as_str()) == ("serin", "Deployment Notice")
+            {
+                let body = notice_event(event).to_string();
+                for _ in 0..TRIES {
+                    let answer = http.post(&url).body(body.clone()).send().await;
+                    if answer
+                        .is_ok_and(|answer| !answer.headers().contains_key("x-amz-function-error"))
+                    {
+                        break;
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            told.fetch_add(1, Ordering::Relaxed);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// An event as EventBridge gives it to a target.
+fn notice_event(event: &Event) -> Value {
+    json!({
+        "version": "0",
+        "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718",
+        "detail-type": event.detail_type,
+        "source": event.source,
+        "account": ACCOUNT,
+        "time": event.at,
+        "region": REGION,
+        "resources": [event.detail["execution"]],
+        "detail": event.detail,
+    })
 }
 
 /// The rule, with its input transformer.

@@ -16,7 +16,7 @@ use crate::ports::free_port;
 use crate::process::{Process, Undertaker};
 
 /// The functions, by the names of their binaries, in the order of a deployment's life.
-pub const FUNCTIONS: [&str; 7] = [
+pub const FUNCTIONS: [&str; 8] = [
     "plan-deployment",
     "create-canary",
     "shift-weight",
@@ -24,6 +24,7 @@ pub const FUNCTIONS: [&str; 7] = [
     "cleanup",
     "rollback",
     "sweep",
+    "notify",
 ];
 
 /// How long an invocation may take, as the template says.

@@ -22,6 +22,7 @@ pub(crate) enum Service {
     DynamoDb,
     Ecr,
     Ecs,
+    SecretsManager,
     StepFunctions,
 }
 
@@ -34,6 +35,7 @@ impl Service {
             Self::DynamoDb => "dynamodb",
             Self::Ecr => "ecr",
             Self::Ecs => "ecs",
+            Self::SecretsManager => "secretsmanager",
             Self::StepFunctions => "states",
         }
     }
@@ -46,6 +48,7 @@ impl Service {
             Self::DynamoDb => "DynamoDB_20120810",
             Self::Ecr => "AmazonEC2ContainerRegistry_V20150921",
             Self::Ecs => "AmazonEC2ContainerServiceV20141113",
+            Self::SecretsManager => "secretsmanager",
             Self::StepFunctions => "AWSStepFunctions",
         }
     }
@@ -53,7 +56,7 @@ impl Service {
     fn content_type(self) -> &'static str {
         match self {
             Self::CloudWatch | Self::DynamoDb | Self::StepFunctions => "application/x-amz-json-1.0",
-            Self::AutoScaling | Self::CloudMap | Self::Ecr | Self::Ecs => {
+            Self::AutoScaling | Self::CloudMap | Self::Ecr | Self::Ecs | Self::SecretsManager => {
                 "application/x-amz-json-1.1"
             }
         }

@@ -27,6 +27,9 @@ const STACK: &str = "serin";
 const DEPLOYMENT: &str = "canary-deployment";
 const RECOVERY: &str = "recovery";
 
+/// The name of the secret with the notice channels.
+pub(crate) const CHANNELS: &str = "serin-notices";
+
 /// The state machines, by their ARNs.
 #[derive(Debug, Clone)]
 pub(crate) struct StateMachines {
@@ -104,6 +107,14 @@ async fn create_state_machine(
         .as_str()
         .unwrap_or_default()
         .to_owned())
+}
+
+/// Keeps the notice channels in a secret.
+pub(crate) async fn create_channels(moto: &Moto, channels: &Value) -> Result<(), MotoError> {
+    let secret = json!({"Name": CHANNELS, "SecretString": channels.to_string()});
+    moto.call(Service::SecretsManager, "CreateSecret", &secret)
+        .await
+        .map(drop)
 }
 
 async fn create_ledger(moto: &Moto) -> Result<(), MotoError> {

@@ -11,7 +11,7 @@ use crate::account::{Account, REGION};
 use crate::answering::{Answering, Slot};
 use crate::wire::{Service, Wire};
 use crate::{
-    app_mesh, auto_scaling, cloud_map, cloud_watch, dynamo_db, ecr, ecs, event_bridge,
+    app_mesh, auto_scaling, channels, cloud_map, cloud_watch, dynamo_db, ecr, ecs, event_bridge,
     load_balancing, step_functions,
 };
 
@@ -156,6 +156,12 @@ pub(crate) fn of(slot: &Slot) -> Clients {
         }),
         event_bridge: client!(slot, aws_sdk_eventbridge, Service::EventBridge, {
             put_events "PutEvents" => event_bridge::put_events,
+        }),
+        secrets_manager: client!(slot, aws_sdk_secretsmanager, Service::SecretsManager, {
+            get_secret_value "GetSecretValue" => channels::get_secret_value,
+        }),
+        sns: client!(slot, aws_sdk_sns, Service::Sns, {
+            publish "Publish" => channels::publish,
         }),
     }
 }

@@ -9,6 +9,7 @@ mod account;
 mod answering;
 mod app_mesh;
 mod auto_scaling;
+mod channels;
 mod checkout;
 mod clients;
 mod clock;
@@ -42,6 +43,7 @@ pub type Actions = Vec<aws_sdk_elasticloadbalancingv2::types::Action>;
 
 pub use account::{ACCOUNT, Account, Call, REGION};
 pub use app_mesh::{targets, targets_mut};
+pub use channels::Mail;
 pub use clients::Kit;
 pub use clock::Clock;
 pub use dynamo_db::Item;

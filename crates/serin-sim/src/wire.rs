@@ -40,6 +40,10 @@ pub enum Service {
     StepFunctions,
     /// Amazon EventBridge.
     EventBridge,
+    /// AWS Secrets Manager.
+    SecretsManager,
+    /// Amazon SNS.
+    Sns,
 }
 
 impl fmt::Display for Service {
@@ -55,6 +59,8 @@ impl fmt::Display for Service {
             Self::Ecr => "ECR",
             Self::StepFunctions => "Step Functions",
             Self::EventBridge => "EventBridge",
+            Self::SecretsManager => "Secrets Manager",
+            Self::Sns => "SNS",
         })
     }
 }
@@ -105,12 +111,14 @@ impl Refusal {
             Service::CloudWatch | Service::LoadBalancing => {
                 Self::new("Throttling", "Rate exceeded")
             }
+            Service::Sns => Self::new("Throttled", "Rate exceeded").status(429),
             Service::AutoScaling
             | Service::Ecs
             | Service::DynamoDb
             | Service::Ecr
             | Service::StepFunctions
-            | Service::EventBridge => Self::new("ThrottlingException", "Rate exceeded"),
+            | Service::EventBridge
+            | Service::SecretsManager => Self::new("ThrottlingException", "Rate exceeded"),
         }
     }
 
@@ -121,6 +129,7 @@ impl Refusal {
         );
         match service {
             Service::AppMesh => Self::new("ForbiddenException", message).status(403),
+            Service::Sns => Self::new("AuthorizationError", message).status(403),
             Service::CloudWatch | Service::LoadBalancing => {
                 Self::new("AccessDenied", message).status(403)
             }
@@ -138,6 +147,8 @@ impl Refusal {
             Service::CloudWatch => "InternalServiceFault",
             Service::DynamoDb | Service::StepFunctions => "InternalServerError",
             Service::EventBridge => "InternalException",
+            Service::SecretsManager => "InternalServiceError",
+            Service::Sns => "InternalError",
         };
         Self::new(code, "Internal failure").status(500)
     }
@@ -146,7 +157,7 @@ impl Refusal {
     pub(crate) fn response(&self, service: Service) -> HttpResponse {
         let body = match service {
             Service::CloudWatch => self.cbor(),
-            Service::LoadBalancing => self.xml(),
+            Service::LoadBalancing | Service::Sns => self.xml(),
             _ => self.json(),
         };
         let status = StatusCode::try_from(self.status).expect("statuses are HTTP statuses");
@@ -165,7 +176,7 @@ impl Refusal {
                     .headers_mut()
                     .insert("content-type", "application/cbor");
             }
-            Service::LoadBalancing => {
+            Service::LoadBalancing | Service::Sns => {
                 response.headers_mut().insert("content-type", "text/xml");
             }
             _ => {}

@@ -12,6 +12,7 @@ use aws_sdk_elasticloadbalancingv2::types::{Rule, TargetGroup};
 
 use crate::app_mesh::{self, AppMesh};
 use crate::auto_scaling::AutoScaling;
+use crate::channels::Channels;
 use crate::cloud_map::CloudMap;
 use crate::cloud_watch::CloudWatch;
 use crate::dynamo_db::{DynamoDb, Item};
@@ -48,6 +49,7 @@ pub struct World {
     pub(crate) ecr: Ecr,
     pub(crate) step_functions: StepFunctions,
     pub(crate) event_bridge: EventBridge,
+    pub(crate) channels: Channels,
     pub(crate) traffic: Traffic,
     pub(crate) load_balancing: LoadBalancing,
     pub(crate) balancer_traffic: BalancerTraffic,
@@ -76,6 +78,7 @@ impl World {
             ecr: Ecr::default(),
             step_functions: StepFunctions::default(),
             event_bridge: EventBridge::default(),
+            channels: Channels::default(),
             traffic: Traffic::default(),
             load_balancing: LoadBalancing::default(),
             balancer_traffic: BalancerTraffic::default(),
@@ -384,6 +387,18 @@ impl World {
     /// The events that were put on the default bus, in order.
     pub fn events(&self) -> &[crate::Event] {
         &self.event_bridge.events
+    }
+
+    /// The messages that were published to topics, in order.
+    pub fn mails(&self) -> &[crate::Mail] {
+        &self.channels.mails
+    }
+
+    /// Keeps a secret under a name.
+    pub fn keep_secret(&mut self, name: &str, text: &str) {
+        self.channels
+            .secrets
+            .insert(name.to_owned(), text.to_owned());
     }
 
     /// An item of a table.

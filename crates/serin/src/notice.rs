@@ -67,12 +67,13 @@ pub struct Versions {
 }
 
 /// The phase that a deployment has got into.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 #[serde(
     tag = "phase",
     rename_all = "camelCase",
     rename_all_fields = "camelCase"
 )]
+#[strum(serialize_all = "camelCase")]
 pub enum NoticePhase {
     /// The request was refused, or its planning failed; nothing was created.
     Refused {
@@ -433,4 +434,26 @@ fn ended(report: &Report) -> Told {
         }
     };
     (phase, id.to_owned(), report.why.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::schema_for;
+
+    use super::*;
+
+    #[test]
+    fn the_committed_schema_of_notices_is_the_one_that_the_types_generate() {
+        let schema = schema_for!(Notice).to_value();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../notice.schema.json");
+        if std::env::var_os("SERIN_WRITE_SCHEMA").is_some() {
+            std::fs::write(path, format!("{schema:#}\n")).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        let committed: Value = serde_json::from_str(&committed).unwrap_or_default();
+        assert!(
+            committed == schema,
+            "notice.schema.json is not current; `cargo xtask schema` writes it"
+        );
+    }
 }

@@ -8,7 +8,7 @@
     reason = "the adapters and the steps live in one workspace; Send follows from the concrete types"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -1031,6 +1031,89 @@ pub trait Recoveries {
 pub trait Notices {
     /// Tells a notice to whoever subscribes. Telling it twice is no fault: it has a name.
     async fn tell(&self, notice: &Notice) -> Result<(), PortError>;
+}
+
+/// What one channel has had of a deployment's notices.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Delivered {
+    /// The notices that it has had, by their names.
+    pub had: BTreeSet<String>,
+    /// The message that the deployment's others are put under, where the channel has threads.
+    pub thread: Option<String>,
+    /// The notices that this message has shown.
+    pub shown: BTreeSet<String>,
+}
+
+/// What a channel got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery<'a> {
+    /// The notice, as a message.
+    Had,
+    /// The notice, as the first message of a thread.
+    Opened(&'a str),
+    /// The notice's state, in the first message of the thread.
+    Shown,
+}
+
+/// What the channels have had, so that none has a notice twice because another could not be reached.
+pub trait Deliveries {
+    /// What a channel has had of a deployment.
+    async fn delivered(
+        &self,
+        execution: &ExecutionArn,
+        channel: &str,
+    ) -> Result<Delivered, PortError>;
+
+    /// Keeps what the channel got of the notice.
+    async fn keep_delivery(
+        &self,
+        notice: &Notice,
+        channel: &str,
+        delivery: Delivery<'_>,
+    ) -> Result<(), PortError>;
+
+    /// Lets this notice open the deployment's thread in the channel, and no other; gives whether it may.
+    async fn open_thread(&self, notice: &Notice, channel: &str) -> Result<bool, PortError>;
+
+    /// Lets another notice open the thread, if this one was to and could not.
+    async fn leave_thread(&self, notice: &Notice, channel: &str) -> Result<(), PortError>;
+
+    /// Lets the thread's first message show this notice, unless it is to show a later one; gives whether it may.
+    async fn show_in_thread(&self, notice: &Notice, channel: &str) -> Result<bool, PortError>;
+}
+
+/// Text that nobody may read but its owner. It is printed as dots.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// This text, from now on a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for whoever must send it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Secret(...)")
+    }
+}
+
+/// Where the notice channels are kept, with what opens them.
+pub trait ChannelSecret {
+    /// The text of the secret.
+    async fn read(&self) -> Result<Secret, PortError>;
+}
+
+/// Who sends mail, and whatever else subscribes to a topic.
+pub trait Topics {
+    /// Publishes a message under a subject.
+    async fn publish(&self, topic: &str, subject: &str, message: &str) -> Result<(), PortError>;
 }
 
 #[cfg(test)]

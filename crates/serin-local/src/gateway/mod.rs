@@ -43,7 +43,7 @@ pub use self::event::Event;
 pub use self::fault::{Effect, Fault};
 pub use self::record::{Call, Invocation, Mark, Record};
 
-use self::event::Events;
+pub(crate) use self::event::Events;
 use self::fault::Faults;
 use self::operation::Operation;
 use self::record::Recorder;
@@ -94,7 +94,7 @@ impl Gateway {
             http,
             recorder: Recorder::default(),
             faults: Faults::default(),
-            events: Events::default(),
+            events: Arc::default(),
             ecs: OnceLock::new(),
             targets: OnceLock::new(),
             response_times: OnceLock::new(),
@@ -132,6 +132,11 @@ impl Gateway {
     /// What has been put on EventBridge's bus so far, oldest first.
     pub fn events(&self) -> Vec<Event> {
         self.shared.events.heard()
+    }
+
+    /// The bus itself, for whoever listens to it.
+    pub(crate) fn bus(&self) -> Arc<Events> {
+        Arc::clone(&self.shared.events)
     }
 
     /// Makes a fault when its time comes.
@@ -182,7 +187,7 @@ struct Shared {
     http: reqwest::Client,
     recorder: Recorder,
     faults: Faults,
-    events: Events,
+    events: Arc<Events>,
     ecs: OnceLock<Arc<EcsRuntime>>,
     targets: OnceLock<Arc<TargetRuntime>>,
     response_times: OnceLock<Arc<ResponseTimes>>,

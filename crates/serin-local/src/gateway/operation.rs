@@ -58,7 +58,7 @@ pub(crate) fn caller(headers: &HeaderMap) -> Option<String> {
 }
 
 fn service_of_shape(shape: &str) -> &str {
-    const SHAPES: [(&str, &str); 8] = [
+    const SHAPES: [(&str, &str); 9] = [
         ("AnyScaleFrontendService", "application-autoscaling"),
         ("AmazonEC2ContainerServiceV20141113", "ecs"),
         ("AmazonEC2ContainerRegistry_V20150921", "ecr"),
@@ -67,6 +67,7 @@ fn service_of_shape(shape: &str) -> &str {
         ("DynamoDB_20120810", "dynamodb"),
         ("GraniteServiceVersion20100801", "cloudwatch"),
         ("Route53AutoNaming_v20170314", "servicediscovery"),
+        ("secretsmanager", "secretsmanager"),
     ];
     SHAPES
         .iter()
