@@ -87,7 +87,7 @@ impl Deliveries for DynamoDbDeliveries {
         let at = AttributeValue::S(notice.at.to_string());
         let (expression, kept) = match delivery {
             Delivery::Had => ("#kept = :at", HAD),
-            Delivery::Opened(_) => ("#kept = :at, #thread = :thread", HAD),
+            Delivery::Opened(_) => ("#kept = :at, #shown = :at, #thread = :thread", HAD),
             Delivery::Shown => ("#kept = :at", SHOWN),
         };
         let mut update = self
@@ -97,6 +97,7 @@ impl Deliveries for DynamoDbDeliveries {
         if let Delivery::Opened(thread) = delivery {
             update = update
                 .expression_attribute_names("#thread", "thread")
+                .expression_attribute_names("#shown", format!("{SHOWN}{}", notice.id))
                 .expression_attribute_values(":thread", AttributeValue::S(thread.to_owned()));
         }
         make(update).await.map(drop)

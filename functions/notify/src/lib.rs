@@ -11,8 +11,6 @@ mod mail;
 mod message;
 mod slack;
 mod teams;
-#[cfg(test)]
-mod tests;
 pub mod web;
 mod webhook;
 
@@ -144,3 +142,6 @@ impl From<PortError> for Trouble {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

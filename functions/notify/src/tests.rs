@@ -1,3 +1,8 @@
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "a notice and a channel are written down where they are used"
+)]
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;
