@@ -271,6 +271,15 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     ("ledger", "keep_check", &["dynamodb:UpdateItem"]),
     ("ledger", "keep_notice", &["dynamodb:UpdateItem"]),
     ("ledger", "execution_status", &["states:DescribeExecution"]),
+    ("ledger", "stop_execution", &["states:StopExecution"]),
+    ("ledger", "turns", &["dynamodb:GetItem"]),
+    ("ledger", "wait", &["dynamodb:UpdateItem"]),
+    ("ledger", "leave", &["dynamodb:UpdateItem"]),
+    (
+        "ledger",
+        "supersede",
+        &["dynamodb:UpdateItem", "dynamodb:GetItem"],
+    ),
     ("recoveries", "start", &["states:StartExecution"]),
     ("notices", "tell", &["events:PutEvents"]),
 ];
