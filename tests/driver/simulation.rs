@@ -210,8 +210,7 @@ impl Simulation {
             Status::TimedOut => "TIMED_OUT",
             Status::Aborted => "ABORTED",
         };
-        self.account
-            .set_execution(execution.arn(), status.into());
+        self.account.set_execution(execution.arn(), status.into());
         let name = execution.arn().rsplit(':').next()?;
         let is_deployment = execution.arn() == arn(name);
         (is_deployment && status != "SUCCEEDED").then(|| name.to_owned())

@@ -275,9 +275,7 @@ async fn a_call_that_fails_while_another_makes_room_is_made_again(
 
 #[rstest]
 #[tokio::test]
-async fn one_that_cannot_be_stopped_makes_room_by_itself(
-    #[values(On::AppMesh, On::Alb)] on: On,
-) {
+async fn one_that_cannot_be_stopped_makes_room_by_itself(#[values(On::AppMesh, On::Alb)] on: On) {
     let (simulation, first) = with_one_under_way(on, json!({})).await;
     simulation.account.inject(Fault {
         operation: "StopExecution",

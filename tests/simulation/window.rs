@@ -50,7 +50,9 @@ async fn outside_its_window_a_deployment_waits_until_it_opens(
         "Monday at nine in Berlin"
     );
     assert!(
-        told[0].sentence.contains("Monday 2026-11-23 09:00 Europe/Berlin"),
+        told[0]
+            .sentence
+            .contains("Monday 2026-11-23 09:00 Europe/Berlin"),
         "{:?}",
         told[0]
     );
@@ -76,9 +78,7 @@ async fn outside_its_window_a_deployment_is_refused_if_it_wishes_so_and_told_whe
 
 #[rstest]
 #[tokio::test]
-async fn a_wait_that_would_be_too_long_is_refused_at_once(
-    #[values(On::AppMesh, On::Alb)] on: On,
-) {
+async fn a_wait_that_would_be_too_long_is_refused_at_once(#[values(On::AppMesh, On::Alb)] on: On) {
     let simulation = Simulation::new(on);
     let fridays = json!({ "window": { "days": ["fri"], "timeZone": "Europe/Berlin" } });
     simulation
@@ -89,9 +89,7 @@ async fn a_wait_that_would_be_too_long_is_refused_at_once(
 
 #[rstest]
 #[tokio::test]
-async fn an_override_begins_at_once_and_its_reason_is_kept(
-    #[values(On::AppMesh, On::Alb)] on: On,
-) {
+async fn an_override_begins_at_once_and_its_reason_is_kept(#[values(On::AppMesh, On::Alb)] on: On) {
     let simulation = Simulation::new(on);
     let overridden = workdays(&json!({ "override": "nobody can pay", "outside": "refuse" }));
     simulation
@@ -105,7 +103,8 @@ async fn an_override_begins_at_once_and_its_reason_is_kept(
     assert!(
         notes
             .iter()
-            .any(|note| note.contains("outside its change window") && note.contains("nobody can pay")),
+            .any(|note| note.contains("outside its change window")
+                && note.contains("nobody can pay")),
         "{notes:?}"
     );
 }

@@ -90,7 +90,10 @@ pub(crate) fn stop_execution(
 ) -> Result<StopExecutionOutput, Refusal> {
     let length = |text: Option<&str>| text.unwrap_or_default().len();
     if length(input.error()) > LONGEST.0 || length(input.cause()) > LONGEST.1 {
-        return Err(Refusal::new("ValidationException", "error or cause is too long"));
+        return Err(Refusal::new(
+            "ValidationException",
+            "error or cause is too long",
+        ));
     }
     let arn = input.execution_arn().unwrap_or_default();
     let now = world.now();

@@ -196,7 +196,8 @@ pub fn notice(step: &str, payload: &Value, answer: Result<&Value, (&str, &str)>)
             Err(_) if step == "plan-deployment" => {
                 let waiting = Waiting::deserialize(answer).ok()?.waiting;
                 let earlier = Waiting::deserialize(&input.state).ok();
-                let told = earlier.is_some_and(|earlier| earlier.waiting.waits_for == waiting.waits_for);
+                let told =
+                    earlier.is_some_and(|earlier| earlier.waiting.waits_for == waiting.waits_for);
                 (!told).then(|| call.waiting(waiting))
             }
             // The planning itself broke off, and there was nothing to undo.

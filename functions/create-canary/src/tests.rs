@@ -13,7 +13,9 @@ async fn planned(stage: &Stage, more: Value) -> State {
     let input = stage.input(RawRequest(stage.request(more)));
     plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
         .await
-        .unwrap().state().unwrap()
+        .unwrap()
+        .state()
+        .unwrap()
 }
 
 async fn create(stage: &Stage, state: State) -> Result<State, CreateCanaryError> {

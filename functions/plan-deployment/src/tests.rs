@@ -318,7 +318,9 @@ async fn a_request_may_come_as_the_detail_of_an_event() {
     let input = stage.input(RawRequest(event));
     let state = plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
         .await
-        .unwrap().state().unwrap();
+        .unwrap()
+        .state()
+        .unwrap();
     assert_eq!(state.deployment.service.to_string(), "prod/checkout");
 }
 

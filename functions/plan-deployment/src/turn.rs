@@ -133,10 +133,7 @@ impl<F: Fleet, L: Ledger> Turns<'_, F, L> {
     }
 
     /// Looks at who is in the way. What it has to wait for; or `None` when nobody is any more, and it should ask for the lock again.
-    async fn look(
-        &self,
-        opens_at: Option<Timestamp>,
-    ) -> Result<Option<Turn>, PlanDeploymentError> {
+    async fn look(&self, opens_at: Option<Timestamp>) -> Result<Option<Turn>, PlanDeploymentError> {
         let turns = self.ledger.turns(self.key).await?;
         let others = |contender: &Contender| contender.execution != *self.execution;
         let waiter = turns.waiter.filter(others);
@@ -219,7 +216,10 @@ impl<F: Fleet, L: Ledger> Turns<'_, F, L> {
         let behind = holder.as_ref().filter(|_| opens_at.is_none());
         let said = behind.map(|holder| match self.request.on_conflict {
             OnConflict::Supersede => format!("{}; it has to make room first", self.said(holder)),
-            _ => format!("{}; this deployment waits until it has ended", self.said(holder)),
+            _ => format!(
+                "{}; this deployment waits until it has ended",
+                self.said(holder)
+            ),
         });
         Turn {
             service: self.key.clone(),

@@ -20,7 +20,9 @@ async fn planned_with(stage: &Stage, more: Value) -> State {
     let input = stage.input(RawRequest(stage.request(more)));
     plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
         .await
-        .unwrap().state().unwrap()
+        .unwrap()
+        .state()
+        .unwrap()
 }
 
 /// A deployment at `steps` of its plan's steps.

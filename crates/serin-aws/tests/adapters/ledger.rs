@@ -37,7 +37,10 @@ async fn a_service_has_one_deployment_and_the_second_is_told_which() {
         execution: first(),
         since: now,
     });
-    assert_eq!(ledger.lock(&service(), &second(), later, later).await, Ok(held));
+    assert_eq!(
+        ledger.lock(&service(), &second(), later, later).await,
+        Ok(held)
+    );
     // Only its holder gives it back.
     ledger.unlock(&service(), &second()).await.unwrap();
     assert!(matches!(

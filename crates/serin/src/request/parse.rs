@@ -9,9 +9,10 @@ use super::queries::{kayenta_queries, queries};
 use super::reader::{Object, choice, expected, number, shown, text, weight, whole};
 use super::{
     Capacity, ChangeWindow, Checks, Day, Detect, Finish, FinishMode, Freeze, Hours, IfUnchanged,
-    ImageDefinition, ImageDetail, Judge, Kayenta, LEAST_SEEN, LONGEST_DEADLINE_SECONDS, LatencyLimit, Leftovers, MaxPercent,
-    OnConflict, OnTooLittleData, OnUnhealthy, Outside, PlanRequest, Repairs, Request, RouteName, RouterKind, RouterWish,
-    StepRequest, Zone, default_deadline, default_kayenta_interval, default_marginal, default_pass,
+    ImageDefinition, ImageDetail, Judge, Kayenta, LEAST_SEEN, LONGEST_DEADLINE_SECONDS,
+    LatencyLimit, Leftovers, MaxPercent, OnConflict, OnTooLittleData, OnUnhealthy, Outside,
+    PlanRequest, Repairs, Request, RouteName, RouterKind, RouterWish, StepRequest, Zone,
+    default_deadline, default_kayenta_interval, default_marginal, default_pass,
     default_ready_within,
 };
 use crate::name::{ClusterName, ContainerName, ServiceName};

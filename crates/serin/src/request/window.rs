@@ -300,14 +300,22 @@ mod tests {
         let window = window(&[Day::Fri], "22:00-06:00");
         assert_eq!(at(&window, "2026-11-20T12:00:00Z"), "2026-11-20T21:00:00Z");
         assert_eq!(at(&window, "2026-11-20T22:00:00Z"), "open");
-        assert_eq!(at(&window, "2026-11-21T04:59:00Z"), "open", "Saturday morning");
+        assert_eq!(
+            at(&window, "2026-11-21T04:59:00Z"),
+            "open",
+            "Saturday morning"
+        );
         assert_eq!(at(&window, "2026-11-21T05:00:00Z"), "2026-11-27T21:00:00Z");
     }
 
     #[test]
     fn without_hours_it_is_the_whole_day_and_without_days_every_day() {
         let sunday = window(&[Day::Sun], "");
-        assert_eq!(at(&sunday, "2026-11-21T23:00:00Z"), "open", "midnight in Berlin");
+        assert_eq!(
+            at(&sunday, "2026-11-21T23:00:00Z"),
+            "open",
+            "midnight in Berlin"
+        );
         assert_eq!(at(&sunday, "2026-11-22T22:59:59Z"), "open");
         assert_eq!(at(&sunday, "2026-11-22T23:00:00Z"), "2026-11-28T23:00:00Z");
         let nights = window(&[], "20:00-24:00");
@@ -322,9 +330,17 @@ mod tests {
         assert_eq!(at(&window, "2026-03-28T20:00:00Z"), "2026-03-29T07:00:00Z");
         assert_eq!(at(&window, "2026-10-24T20:00:00Z"), "2026-10-25T08:00:00Z");
         let night = super::tests::window(&[], "01:00-05:00");
-        assert_eq!(at(&night, "2026-03-29T02:59:59Z"), "open", "three hours that night");
+        assert_eq!(
+            at(&night, "2026-03-29T02:59:59Z"),
+            "open",
+            "three hours that night"
+        );
         assert_eq!(at(&night, "2026-03-29T03:00:00Z"), "2026-03-29T23:00:00Z");
-        assert_eq!(at(&night, "2026-10-25T03:59:59Z"), "open", "five hours that night");
+        assert_eq!(
+            at(&night, "2026-10-25T03:59:59Z"),
+            "open",
+            "five hours that night"
+        );
         assert_eq!(at(&night, "2026-10-25T04:00:00Z"), "2026-10-26T00:00:00Z");
     }
 
@@ -351,7 +367,14 @@ mod tests {
             let read = Hours::try_from(hours.to_owned()).unwrap();
             assert_eq!(String::from(read), hours);
         }
-        for wrong in ["9-17", "09:00", "09:60-10:00", "24:00-06:00", "09:00-25:00", "+9:00-10:00"] {
+        for wrong in [
+            "9-17",
+            "09:00",
+            "09:60-10:00",
+            "24:00-06:00",
+            "09:00-25:00",
+            "+9:00-10:00",
+        ] {
             let error = Hours::try_from(wrong.to_owned());
             assert_eq!(error, Err(HoursError::Form(wrong.to_owned())));
         }
