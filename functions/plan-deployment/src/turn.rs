@@ -275,6 +275,8 @@ impl<F: Fleet, L: Ledger> Turns<'_, F, L> {
         let same = |other: Option<VersionId>| other.as_ref() == Some(version);
         if let Some((holder, record)) =
             holder.and_then(|holder| Some((holder, holder.record.as_ref()?)))
+            // One that is dead is being undone: wanting its image again is another wish.
+            && holder.status == ExecutionStatus::Running
             && record.ending.is_none()
             && same(record.deployment.canary.version_id())
         {
