@@ -1,5 +1,6 @@
 //! What the document on costs says, held against a simulated deployment.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
@@ -58,13 +59,15 @@ async fn the_worked_estimate_of_a_deployment_is_what_a_simulated_one_uses() {
     for ((what, amount), row) in used.iter().zip(&rows) {
         let costs = amount * price(row[2]);
         sum += costs;
-        should.push_str(&format!(
-            "| {what} | {} | {} | ${costs:.4} |\n",
+        writeln!(
+            should,
+            "| {what} | {} | {} | ${costs:.4} |",
             amount.round(),
             row[2]
-        ));
+        )
+        .unwrap();
     }
-    should.push_str(&format!("| **Serin** | | | **${sum:.4}** |\n"));
+    writeln!(should, "| **Serin** | | | **${sum:.4}** |").unwrap();
     assert!(
         document.contains(&should),
         "docs/cost.md should have\n{should}"

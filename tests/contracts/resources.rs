@@ -134,6 +134,10 @@ const REACHES: &[(&str, Reach)] = &[
         To(&[":execution:${AWS::StackName}-canary-deployment:"]),
     ),
     ("states:StartExecution", To(&["Recovery"])),
+    (
+        "states:StopExecution",
+        To(&[":execution:${AWS::StackName}-canary-deployment:"]),
+    ),
 ];
 
 /// A resource of a statement as text: the ARN's pattern, or what is referred to.

@@ -175,6 +175,47 @@ impl Simulation {
         }
     }
 
+    /// Goes on with several executions to their ends, one state of each in turn, and with the recoveries that the rule on an
+    /// execution's end starts. One that a call has stopped goes on no more. The recoveries are at the end of what is given back.
+    pub async fn finish_all(&self, mut executions: Vec<Execution>) -> Vec<Deployed<'_>> {
+        while executions.iter().any(Execution::is_running) {
+            let mut recoveries = Vec::new();
+            for execution in executions.iter_mut().filter(|one| one.is_running()) {
+                let known = self.account.execution(execution.arn());
+                if known.is_some_and(|status| status.as_str() == "ABORTED") {
+                    execution.abort();
+                } else {
+                    self.step(execution).await;
+                }
+                if let Some(dead) = self.note_end(execution) {
+                    let input = json!({ "recover": arn(&dead) });
+                    recoveries.push(self.start_recovery(&format!("rule-{dead}"), input));
+                }
+            }
+            executions.extend(recoveries);
+        }
+        let deployed = executions.into_iter().map(|execution| Deployed {
+            simulation: self,
+            execution,
+        });
+        deployed.collect()
+    }
+
+    /// Tells Step Functions that an execution has ended, if it has; gives the name of a deployment's that did not succeed.
+    fn note_end(&self, execution: &Execution) -> Option<String> {
+        let status = match &execution.status {
+            Status::Running => return None,
+            Status::Succeeded => "SUCCEEDED",
+            Status::Failed { .. } => "FAILED",
+            Status::TimedOut => "TIMED_OUT",
+            Status::Aborted => "ABORTED",
+        };
+        self.account.set_execution(execution.arn(), status.into());
+        let name = execution.arn().rsplit(':').next()?;
+        let is_deployment = execution.arn() == arn(name);
+        (is_deployment && status != "SUCCEEDED").then(|| name.to_owned())
+    }
+
     /// Stops an execution, as `StopExecution` does.
     pub fn abort(&self, execution: &mut Execution, name: &str) {
         execution.abort();
@@ -390,6 +431,13 @@ impl Deployed<'_> {
             "{left:?}"
         );
         self.assert_why(why)
+    }
+
+    /// A call of another deployment has stopped it.
+    #[track_caller]
+    pub fn assert_stopped(&self) -> &Self {
+        assert_eq!(self.execution.status, Status::Aborted);
+        self
     }
 
     /// Refused under this name before anything was created.

@@ -7,9 +7,10 @@ use serin_sim::{Fault, FaultKind, Settings, Which};
 
 use super::{On, Simulation, arn, path_of, request, shortened};
 
-const HAPPY_PATH: [&str; 3] = [
+const HAPPY_PATH: [&str; 4] = [
     "Is this a new deployment?",
     "Plan the deployment",
+    "Is it this deployment's turn?",
     "Create the canary",
 ];
 const STEP: [&str; 4] = [

@@ -24,5 +24,7 @@ mod random;
 mod recovery;
 mod sample;
 mod seeds;
+mod turns;
+mod window;
 
 pub(crate) use serin_driver::{Deployed, On, Simulation, arn, path_of, request, shortened};

@@ -355,6 +355,7 @@ fn one_push_of_an_image_for_several_architectures_starts_one_deployment_with_a_r
     assert_eq!(
         started,
         json!({ "cluster": "prod", "service": "checkout", "image": image,
+            "onConflict": "reject", "ifUnchanged": "refuse",
             "plan": { "preset": "ECSAllAtOnce" }, "capacity": "full" })
     );
     Request::parse(&started).unwrap();
@@ -368,7 +369,7 @@ fn without_more_fields_the_request_is_the_shortest_there_is() {
     let rule = &stack["rules"][0];
     assert_eq!(rule["matches"], starting(), "a tag without a * is itself");
     let started = input(&rule["targets"][0], &push(Some("release-1"), &json!({})));
-    assert_eq!(started.as_object().unwrap().len(), 3);
+    assert_eq!(started.as_object().unwrap().len(), 5);
     Request::parse(&started).unwrap();
 }
 

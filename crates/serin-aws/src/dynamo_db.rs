@@ -1,8 +1,8 @@
 //! The ledger in one Amazon DynamoDB table.
 //!
 //! Four kinds of items: `service#<cluster>/<service>`, the lock (`execution`, `since` while it is held, `bearer` after a
-//! `replace`); and `deployment#<execution>`, the record (`document`, `phase`, `startedAt`; `ending`, `endedAt` and `left` when a
-//! person must finish it; `ending`, `endedAt` and `expiresAt` once it is over); `evidence#<execution>#<n>`, what the checks found,
+//! `replace`; `last` and `lastStartedAt`, who had it last; `waiting`, `waitingStartedAt` and `waitingVersion`, who waits for it); and `deployment#<execution>`, the record (`document`, `phase`, `startedAt`; `supersededBy` when it had to make room; `ending`,
+//! `endedAt` and `left` when a person must finish it; `ending`, `endedAt` and `expiresAt` once it is over); `evidence#<execution>#<n>`, what the checks found,
 //! each under its own number, a few in one item; and `history#<execution>`, the notices, each under its own name. Every change of the first two is one conditional write, so that two
 //! Lambdas cannot both make it; evidence and history decide nothing.
 //!
@@ -18,10 +18,12 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use jiff::{SignedDuration, Timestamp};
-use serin::ports::{ExecutionStatus, HeldLock, Ledger, LedgerRecord, Lock, LockHolder, Phase};
+use serin::ports::{
+    Contender, ExecutionStatus, HeldLock, Ledger, LedgerRecord, Lock, LockHolder, Phase, Turns,
+};
 use serin::{
     ClusterName, Deployment, Ending, ExecutionArn, Leftover, Notice, PortError, ServiceKey,
-    ServiceName, Verdict,
+    ServiceName, Verdict, VersionId,
 };
 
 use crate::error::{failed, has_code, refused};
@@ -124,13 +126,21 @@ impl Ledger for DynamoDbLedger {
         &self,
         service: &ServiceKey,
         execution: &ExecutionArn,
+        started_at: Timestamp,
         now: Timestamp,
     ) -> Result<Lock, PortError> {
+        // Who waits, and who was there last, are in the same condition: two planners cannot both find that it is their turn.
+        let names = ["execution", "since", "last", "lastStartedAt", "waiting"];
         let update = self
-            .update(lock_id(service), &["execution", "since"])
-            .update_expression("SET #execution = :me, #since = if_not_exists(#since, :now)")
-            .condition_expression("attribute_not_exists(#execution) OR #execution = :me")
+            .update(lock_id(service), &names)
+            .update_expression(
+                "SET #execution = :me, #since = if_not_exists(#since, :now), #last = :me, #lastStartedAt = :started",
+            )
+            .condition_expression(
+                "#execution = :me OR (attribute_not_exists(#execution) AND (attribute_not_exists(#waiting) OR #waiting = :me) AND (attribute_not_exists(#lastStartedAt) OR #lastStartedAt <= :started))",
+            )
             .expression_attribute_values(":me", AttributeValue::S(execution.to_string()))
+            .expression_attribute_values(":started", millisecond(started_at))
             .expression_attribute_values(":now", AttributeValue::S(now.to_string()));
         let held = match self.make(update).await? {
             Ok(item) => {
@@ -141,20 +151,52 @@ impl Ledger for DynamoDbLedger {
             Err(Some(item)) => Some(item),
             Err(None) => self.get(lock_id(service)).await?,
         };
-        let holder = held.as_ref().and_then(|item| {
-            Some(LockHolder {
-                execution: ExecutionArn::new(text(item, "execution")?),
-                since: text(item, "since")?.parse().ok()?,
-            })
-        });
-        match holder {
-            Some(holder) => Ok(Lock::Held(holder)),
-            // It was given back between the two calls; whoever asks again gets it.
-            None => Err(PortError::Unavailable {
-                call: "DynamoDB UpdateItem".to_owned(),
-                message: format!("the lock of {service} was held and no longer is"),
-            }),
+        Ok(held
+            .as_ref()
+            .and_then(holder)
+            .map_or(Lock::Reserved, Lock::Held))
+    }
+
+    async fn turns(&self, service: &ServiceKey) -> Result<Turns, PortError> {
+        let item = self.get(lock_id(service)).await?.unwrap_or_default();
+        Ok(Turns {
+            holder: holder(&item),
+            last: contender(&item, ["last", "lastStartedAt", "lastVersion"]),
+            waiter: contender(&item, WAITER),
+        })
+    }
+
+    async fn wait(&self, service: &ServiceKey, waiter: &Contender) -> Result<bool, PortError> {
+        let version_expression = match waiter.version {
+            Some(_) => ", #waitingVersion = :version",
+            None => " REMOVE #waitingVersion",
+        };
+        let mut update = self
+            .update(lock_id(service), &WAITER)
+            .update_expression(format!(
+                "SET #waiting = :me, #waitingStartedAt = :started{version_expression}"
+            ))
+            // The newest wins, in whichever order they come.
+            .condition_expression(
+                "attribute_not_exists(#waiting) OR #waiting = :me OR #waitingStartedAt < :started OR (#waitingStartedAt = :started AND #waiting < :me)",
+            )
+            .expression_attribute_values(":me", AttributeValue::S(waiter.execution.to_string()))
+            .expression_attribute_values(":started", millisecond(waiter.started_at));
+        if let Some(version) = &waiter.version {
+            let version = AttributeValue::S(version.to_string());
+            update = update.expression_attribute_values(":version", version);
         }
+        Ok(self.make(update).await?.is_ok())
+    }
+
+    async fn leave(&self, service: &ServiceKey, execution: &ExecutionArn) -> Result<(), PortError> {
+        let update = self
+            .update(lock_id(service), &WAITER)
+            .update_expression("REMOVE #waiting, #waitingStartedAt, #waitingVersion")
+            .condition_expression("#waiting = :me")
+            .expression_attribute_values(":me", AttributeValue::S(execution.to_string()));
+        // A place that is another's by now is not ours to give back.
+        self.make(update).await.map(drop)
     }
 
     async fn unlock(
@@ -225,6 +267,7 @@ impl Ledger for DynamoDbLedger {
             phase,
             ending,
             left,
+            superseded_by: text(&item, "supersededBy").map(ExecutionArn::new),
         }))
     }
 
@@ -258,6 +301,29 @@ impl Ledger for DynamoDbLedger {
             .as_ref()
             .and_then(self::phase)
             .unwrap_or(Phase::Ended)))
+    }
+
+    async fn supersede(
+        &self,
+        execution: &ExecutionArn,
+        by: &ExecutionArn,
+    ) -> Result<Result<(), Phase>, PortError> {
+        let update = self
+            .update(record_id(execution), &["phase", "supersededBy"])
+            .update_expression("SET #phase = :to, #supersededBy = :by")
+            .condition_expression(
+                "#phase = :from OR (#phase = :to AND attribute_exists(#supersededBy))",
+            )
+            .expression_attribute_values(":from", AttributeValue::S(Phase::Running.to_string()))
+            .expression_attribute_values(":to", AttributeValue::S(Phase::RollingBack.to_string()))
+            .expression_attribute_values(":by", AttributeValue::S(by.to_string()));
+        let item = match self.make(update).await? {
+            Ok(_) => return Ok(Ok(())),
+            Err(Some(item)) => Some(item),
+            Err(None) => self.get(record_id(execution)).await?,
+        };
+        let found = item.as_ref().and_then(self::phase);
+        Ok(Err(found.unwrap_or(Phase::Ended)))
     }
 
     async fn keep_check(
@@ -447,6 +513,47 @@ impl Ledger for DynamoDbLedger {
             }
         }
     }
+
+    async fn stop_execution(&self, execution: &ExecutionArn, why: &str) -> Result<(), PortError> {
+        let stopped = self
+            .step_functions
+            .stop_execution()
+            .execution_arn(execution.as_str())
+            .error("Superseded")
+            .cause(why)
+            .send()
+            .await;
+        match stopped {
+            Err(error) if has_code(&error, "ExecutionDoesNotExist") => Ok(()),
+            answer => answer
+                .map(drop)
+                .map_err(failed("Step Functions StopExecution")),
+        }
+    }
+}
+
+/// The attributes of who waits.
+const WAITER: [&str; 3] = ["waiting", "waitingStartedAt", "waitingVersion"];
+
+/// A moment as a number, because a text of it does not sort where it has fractions of a second.
+fn millisecond(at: Timestamp) -> AttributeValue {
+    AttributeValue::N(at.as_millisecond().to_string())
+}
+
+fn holder(item: &Item) -> Option<LockHolder> {
+    Some(LockHolder {
+        execution: ExecutionArn::new(text(item, "execution")?),
+        since: text(item, "since")?.parse().ok()?,
+    })
+}
+
+fn contender(item: &Item, [execution, started_at, version]: [&str; 3]) -> Option<Contender> {
+    let started_at = item.get(started_at)?.as_n().ok()?.parse().ok()?;
+    Some(Contender {
+        execution: ExecutionArn::new(text(item, execution)?),
+        started_at: Timestamp::from_millisecond(started_at).ok()?,
+        version: text(item, version).map(VersionId::new),
+    })
 }
 
 fn held_lock(item: &Item) -> Option<HeldLock> {
@@ -456,10 +563,7 @@ fn held_lock(item: &Item) -> Option<HeldLock> {
             cluster: ClusterName::new(cluster),
             service: ServiceName::new(service),
         },
-        holder: LockHolder {
-            execution: ExecutionArn::new(text(item, "execution")?),
-            since: text(item, "since")?.parse().ok()?,
-        },
+        holder: holder(item)?,
     })
 }
 

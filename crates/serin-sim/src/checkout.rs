@@ -75,6 +75,7 @@ const TAGS: &[&str] = &[
     "2.0.0-slow",
     "3.0.0",
     "3.0.0-bad",
+    "4.0.0",
 ];
 
 /// An image of the repository `checkout`.

@@ -153,6 +153,7 @@ pub(crate) fn of(slot: &Slot) -> Clients {
         step_functions: client!(slot, aws_sdk_sfn, Service::StepFunctions, {
             describe_execution "DescribeExecution" => step_functions::describe_execution,
             start_execution "StartExecution" => step_functions::start_execution,
+            stop_execution "StopExecution" => step_functions::stop_execution,
         }),
         event_bridge: client!(slot, aws_sdk_eventbridge, Service::EventBridge, {
             put_events "PutEvents" => event_bridge::put_events,

@@ -202,6 +202,15 @@ impl Account {
         });
     }
 
+    /// What Step Functions knows of an execution.
+    pub fn execution(&self, arn: &str) -> Option<ExecutionStatus> {
+        let known = |world: &World| {
+            let (status, _) = world.step_functions.executions.get(arn)?;
+            Some(status.clone())
+        };
+        self.look(known)
+    }
+
     /// The executions that calls have started since this was last asked.
     pub fn take_started(&self) -> Vec<Started> {
         self.change(|world| std::mem::take(&mut world.step_functions.started))

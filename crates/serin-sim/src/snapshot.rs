@@ -38,7 +38,7 @@ pub struct Snapshot {
     /// The ACTIVE task definitions, as `family:revision`.
     pub task_definitions: Vec<String>,
     /// The items of every table whose id begins with `service#` and that say something: who holds which lock, or bears
-    /// which name. A lock that was given back leaves an item with nothing but its id.
+    /// which name. A lock that was given back leaves an item with nothing but its id and who had it last, which is left out.
     pub locks: BTreeMap<String, Item>,
 }
 
@@ -151,11 +151,19 @@ impl World {
             services: services.collect(),
             task_definitions: self.active_task_definitions(),
             locks: items
-                .filter(|(id, item)| id.starts_with("service#") && item.len() > 1)
-                .map(|(id, item)| (id.clone(), item.clone()))
+                .filter(|(id, _)| id.starts_with("service#"))
+                .map(|(id, item)| (id.clone(), without_memory(item)))
+                .filter(|(_, item)| item.len() > 1)
                 .collect(),
         }
     }
+}
+
+/// The item of a lock without who had it last, which stays for good: it says who is newer than whom.
+fn without_memory(item: &Item) -> Item {
+    let mut item = item.clone();
+    item.retain(|name, _| !name.starts_with("last"));
+    item
 }
 
 impl Snapshot {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_sfn::operation::describe_execution::{DescribeExecutionInput, DescribeExecutionOutput};
 use aws_sdk_sfn::operation::start_execution::{StartExecutionInput, StartExecutionOutput};
+use aws_sdk_sfn::operation::stop_execution::{StopExecutionInput, StopExecutionOutput};
 use aws_sdk_sfn::types::ExecutionStatus;
 use aws_smithy_types::DateTime;
 
@@ -75,6 +76,42 @@ pub(crate) fn start_execution(
     Ok(StartExecutionOutput::builder()
         .execution_arn(execution)
         .start_date(DateTime::from_secs(started))
+        .build()
+        .expect("all members are set"))
+}
+
+/// An error's name and its cause have a limit each.
+const LONGEST: (usize, usize) = (256, 32_768);
+
+/// An execution that has ended stays as it is.
+pub(crate) fn stop_execution(
+    world: &mut World,
+    input: &StopExecutionInput,
+) -> Result<StopExecutionOutput, Refusal> {
+    let length = |text: Option<&str>| text.unwrap_or_default().len();
+    if length(input.error()) > LONGEST.0 || length(input.cause()) > LONGEST.1 {
+        return Err(Refusal::new(
+            "ValidationException",
+            "error or cause is too long",
+        ));
+    }
+    let arn = input.execution_arn().unwrap_or_default();
+    let now = world.now();
+    let (status, _) = world
+        .step_functions
+        .executions
+        .get_mut(arn)
+        .ok_or_else(|| {
+            Refusal::new(
+                "ExecutionDoesNotExist",
+                format!("Execution Does Not Exist: '{arn}'"),
+            )
+        })?;
+    if *status == ExecutionStatus::Running {
+        *status = ExecutionStatus::Aborted;
+    }
+    Ok(StopExecutionOutput::builder()
+        .stop_date(DateTime::from_secs(now))
         .build()
         .expect("all members are set"))
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{
     ClusterName, ContainerName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName,
-    TaskDefinitionArn,
+    TaskDefinitionArn, VersionId,
 };
 use crate::plan::Plan;
 use crate::ports::Side;
@@ -26,7 +26,7 @@ pub struct Deployment {
     pub id: DeploymentId,
     /// The execution that runs it.
     pub execution: ExecutionArn,
-    /// When the execution started.
+    /// When it began: when the execution started, or when its waiting was over.
     pub started_at: Timestamp,
     /// When the deployment is rolled back if it is not promoted by then.
     pub deadline_at: Timestamp,
@@ -157,6 +157,16 @@ pub struct Baseline {
 /// How long a function that began before the ledger forbade it may still write, in seconds: Lambda ends every function after its
 /// `Timeout` of 30 seconds (the template's, a test compares), and what it had sent by then has arrived within another 15.
 pub const LATE_SECONDS: u32 = 45;
+
+impl CanaryVersion {
+    /// What it is compared with another deployment's by; `None` where an image is named by its tag.
+    pub fn version_id(&self) -> Option<VersionId> {
+        if self.images.is_empty() {
+            return Some(VersionId::new(self.source.as_str()));
+        }
+        VersionId::of_images(self.images.values().map(String::as_str))
+    }
+}
 
 impl Deployment {
     /// The cluster's name.

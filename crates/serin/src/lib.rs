@@ -20,7 +20,7 @@ pub mod weight;
 pub use deployment::{Baseline, CanaryVersion, Deployment, Scaling, SlowThreshold, StableVersion};
 pub use name::{
     ClusterName, ContainerName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName,
-    TaskDefinitionArn,
+    TaskDefinitionArn, VersionId,
 };
 pub use notice::Notice;
 pub use plan::{Plan, Step};

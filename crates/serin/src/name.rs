@@ -44,6 +44,18 @@ names! {
     TaskDefinitionArn;
     /// The ARN of the state machine's execution; it identifies the deployment to people.
     ExecutionArn;
+    /// What a deployment deploys, to find out whether another deploys the same: its images by their digests, or a task definition.
+    VersionId;
+}
+
+impl VersionId {
+    /// That of these images; `None` if one is named by a tag, which may mean another image every time.
+    pub fn of_images<'a>(images: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let mut images: Vec<_> = images.into_iter().collect();
+        images.sort_unstable();
+        let by_digest = images.iter().all(|image| image.contains("@sha256:"));
+        by_digest.then(|| Self(images.join(",")))
+    }
 }
 
 impl ExecutionArn {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::deployment::Deployment;
 use crate::name::{ClusterName, ExecutionArn, ServiceKey, ServiceName};
 use crate::report::{Ending, Leftover, Report, at_most};
-use crate::state::{DecisionCommands, Next, State, StepInput};
+use crate::state::{DecisionCommands, Next, State, StepInput, Turn, Waiting, WaitsFor};
 use crate::verdict::{Outcome, Verdict, cut};
 use crate::weight::Weight;
 
@@ -79,6 +79,19 @@ pub enum NoticePhase {
     Refused {
         /// The name of the error.
         error: String,
+    },
+    /// It is not the deployment's turn yet; nothing was created.
+    Waiting {
+        /// What it waits for.
+        waits_for: WaitsFor,
+        /// The execution that has to end first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        behind: Option<ExecutionArn>,
+        /// When its change window opens.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        opens_at: Option<Timestamp>,
+        /// When it is refused if it has not begun by then.
+        until: Timestamp,
     },
     /// The plan is resolved.
     Planned {
@@ -181,6 +194,13 @@ pub fn notice(step: &str, payload: &Value, answer: Result<&Value, (&str, &str)>)
     match answer {
         Ok(answer) => match State::deserialize(answer) {
             Ok(after) => call.notice(&after),
+            Err(_) if step == "plan-deployment" => {
+                let waiting = Waiting::deserialize(answer).ok()?.waiting;
+                let earlier = Waiting::deserialize(&input.state).ok();
+                let told =
+                    earlier.is_some_and(|earlier| earlier.waiting.waits_for == waiting.waits_for);
+                (!told).then(|| call.waiting(waiting))
+            }
             // The planning itself broke off, and there was nothing to undo.
             Err(_) if before.is_none() && input.state.get("failure").is_some() => {
                 let report = Report::deserialize(answer.get("report")?).ok()?;
@@ -206,6 +226,10 @@ fn is_refusal(error: &str) -> bool {
 
 /// The service that a request names, which may be wrong in everything else.
 fn named_in(request: &Value) -> Option<ServiceKey> {
+    let request = match request.get("request") {
+        Some(within) if request.get("waiting").is_some() => within,
+        _ => request,
+    };
     let request = match request.get("detail") {
         Some(detail) if request.get("detail-type").is_some() => detail,
         _ => request,
@@ -222,15 +246,16 @@ impl Notice {
     /// deployment's life.
     pub fn place(&self) -> (Timestamp, u8) {
         let rank = match self.phase {
-            NoticePhase::Refused { .. } | NoticePhase::Planned { .. } => 0,
-            NoticePhase::CanaryUp { .. } => 1,
-            NoticePhase::Verdict { .. } => 2,
-            NoticePhase::Frozen { .. } => 3,
-            NoticePhase::Weight { .. } => 4,
-            NoticePhase::RollingBack => 5,
+            NoticePhase::Waiting { .. } => 0,
+            NoticePhase::Refused { .. } | NoticePhase::Planned { .. } => 1,
+            NoticePhase::CanaryUp { .. } => 2,
+            NoticePhase::Verdict { .. } => 3,
+            NoticePhase::Frozen { .. } => 4,
+            NoticePhase::Weight { .. } => 5,
+            NoticePhase::RollingBack => 6,
             NoticePhase::Promoted
             | NoticePhase::RolledBack { .. }
-            | NoticePhase::NeedsAttention { .. } => 6,
+            | NoticePhase::NeedsAttention { .. } => 7,
         };
         (self.at, rank)
     }
@@ -290,6 +315,27 @@ impl Call<'_> {
             sentence: cut(sentence, LONGEST_SENTENCE),
             phase: NoticePhase::Refused {
                 error: error.to_owned(),
+            },
+        }
+    }
+
+    /// What is to be told when the deployment has to wait for its turn.
+    fn waiting(&self, turn: Turn) -> Notice {
+        Notice {
+            version: VERSION.to_owned(),
+            id: format!("waiting-{}", turn.waits_for),
+            at: self.now,
+            execution: self.execution.clone(),
+            by: None,
+            service: Some(turn.service),
+            versions: None,
+            weight_percent: Weight::ZERO,
+            sentence: cut(&turn.why, LONGEST_SENTENCE),
+            phase: NoticePhase::Waiting {
+                waits_for: turn.waits_for,
+                behind: turn.behind,
+                opens_at: turn.opens_at,
+                until: turn.until,
             },
         }
     }

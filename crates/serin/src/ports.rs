@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::deployment::{Deployment, Scaling};
 use crate::name::{
     ClusterName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName, TaskDefinitionArn,
+    VersionId,
 };
 use crate::notice::Notice;
 use crate::progress::{Attachment, TargetGroupUse};
@@ -903,6 +904,38 @@ pub enum Lock {
     },
     /// Another deployment has it.
     Held(LockHolder),
+    /// Nobody has it, but it is not ours to take: another execution waits for it, or a newer one has had it.
+    Reserved,
+}
+
+/// An execution that deploys a service, or wants to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contender {
+    /// The execution.
+    pub execution: ExecutionArn,
+    /// When it started, which says who is newer.
+    pub started_at: Timestamp,
+    /// What it deploys, where that is known.
+    pub version: Option<VersionId>,
+}
+
+impl Contender {
+    /// Whether this one came later. Of two that started in the same millisecond one is newer all the same.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        let rank = |one: &Self| (one.started_at.as_millisecond(), one.execution.clone());
+        rank(self) > rank(other)
+    }
+}
+
+/// Who deploys a service, and who waits to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Turns {
+    /// Who has the lock.
+    pub holder: Option<LockHolder>,
+    /// Who had the lock last, or has it.
+    pub last: Option<Contender>,
+    /// Who waits for it.
+    pub waiter: Option<Contender>,
 }
 
 /// A deployment as the ledger knows it.
@@ -916,6 +949,8 @@ pub struct LedgerRecord {
     pub ending: Option<Ending>,
     /// What a person has to put in order.
     pub left: Vec<Leftover>,
+    /// The newer execution for which it had to make room.
+    pub superseded_by: Option<ExecutionArn>,
 }
 
 /// What Step Functions says of an execution.
@@ -943,13 +978,25 @@ pub struct HeldLock {
 
 /// The durable record of each deployment, and the lock of its service.
 pub trait Ledger {
-    /// Takes the service's lock for this execution, or says who has it. Taking it twice is taking it once.
+    /// Takes the service's lock for this execution, or says who has it. Taking it twice is taking it once. Nobody gets it while
+    /// another waits for it, nor after one that started later.
     async fn lock(
         &self,
         service: &ServiceKey,
         execution: &ExecutionArn,
+        started_at: Timestamp,
         now: Timestamp,
     ) -> Result<Lock, PortError>;
+
+    /// Who has the service's lock, and who waits for it.
+    async fn turns(&self, service: &ServiceKey) -> Result<Turns, PortError>;
+
+    /// Takes the place of the one execution that waits for the service's lock, also from one that started earlier; gives whether
+    /// it did. Taking it twice is taking it once.
+    async fn wait(&self, service: &ServiceKey, waiter: &Contender) -> Result<bool, PortError>;
+
+    /// Gives that place back if it is this execution's.
+    async fn leave(&self, service: &ServiceKey, execution: &ExecutionArn) -> Result<(), PortError>;
 
     /// Gives the lock back if it is this execution's.
     async fn unlock(&self, service: &ServiceKey, execution: &ExecutionArn)
@@ -971,6 +1018,14 @@ pub trait Ledger {
         &self,
         execution: &ExecutionArn,
         phase: Phase,
+    ) -> Result<Result<(), Phase>, PortError>;
+
+    /// Moves a deployment to [`Phase::RollingBack`] because a newer one wants its place, if it is on trial still; gives the phase that
+    /// it is in otherwise. Doing it twice is doing it once.
+    async fn supersede(
+        &self,
+        execution: &ExecutionArn,
+        by: &ExecutionArn,
     ) -> Result<Result<(), Phase>, PortError>;
 
     /// Keeps what the check of this number found, for whoever looks later; keeping it twice is keeping it once.
@@ -1015,6 +1070,9 @@ pub trait Ledger {
         &self,
         execution: &ExecutionArn,
     ) -> Result<ExecutionStatus, PortError>;
+
+    /// Stops an execution, and tells its readers why; does nothing if it has ended.
+    async fn stop_execution(&self, execution: &ExecutionArn, why: &str) -> Result<(), PortError>;
 }
 
 // ------------------------------------------------------------------------------------------------------------- recovery

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::Deployment;
-use crate::name::ExecutionArn;
+use crate::name::{ExecutionArn, ServiceKey, VersionId};
 use crate::notice::Versions;
 use crate::progress::Progress;
 use crate::report::{Ending, Report};
@@ -51,6 +51,86 @@ pub struct State {
     /// The report as text, because a `Fail` state's cause is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+}
+
+/// What travels in the state's place while a deployment waits for its turn: there is nothing of it yet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waiting {
+    /// Never: the state machine waits and calls the planner again.
+    pub done: bool,
+    /// How long to wait before the next call, in seconds.
+    pub wait_seconds: u32,
+    /// What is waited for.
+    pub waiting: Turn,
+    /// The execution's input as it came.
+    pub request: serde_json::Value,
+}
+
+/// What a deployment waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Turn {
+    /// The service that is to be deployed.
+    pub service: ServiceKey,
+    /// What kind of thing it is.
+    pub waits_for: WaitsFor,
+    /// The sentence that says why.
+    pub why: String,
+    /// The execution that has to end first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<ExecutionArn>,
+    /// When its change window opens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens_at: Option<Timestamp>,
+    /// When the deployment is refused if it has not begun by then.
+    pub until: Timestamp,
+    /// What it is to deploy, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<VersionId>,
+}
+
+/// The kinds of things that a deployment waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum WaitsFor {
+    /// Another deployment of the service.
+    Deployment,
+    /// Its own change window.
+    Window,
+}
+
+impl Waiting {
+    /// Calls of the planner come at most so often, in seconds.
+    const SHORTEST: i64 = 15;
+    /// And at least so often.
+    const LONGEST: i64 = 3600;
+
+    /// The answer of the planner when it is not the deployment's turn yet. Who has waited for long looks less often, so that a wait of
+    /// six days has room in an execution's history; when the window opens, or the time is over, is never missed.
+    pub fn new(
+        turn: Turn,
+        request: serde_json::Value,
+        started_at: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let waited = now.as_second() - started_at.as_second();
+        let usual = (waited / 10).clamp(Self::SHORTEST, Self::LONGEST);
+        let ends = [turn.opens_at, Some(turn.until)];
+        let nearest = ends
+            .iter()
+            .flatten()
+            .map(|end| end.as_second() - now.as_second())
+            .filter(|left| *left > 0)
+            .fold(usual, i64::min);
+        Self {
+            done: false,
+            wait_seconds: u32::try_from(nearest.max(1)).expect("at most an hour"),
+            waiting: turn,
+            request,
+        }
+    }
 }
 
 /// What a check calls for.
@@ -230,6 +310,33 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn six_days_of_waiting_have_room_in_an_executions_history() {
+        let started_at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let until = started_at + jiff::SignedDuration::from_secs(518_400);
+        let (mut now, mut calls) = (started_at, 0);
+        while now < until {
+            let turn = Turn {
+                service: ServiceKey {
+                    cluster: crate::ClusterName::new("prod"),
+                    service: crate::ServiceName::new("checkout"),
+                },
+                waits_for: WaitsFor::Deployment,
+                why: String::new(),
+                behind: None,
+                opens_at: None,
+                until,
+                version: None,
+            };
+            let waiting = Waiting::new(turn, serde_json::json!({}), started_at, now);
+            now += jiff::SignedDuration::from_secs(waiting.wait_seconds.into());
+            calls += 1;
+        }
+        assert_eq!(now, until);
+        // A call, a choice and a wait are nine events; a request leaves room for 2,000 of them.
+        assert!(calls * 9 < 2_000, "{calls} calls");
+    }
 
     #[test]
     fn the_sentence_of_a_lambda_error_is_its_message() {

@@ -18,6 +18,8 @@ async fn at_the_last_step(stage: &Stage, more: Value) -> State {
     let input = stage.input(RawRequest(stage.request(more)));
     let mut state = plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
         .await
+        .unwrap()
+        .state()
         .unwrap();
     loop {
         state = create_canary(&aws.fleet, &aws.router, &aws.ledger, stage.input(state))

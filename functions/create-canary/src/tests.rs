@@ -14,6 +14,8 @@ async fn planned(stage: &Stage, more: Value) -> State {
     plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
         .await
         .unwrap()
+        .state()
+        .unwrap()
 }
 
 async fn create(stage: &Stage, state: State) -> Result<State, CreateCanaryError> {

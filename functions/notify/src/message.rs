@@ -70,6 +70,7 @@ impl Message {
 fn headline(notice: &Notice) -> (Mark, String) {
     let (mark, happened) = match &notice.phase {
         NoticePhase::Refused { .. } => (Mark::Bad, "deployment refused"),
+        NoticePhase::Waiting { .. } => (Mark::Plain, "deployment waits"),
         NoticePhase::Planned { .. } => (Mark::Plain, "deployment planned"),
         NoticePhase::CanaryUp { .. } => (Mark::Plain, "canary up"),
         NoticePhase::Weight { .. } => {
@@ -114,6 +115,16 @@ fn facts(notice: &Notice) -> Vec<(&'static str, String)> {
     facts.push(("Weight", format!("{} percent", notice.weight_percent)));
     match &notice.phase {
         NoticePhase::Refused { error } => facts.push(("Error", error.clone())),
+        NoticePhase::Waiting {
+            behind,
+            opens_at,
+            until,
+            ..
+        } => {
+            facts.extend(behind.iter().map(|behind| ("Behind", behind.to_string())));
+            facts.extend(opens_at.map(|opens_at| ("Opens", opens_at.to_string())));
+            facts.push(("Until", until.to_string()));
+        }
         NoticePhase::Planned {
             steps,
             deadline_at,

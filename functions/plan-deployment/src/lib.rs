@@ -4,6 +4,7 @@
 mod container;
 mod latency;
 mod preflight;
+mod turn;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use serin::deployment::{Baseline, CanaryVersion, StableVersion};
 use serin::name::{baseline_family, baseline_name, canary_family, canary_name};
 use serin::ports::{
-    DiscoveryError, ExecutionStatus, Fleet, HealthSignals, ImagePin, Ledger, Lock, LockHolder,
-    Phase, PortError, ServiceDescription, Side, TaskDefinitionDescription, TrafficRouter,
+    DiscoveryError, Fleet, HealthSignals, ImagePin, Ledger, Phase, ServiceDescription, Side,
+    TaskDefinitionDescription, TrafficRouter,
 };
-use serin::report::{self, Ending, Leftover};
-use serin::request::{self, Faults, Leftovers, NewVersion, Request};
+use serin::report::{self, Leftover};
+use serin::request::{self, Faults, IfUnchanged, NewVersion, Request};
+use serin::state::Waiting;
 use serin::{
     ContainerName, Deployment, DeploymentId, ExecutionArn, ServiceKey, ServiceName, State,
     StepInput, TaskDefinitionArn, step_error_from_port_error,
@@ -33,6 +35,21 @@ pub enum PlanDeploymentError {
     /// Another deployment has the service's lock.
     #[error("{0}")]
     AnotherDeploymentInProgress(String),
+    /// Another deployment of the service, that runs or waits, deploys the same.
+    #[error("{0}")]
+    AlreadyDeploying(String),
+    /// A newer deployment of the service has taken this one's place.
+    #[error("{0}")]
+    Superseded(String),
+    /// The change window is closed, and the request does not wish to wait, or may not wait so long.
+    #[error("{0}")]
+    OutsideWindow(String),
+    /// It has waited as long as it may.
+    #[error("{0}")]
+    WaitedTooLong(String),
+    /// Stable runs this version already, and the request wishes to be refused then.
+    #[error("{0}")]
+    NothingChanged(String),
     /// An earlier deployment has left something that a person should have put in order; the sentence lists it.
     #[error("{0}")]
     LeftoversFound(String),
@@ -98,12 +115,18 @@ impl From<DiscoveryError> for PlanDeploymentError {
     }
 }
 
-/// The execution's input as it came: it is read by [`Request::parse`], which reports every fault.
+/// The execution's input as it came, which [`Request::parse`] reads and reports every fault of; or what the planner itself answered
+/// when the deployment had to wait.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RawRequest(pub serde_json::Value);
 
 impl RawRequest {
+    /// What the planner answered when it was called before.
+    fn waiting(&self) -> Option<Waiting> {
+        Waiting::deserialize(&self.0).ok()
+    }
+
     /// The request: the input itself, or the `detail` of the EventBridge event that a rule without a transformer hands over.
     fn request(&self) -> Cow<'_, serde_json::Value> {
         match serde_json::from_value::<EventBridgeEvent<serde_json::Value>>(self.0.clone()) {
@@ -113,7 +136,31 @@ impl RawRequest {
     }
 }
 
-/// Resolves the request.
+/// What the planner answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Planned {
+    /// The deployment begins.
+    Begins(Box<State>),
+    /// It is not its turn yet; the planner is to be called again.
+    Waits(Box<Waiting>),
+}
+
+impl Planned {
+    /// The state of a deployment that begins.
+    pub fn state(self) -> Option<State> {
+        match self {
+            Self::Begins(state) => Some(*state),
+            Self::Waits(_) => None,
+        }
+    }
+
+    fn begins(deployment: Deployment) -> Self {
+        Self::Begins(Box::new(State::planned(deployment)))
+    }
+}
+
+/// Resolves the request, when it is the deployment's turn.
 ///
 /// # Errors
 /// [`PlanDeploymentError`]; after each, nothing is left in the ledger.
@@ -123,16 +170,20 @@ pub async fn plan_deployment(
     signals: &impl HealthSignals,
     ledger: &impl Ledger,
     input: StepInput<RawRequest>,
-) -> Result<State, PlanDeploymentError> {
+) -> Result<Planned, PlanDeploymentError> {
     let StepInput {
         execution,
         started_at,
         now,
         state,
     } = input;
+    let waiting = state.waiting();
+    let state = waiting
+        .as_ref()
+        .map_or(state, |waiting| RawRequest(waiting.request.clone()));
     let request::Read {
         request,
-        notes: translated,
+        notes: mut told,
     } = request::read(&state.request())?;
     let key = ServiceKey {
         cluster: request.cluster.clone(),
@@ -146,33 +197,49 @@ pub async fn plan_deployment(
         .filter(|planned| planned.phase != Phase::Running)
     {
         // It has been rolled back meanwhile; the next step finds that too, and does nothing.
-        return Ok(State::planned(record.deployment.clone()));
+        return Ok(Planned::begins(record.deployment.clone()));
     }
-    let bearer = match take_lock(ledger, &key, &execution, now).await? {
-        Lock::Taken { bearer } => bearer.unwrap_or_else(|| request.service.clone()),
-        Lock::Held(holder) => {
-            return Err(refusal(ledger, &request, &key, &execution, &holder).await?);
+    let turns = turn::Turns {
+        fleet,
+        ledger,
+        request: &request,
+        key: &key,
+        execution: &execution,
+        started_at,
+        now,
+        waited: waiting.as_ref().map(|waiting| &waiting.waiting),
+        planned: planned.is_some(),
+    };
+    let bearer = match turns.take().await? {
+        turn::Taken::Now { bearer } => bearer.unwrap_or_else(|| request.service.clone()),
+        turn::Taken::Later(turn) => {
+            let waiting = Waiting::new(*turn, state.0, started_at, now);
+            tracing::info!(service = %key, seconds = waiting.wait_seconds, "waits for {}", waiting.waiting.waits_for);
+            return Ok(Planned::Waits(Box::new(waiting)));
         }
     };
     if let Some(record) = planned {
-        return Ok(State::planned(record.deployment));
+        return Ok(Planned::begins(record.deployment));
     }
+    told.extend(turns.note_of_the_override());
     let planner = Planner {
         fleet,
         router,
         signals,
         request: &request,
-        translated,
+        told,
         now,
     };
+    // The time that it had to wait is not the deployment's own.
+    let begins_at = if waiting.is_some() { now } else { started_at };
     match planner
-        .resolve(&execution, started_at, key.clone(), bearer)
+        .resolve(&execution, begins_at, key.clone(), bearer)
         .await
     {
         Ok(deployment) => {
             ledger.record(&deployment).await?;
             tracing::info!(service = %key, canary = %deployment.canary.service, steps = deployment.plan.steps().len(), "planned");
-            Ok(State::planned(deployment))
+            Ok(Planned::begins(deployment))
         }
         Err(refusal) => {
             // The lock is given back with the refusal; if that fails too, the state machine's rollback tries again.
@@ -182,73 +249,13 @@ pub async fn plan_deployment(
     }
 }
 
-/// Why a service that another execution has locked is not deployed now: that one runs, or is being recovered, or has left
-/// something.
-async fn refusal(
-    ledger: &impl Ledger,
-    request: &Request,
-    key: &ServiceKey,
-    execution: &ExecutionArn,
-    holder: &LockHolder,
-) -> Result<PlanDeploymentError, PortError> {
-    let status = ledger.execution_status(&holder.execution).await?;
-    let record = ledger.find(&holder.execution).await?;
-    let by = format!(
-        "{key} is being deployed by {} since {}, which is {status}",
-        holder.execution, holder.since
-    );
-    let Some(record) = record.filter(|_| status != ExecutionStatus::Running) else {
-        return Ok(PlanDeploymentError::AnotherDeploymentInProgress(by));
-    };
-    let needs_attention = record.ending == Some(Ending::NeedsAttention);
-    if request.leftovers == Leftovers::Remove
-        && (!needs_attention || ledger.reopen(&holder.execution, execution).await?)
-    {
-        return Ok(PlanDeploymentError::LeftoversBeingRemoved(format!(
-            "{by}; what it has left is being removed"
-        )));
-    }
-    if !needs_attention {
-        return Ok(PlanDeploymentError::AnotherDeploymentInProgress(format!(
-            "{by}; it is being recovered, which takes some minutes"
-        )));
-    }
-    let left = record.left.iter().map(Leftover::to_string);
-    let left: Vec<_> = left.collect();
-    Ok(PlanDeploymentError::LeftoversFound(format!(
-        "the deployment of {key} by {} has left something; put it in order, or ask for it with leftovers: remove. {}",
-        holder.execution,
-        left.join(" | ")
-    )))
-}
-
-/// Takes the service's lock, also from an execution that ended before it had planned anything: nothing of it can exist.
-async fn take_lock(
-    ledger: &impl Ledger,
-    key: &ServiceKey,
-    execution: &ExecutionArn,
-    now: Timestamp,
-) -> Result<Lock, PortError> {
-    let lock = ledger.lock(key, execution, now).await?;
-    let Lock::Held(holder) = &lock else {
-        return Ok(lock);
-    };
-    let planned = ledger.find(&holder.execution).await?.is_some();
-    let status = ledger.execution_status(&holder.execution).await?;
-    if planned || status == ExecutionStatus::Running {
-        return Ok(lock);
-    }
-    ledger.unlock(key, &holder.execution).await?;
-    ledger.lock(key, execution, now).await
-}
-
 struct Planner<'a, F, R, S> {
     fleet: &'a F,
     router: &'a R,
     signals: &'a S,
     request: &'a Request,
-    /// What there is to tell of how it was read.
-    translated: Vec<String>,
+    /// What there is to tell of how it was read, and why it may begin.
+    told: Vec<String>,
     now: Timestamp,
 }
 
@@ -265,6 +272,7 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
         let bearer = service.service.clone();
         let running = self.definition(service.task_definition.as_str()).await?;
         let (source, images, mut notes) = self.new_version(&running).await?;
+        self.refuse_unchanged(&running, &source, &images)?;
         let id = DeploymentId::of(execution);
         let router = self
             .router
@@ -277,7 +285,7 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
             .judge
             .as_ref()
             .is_some_and(|judge| judge.baseline);
-        notes.extend(self.translated.iter().cloned());
+        notes.extend(self.told.iter().cloned());
         let by_tag = running
             .containers
             .iter()
@@ -389,6 +397,31 @@ impl<F: Fleet, R: TrafficRouter, S: HealthSignals> Planner<'_, F, R, S> {
         definition.ok_or_else(|| {
             PlanDeploymentError::ImageNotFound(format!("there is no task definition {name}"))
         })
+    }
+
+    /// A start that no person has thought about may come for what stable runs already. Only digests tell: what a tag meant when
+    /// stable's tasks started, it need not mean now.
+    fn refuse_unchanged(
+        &self,
+        running: &TaskDefinitionDescription,
+        source: &TaskDefinitionArn,
+        images: &BTreeMap<ContainerName, String>,
+    ) -> Result<(), PlanDeploymentError> {
+        let runs = |(container, image): (&ContainerName, &String)| {
+            image.contains("@sha256:")
+                && running
+                    .containers
+                    .iter()
+                    .any(|one| one.name == container.as_str() && one.image == *image)
+        };
+        let unchanged = *source == running.arn && images.iter().all(runs);
+        if self.request.if_unchanged == IfUnchanged::Deploy || !unchanged {
+            return Ok(());
+        }
+        Err(PlanDeploymentError::NothingChanged(format!(
+            "stable, {}, is this version already; ifUnchanged: deploy deploys it again",
+            running.arn
+        )))
     }
 
     /// What the canary copies, and the images that differ from it, each named by its digest where that is possible.

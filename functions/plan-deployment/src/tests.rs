@@ -14,7 +14,7 @@ async fn plan(stage: &Stage, more: Value) -> Result<Deployment, PlanDeploymentEr
     let input = stage.input(request);
     plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
         .await
-        .map(|state| state.deployment)
+        .map(|planned| planned.state().unwrap().deployment)
 }
 
 /// Refused under this name with these words, and nothing is left, not even the lock.
@@ -318,6 +318,8 @@ async fn a_request_may_come_as_the_detail_of_an_event() {
     let input = stage.input(RawRequest(event));
     let state = plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
         .await
+        .unwrap()
+        .state()
         .unwrap();
     assert_eq!(state.deployment.service.to_string(), "prod/checkout");
 }

@@ -17,7 +17,7 @@ use serin::ports::{
 use serin::progress::RollbackProgress;
 use serin::report::{Ending, Leftover, Report};
 use serin::request::FinishMode;
-use serin::state::{Failure, Next, Question, Unanswered};
+use serin::state::{Failure, Next, Question, Turn, Unanswered};
 use serin::weight::Weight;
 use serin::{
     ClusterName, Deployment, ExecutionArn, Progress, ServiceKey, ServiceName, State, StepInput,
@@ -76,6 +76,8 @@ pub struct Found {
     pub roll_back: Option<ExecutionArn>,
     /// The execution that has ended and whose deployment is to be recovered, if it needs to be.
     pub recover: Option<ExecutionArn>,
+    /// What a deployment waited for when its planning broke off.
+    pub waiting: Option<serde_json::Value>,
     /// The request, when it came within an EventBridge event.
     pub detail: Option<serde_json::Value>,
     /// The request's cluster, by any of the names that [`serin::request::read`] knows.
@@ -688,6 +690,7 @@ fn unrecorded(found: &Found) -> Option<LedgerRecord> {
         phase,
         ending: None,
         left: Vec::new(),
+        superseded_by: None,
     })
 }
 
@@ -720,6 +723,11 @@ async fn nothing_was_planned(
             service: ServiceName::new(service),
         };
         ledger.unlock(&key, &execution).await?;
+    }
+    let turn = found.waiting.clone().map(serde_json::from_value::<Turn>);
+    if let Some(Ok(turn)) = turn {
+        ledger.leave(&turn.service, &execution).await?;
+        ledger.unlock(&turn.service, &execution).await?;
     }
     let sentence = found
         .failure
@@ -767,9 +775,15 @@ async fn whether_to_recover(
     Ok(match record.ending {
         Some(Ending::NeedsAttention) => Recovery::Needless("a person has been told what is left"),
         Some(_) => Recovery::Needless("the deployment had ended"),
-        None => Recovery::Needed(Failure {
-            error: "ExecutionDied".to_owned(),
-            cause: format!("the execution is {status}, and its deployment was not over"),
+        None => Recovery::Needed(match record.superseded_by {
+            Some(newer) => Failure {
+                error: "Superseded".to_owned(),
+                cause: format!("it had to make room for {newer}, which is newer"),
+            },
+            None => Failure {
+                error: "ExecutionDied".to_owned(),
+                cause: format!("the execution is {status}, and its deployment was not over"),
+            },
         }),
     })
 }

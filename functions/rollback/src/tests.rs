@@ -21,6 +21,8 @@ async fn planned_with(stage: &Stage, more: Value) -> State {
     plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
         .await
         .unwrap()
+        .state()
+        .unwrap()
 }
 
 /// A deployment at `steps` of its plan's steps.
@@ -250,6 +252,7 @@ async fn a_deployment_that_was_never_planned_gives_its_lock_back() {
             &planned.deployment.service,
             &stage.execution(),
             stage.account.clock().now(),
+            stage.account.clock().now(),
         )
         .await
         .unwrap();
@@ -370,6 +373,7 @@ async fn what_cannot_be_removed_is_named_with_the_command_that_does_and_the_lock
         .lock(
             &deployment.service,
             &again.execution(),
+            again.account.clock().now(),
             again.account.clock().now(),
         )
         .await

@@ -106,7 +106,12 @@ async fn the_lock_of_an_execution_that_planned_nothing_is_given_back_when_no_pla
     let key = planned(&other).await.deployment.service;
     let execution = stage.execution();
     let now = stage.account.clock().now();
-    stage.aws.ledger.lock(&key, &execution, now).await.unwrap();
+    stage
+        .aws
+        .ledger
+        .lock(&key, &execution, now, now)
+        .await
+        .unwrap();
     stage
         .account
         .set_execution(execution.as_str(), "TIMED_OUT".into());
@@ -145,7 +150,7 @@ async fn one_lock_that_cannot_be_looked_at_does_not_hide_the_others() {
     };
     let other = stage.in_execution("other").execution();
     let now = stage.account.clock().now();
-    stage.aws.ledger.lock(&key, &other, now).await.unwrap();
+    stage.aws.ledger.lock(&key, &other, now, now).await.unwrap();
     stage.account.inject(Fault {
         operation: "DescribeExecution",
         which: Which::Nth(1),

@@ -85,11 +85,7 @@ impl HealthSignals for CloudWatchSignals {
         let attached = copies.and_then(|copies| copies.baseline);
         let baseline = of_baseline.as_ref().zip(attached);
         let baseline = baseline.map(|(of, attached)| SideMetrics::of(of, Some(attached)));
-        let kayenta = checks
-            .judge
-            .as_ref()
-            .and_then(|judge| judge.kayenta.as_ref());
-        let kayenta = kayenta.map(Kayenta::queries).unwrap_or_default();
+        let kayenta = kayenta_queries(checks);
         let mut wished: Vec<&Query> = checks.queries.iter().collect();
         if stable.is_none() {
             // The pre-flight asks whether stable answers them at all.
@@ -110,11 +106,11 @@ impl HealthSignals for CloudWatchSignals {
             (filled(&pairs, first, &own), filled(&pairs, second, beside))
         });
 
-        let limits = stable.as_ref().map(|stable| StableLimits {
-            stable,
+        let limits = StableLimits {
+            stable: stable.as_ref(),
             checks,
             first: wished.len() + 2 * pairs.len(),
-        });
+        };
 
         let (window, range) = spans(times);
         let mut counts = own.ask_counts("own", checks);
@@ -143,7 +139,7 @@ impl HealthSignals for CloudWatchSignals {
             counts.extend(parts.map(queries::to_sdk));
         }
         let mut of_window = own.ask_latency("own", checks, window);
-        of_window.extend(limits.iter().flat_map(|limits| limits.ask(window)));
+        of_window.extend(limits.ask(window));
         of_window.extend(own_queries.iter().flatten().map(queries::to_sdk));
         let mut answers = Answers::over(window, checks.period_seconds);
         for (queries, range) in calls((counts, range), (of_window, window)) {
@@ -159,12 +155,8 @@ impl HealthSignals for CloudWatchSignals {
             stable_requests: requests("stable", stable.as_ref()),
             baseline_requests: requests("baseline", baseline.as_ref()),
             latency: own.latency("own", checks, &answers),
-            stable_latency: limits
-                .as_ref()
-                .map_or_else(Vec::new, |limits| limits.latency(&answers)),
-            stable_queries: limits
-                .as_ref()
-                .map_or_else(Vec::new, |limits| limits.queries(&answers)),
+            stable_latency: limits.latency(&answers),
+            stable_queries: limits.queries(&answers),
             unhealthy_targets: own.unhealthy_targets("own", &answers),
             baseline_unhealthy_targets: baseline
                 .as_ref()
@@ -259,10 +251,18 @@ impl HealthSignals for CloudWatchSignals {
     }
 }
 
+/// The queries of the request's Kayenta configuration.
+fn kayenta_queries(checks: &Checks) -> Vec<Query> {
+    let judge = checks.judge.as_ref();
+    let kayenta = judge.and_then(|judge| judge.kayenta.as_ref());
+    kayenta.map(Kayenta::queries).unwrap_or_default()
+}
+
 /// What is asked of stable for the limits that have a margin.
 #[derive(Debug)]
 struct StableLimits<'a> {
-    stable: &'a SideMetrics<'a>,
+    /// Absent when stable itself is measured.
+    stable: Option<&'a SideMetrics<'a>>,
     checks: &'a Checks,
     /// The number of the first query, which no other has.
     first: usize,
@@ -281,24 +281,28 @@ impl StableLimits<'_> {
     fn filled(&self) -> impl Iterator<Item = (&Query, Vec<serin::request::MetricDataQuery>)> {
         let queries = self.checks.queries.iter().enumerate();
         queries.map(|(index, query)| {
-            let names = query.margin.map(|_| self.stable.names());
+            let names = self.stable.filter(|_| query.margin.is_some());
+            let names = names.map(SideMetrics::names);
             let filled = names.map(|names| queries::filled(query, self.first + index, &names));
             (query, filled.unwrap_or_default())
         })
     }
 
     fn ask(&self, window: Window) -> Vec<MetricDataQuery> {
-        let mut asked = self.stable.ask_latency("stable", &self.checks(), window);
-        asked.extend(
-            self.filled()
-                .flat_map(|(_, parts)| parts)
-                .map(|part| queries::to_sdk(&part)),
-        );
-        asked
+        let checks = self.checks();
+        let latency = self
+            .stable
+            .map(|stable| stable.ask_latency("stable", &checks, window));
+        let queries = self.filled().flat_map(|(_, parts)| parts);
+        let queries = queries.map(|part| queries::to_sdk(&part));
+        latency.into_iter().flatten().chain(queries).collect()
     }
 
     fn latency(&self, answers: &Answers) -> Vec<Measured> {
-        self.stable.latency("stable", &self.checks(), answers)
+        let checks = self.checks();
+        self.stable.map_or_else(Vec::new, |stable| {
+            stable.latency("stable", &checks, answers)
+        })
     }
 
     fn queries(&self, answers: &Answers) -> Vec<Measured> {

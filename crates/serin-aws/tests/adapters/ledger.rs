@@ -25,29 +25,32 @@ async fn a_service_has_one_deployment_and_the_second_is_told_which() {
     let scene = Scene::new().await;
     let (ledger, now) = (&scene.aws.ledger, scene.account.clock().now());
     assert_eq!(
-        ledger.lock(&service(), &first(), now).await,
+        ledger.lock(&service(), &first(), now, now).await,
         Ok(Lock::Taken { bearer: None })
     );
     let later = now + jiff::SignedDuration::from_secs(60);
     assert_eq!(
-        ledger.lock(&service(), &first(), later).await,
+        ledger.lock(&service(), &first(), later, later).await,
         Ok(Lock::Taken { bearer: None })
     );
     let held = Lock::Held(LockHolder {
         execution: first(),
         since: now,
     });
-    assert_eq!(ledger.lock(&service(), &second(), later).await, Ok(held));
+    assert_eq!(
+        ledger.lock(&service(), &second(), later, later).await,
+        Ok(held)
+    );
     // Only its holder gives it back.
     ledger.unlock(&service(), &second()).await.unwrap();
     assert!(matches!(
-        ledger.lock(&service(), &second(), later).await,
+        ledger.lock(&service(), &second(), later, later).await,
         Ok(Lock::Held(_))
     ));
     ledger.unlock(&service(), &first()).await.unwrap();
     ledger.unlock(&service(), &first()).await.unwrap();
     assert_eq!(
-        ledger.lock(&service(), &second(), later).await,
+        ledger.lock(&service(), &second(), later, later).await,
         Ok(Lock::Taken { bearer: None })
     );
 }
@@ -64,12 +67,12 @@ async fn a_lock_that_was_taken_although_the_answer_was_lost_is_ours() {
     let error = scene
         .aws
         .ledger
-        .lock(&service(), &first(), now)
+        .lock(&service(), &first(), now, now)
         .await
         .unwrap_err();
     assert!(matches!(error, PortError::Unavailable { .. }), "{error:?}");
     assert_eq!(
-        scene.aws.ledger.lock(&service(), &first(), now).await,
+        scene.aws.ledger.lock(&service(), &first(), now, now).await,
         Ok(Lock::Taken { bearer: None })
     );
 }
@@ -140,7 +143,7 @@ async fn an_ended_deployment_gives_its_lock_back_and_names_the_new_bearer() {
         &scene.deployment,
         scene.account.clock().now(),
     );
-    ledger.lock(&service(), &first(), now).await.unwrap();
+    ledger.lock(&service(), &first(), now, now).await.unwrap();
     ledger.record(deployment).await.unwrap();
     let bearer = deployment.canary.service.clone();
     for _ in 0..2 {
@@ -155,7 +158,7 @@ async fn an_ended_deployment_gives_its_lock_back_and_names_the_new_bearer() {
         (Phase::Ended, Some(Ending::Promoted))
     );
     assert_eq!(
-        ledger.lock(&service(), &second(), now).await,
+        ledger.lock(&service(), &second(), now, now).await,
         Ok(Lock::Taken {
             bearer: Some(bearer.clone())
         })
@@ -171,7 +174,7 @@ async fn an_ended_deployment_gives_its_lock_back_and_names_the_new_bearer() {
         .await
         .unwrap();
     assert_eq!(
-        ledger.lock(&service(), &second(), now).await,
+        ledger.lock(&service(), &second(), now, now).await,
         Ok(Lock::Taken {
             bearer: Some(bearer.clone())
         })
@@ -185,7 +188,7 @@ async fn an_ended_deployment_gives_its_lock_back_and_names_the_new_bearer() {
         .await
         .unwrap();
     assert_eq!(
-        ledger.lock(&service(), &first(), now).await,
+        ledger.lock(&service(), &first(), now, now).await,
         Ok(Lock::Taken {
             bearer: Some(bearer)
         })
@@ -200,7 +203,7 @@ async fn what_needs_a_person_keeps_its_lock_and_its_phase() {
         &scene.deployment,
         scene.account.clock().now(),
     );
-    ledger.lock(&service(), &first(), now).await.unwrap();
+    ledger.lock(&service(), &first(), now, now).await.unwrap();
     ledger.record(deployment).await.unwrap();
     ledger
         .enter(&first(), Phase::RollingBack)
@@ -219,7 +222,7 @@ async fn what_needs_a_person_keeps_its_lock_and_its_phase() {
         (Phase::RollingBack, Some(Ending::NeedsAttention), &left[..])
     );
     assert!(matches!(
-        ledger.lock(&service(), &second(), now).await,
+        ledger.lock(&service(), &second(), now, now).await,
         Ok(Lock::Held(_))
     ));
 
@@ -248,7 +251,7 @@ async fn every_lock_that_is_held_is_listed_and_no_other() {
         })
         .to_vec();
     for service in &services {
-        ledger.lock(service, &first(), now).await.unwrap();
+        ledger.lock(service, &first(), now, now).await.unwrap();
     }
     ledger.record(&scene.deployment).await.unwrap();
     ledger.unlock(&services[1], &first()).await.unwrap();
@@ -262,14 +265,14 @@ async fn every_lock_that_is_held_is_listed_and_no_other() {
 async fn an_unrecorded_deployment_still_gives_its_lock_back() {
     let scene = Scene::new().await;
     let (ledger, now) = (&scene.aws.ledger, scene.account.clock().now());
-    ledger.lock(&service(), &first(), now).await.unwrap();
+    ledger.lock(&service(), &first(), now, now).await.unwrap();
     ledger
         .close(&scene.deployment, Ending::RolledBack, None, now)
         .await
         .unwrap();
     assert_eq!(ledger.find(&first()).await, Ok(None));
     assert!(matches!(
-        ledger.lock(&service(), &second(), now).await,
+        ledger.lock(&service(), &second(), now, now).await,
         Ok(Lock::Taken { .. })
     ));
 }

@@ -9,6 +9,7 @@ mod queries;
 mod reader;
 mod resolve;
 mod sample;
+mod window;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use fault::{Fault, Faults};
 pub use sample::{Read, read};
+pub use window::{ChangeWindow, Day, Hours, HoursError, Outside, Zone, ZoneUnknown};
 
 use crate::name::{ClusterName, ContainerName, ServiceName};
 use crate::verdict::Limit;
@@ -74,6 +76,20 @@ pub struct Request {
     /// What happens when an earlier deployment of the service has left something that a person should have put in order.
     #[serde(default)]
     pub leftovers: Leftovers,
+    /// What happens while another deployment of the service runs.
+    #[serde(default)]
+    pub on_conflict: OnConflict,
+    /// What happens when stable already runs just this version.
+    #[serde(default)]
+    pub if_unchanged: IfUnchanged,
+    /// When the deployment may start. Default: always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<ChangeWindow>,
+    /// How long the deployment may wait for another one to end and for its window, in seconds. 60 to 518400, and with
+    /// `deadlineSeconds` not above 518400. Default: three days, or what `deadlineSeconds` leaves of six.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 518_400))]
+    pub max_wait_seconds: Option<u32>,
     /// How long the canary may take until all its tasks run and can be reached, in seconds. 30 to 86400.
     #[serde(default = "default_ready_within")]
     #[schemars(range(min = 30, max = 86_400))]
@@ -86,6 +102,9 @@ pub struct Request {
 
 /// Six days: below the seven after which CodePipeline gives up on an execution, which cannot be caught.
 pub const LONGEST_DEADLINE_SECONDS: u32 = 518_400;
+
+/// Three days: a deployment that was wanted on a Friday evening may start on Monday morning.
+const USUAL_LONGEST_WAIT_SECONDS: u32 = 259_200;
 
 const fn default_ready_within() -> u32 {
     900
@@ -804,6 +823,56 @@ pub enum Leftovers {
     Refuse,
     /// The earlier deployment is rolled back first.
     Remove,
+}
+
+/// What happens while another deployment of the service runs.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum OnConflict {
+    /// This one is refused.
+    #[default]
+    Reject,
+    /// This one waits until that one has ended. Of several that wait only the newest goes on.
+    Queue,
+    /// That one is rolled back first, unless it is being promoted already: then it is waited for.
+    Supersede,
+}
+
+/// What happens when stable already runs just the version that is to be deployed.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum IfUnchanged {
+    /// It is deployed all the same.
+    #[default]
+    Deploy,
+    /// This deployment is refused.
+    Refuse,
 }
 
 /// Where the new version's images come from.

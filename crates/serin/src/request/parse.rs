@@ -6,12 +6,13 @@ use serde_json::Value;
 
 use super::fault::Faults;
 use super::queries::{kayenta_queries, queries};
-use super::reader::{Object, expected, number, shown, text, weight, whole};
+use super::reader::{Object, choice, expected, number, shown, text, weight, whole};
 use super::{
-    Capacity, Checks, Detect, Finish, FinishMode, Freeze, ImageDefinition, ImageDetail, Judge,
-    Kayenta, LEAST_SEEN, LONGEST_DEADLINE_SECONDS, LatencyLimit, Leftovers, MaxPercent,
-    OnTooLittleData, OnUnhealthy, PlanRequest, Repairs, Request, RouteName, RouterKind, RouterWish,
-    StepRequest, default_deadline, default_kayenta_interval, default_marginal, default_pass,
+    Capacity, ChangeWindow, Checks, Day, Detect, Finish, FinishMode, Freeze, Hours, IfUnchanged,
+    ImageDefinition, ImageDetail, Judge, Kayenta, LEAST_SEEN, LONGEST_DEADLINE_SECONDS,
+    LatencyLimit, Leftovers, MaxPercent, OnConflict, OnTooLittleData, OnUnhealthy, Outside,
+    PlanRequest, Repairs, Request, RouteName, RouterKind, RouterWish, StepRequest, Zone,
+    default_deadline, default_kayenta_interval, default_marginal, default_pass,
     default_ready_within,
 };
 use crate::name::{ClusterName, ContainerName, ServiceName};
@@ -26,6 +27,8 @@ const WEEK: u64 = 604_800;
 const MOST_CHECK_EVENTS: u64 = 22_000;
 /// A check is a Wait (2 events), a task (5) and a Choice (2).
 const EVENTS_PER_CHECK: u64 = 9;
+/// How many events a deployment that may wait needs more: at most 201 calls of the planner, which are nine each.
+const WAITING_EVENTS: u64 = 2_000;
 /// CloudWatch answers nothing for periods below a minute from more than three hours ago (`MetricStat`, `Period`); less some
 /// time for waiting.
 const LONGEST_HIGH_RESOLUTION_HOLD: u32 = 9000;
@@ -47,6 +50,10 @@ pub(super) const REQUEST_FIELDS: &[&str] = &[
     "onUnhealthy",
     "freeze",
     "leftovers",
+    "onConflict",
+    "ifUnchanged",
+    "window",
+    "maxWaitSeconds",
     "readyWithinSeconds",
     "deadlineSeconds",
 ];
@@ -72,6 +79,7 @@ pub(super) const CHECKS_FIELDS: &[&str] = &[
     "queries",
     "judge",
 ];
+pub(super) const WINDOW_FIELDS: &[&str] = &["days", "hours", "timeZone", "outside", "override"];
 pub(super) const JUDGE_FIELDS: &[&str] = &[
     "falseAlarm",
     "margin",
@@ -175,9 +183,9 @@ impl Request {
             );
         }
         let checks = u64::from(self.deadline_seconds) / u64::from(self.checks.interval_seconds);
-        if checks * EVENTS_PER_CHECK > MOST_CHECK_EVENTS {
-            let least =
-                (u64::from(self.deadline_seconds) * EVENTS_PER_CHECK).div_ceil(MOST_CHECK_EVENTS);
+        let events = MOST_CHECK_EVENTS - if self.may_wait() { WAITING_EVENTS } else { 0 };
+        if checks * EVENTS_PER_CHECK > events {
+            let least = (u64::from(self.deadline_seconds) * EVENTS_PER_CHECK).div_ceil(events);
             faults.add(
                 "checks.intervalSeconds",
                 format!(
@@ -185,6 +193,23 @@ impl Request {
                     self.checks.interval_seconds, self.deadline_seconds
                 ),
             );
+        }
+        if let Some(wait) = self.max_wait_seconds {
+            let left = LONGEST_DEADLINE_SECONDS - self.deadline_seconds;
+            if !self.may_wait() {
+                faults.add(
+                    "maxWaitSeconds",
+                    "only means something with onConflict: queue or supersede, or with a window outside of which the deployment waits",
+                );
+            } else if wait > left {
+                faults.add(
+                    "maxWaitSeconds",
+                    format!(
+                        "{wait} is too long: with deadlineSeconds, {}, it is above {LONGEST_DEADLINE_SECONDS}; at most {left} is allowed",
+                        self.deadline_seconds
+                    ),
+                );
+            }
         }
         self.check_holds(faults);
     }
@@ -270,6 +295,19 @@ fn request(faults: &mut Faults, value: &Value) -> Option<Request> {
     let leftovers = object
         .choice::<Leftovers>(faults, "leftovers")
         .unwrap_or_default();
+    let on_conflict = object
+        .choice::<OnConflict>(faults, "onConflict")
+        .unwrap_or_default();
+    let if_unchanged = object
+        .choice::<IfUnchanged>(faults, "ifUnchanged")
+        .unwrap_or_default();
+    let window = object.get("window").and_then(|value| window(faults, value));
+    let max_wait_seconds = object.whole(
+        faults,
+        "maxWaitSeconds",
+        60,
+        LONGEST_DEADLINE_SECONDS.into(),
+    );
     let ready_within_seconds = object
         .whole(faults, "readyWithinSeconds", 30, 86_400)
         .unwrap_or_else(default_ready_within);
@@ -299,8 +337,58 @@ fn request(faults: &mut Faults, value: &Value) -> Option<Request> {
         on_unhealthy,
         freeze,
         leftovers,
+        on_conflict,
+        if_unchanged,
+        window,
+        max_wait_seconds,
         ready_within_seconds,
         deadline_seconds,
+    })
+}
+
+fn window(faults: &mut Faults, value: &Value) -> Option<ChangeWindow> {
+    let object = Object::read(faults, "window", value, WINDOW_FIELDS)?;
+    let mut days = Vec::new();
+    for (path, value) in object.list(faults, "days", 7).unwrap_or_default() {
+        match choice::<Day>(faults, &path, value) {
+            Some(day) if days.contains(&day) => {
+                faults.add(path, format!("{} is named twice", shown(value)));
+            }
+            day => days.extend(day),
+        }
+    }
+    let mut hours = None;
+    if let Some(text) = object.text(faults, "hours") {
+        match Hours::try_from(text) {
+            Ok(read) => hours = Some(read),
+            Err(error) => faults.add("window.hours", error.to_string()),
+        }
+    }
+    if !object.has("days") && !object.has("hours") {
+        faults.add("window", "is always open; days, hours or both are needed");
+    }
+    let zone = object.need_text(
+        faults,
+        "timeZone",
+        "a time zone as Europe/Berlin, in which days and hours are meant,",
+    )?;
+    let time_zone = match Zone::try_from(zone) {
+        Ok(zone) => Some(zone),
+        Err(error) => {
+            faults.add("window.timeZone", error.to_string());
+            None
+        }
+    };
+    let outside = object
+        .choice::<Outside>(faults, "outside")
+        .unwrap_or_default();
+    let overridden = object.text(faults, "override");
+    Some(ChangeWindow {
+        days,
+        hours,
+        time_zone: time_zone?,
+        outside,
+        overridden,
     })
 }
 

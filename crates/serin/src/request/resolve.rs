@@ -1,6 +1,9 @@
 //! What a checked request means: its plan with defaults, and where the new version comes from.
 
-use super::{NewVersion, Preset, Request};
+use super::{
+    LONGEST_DEADLINE_SECONDS, NewVersion, OnConflict, Outside, Preset, Request,
+    USUAL_LONGEST_WAIT_SECONDS,
+};
 use crate::plan::{Plan, Step};
 use crate::weight::Weight;
 
@@ -35,6 +38,23 @@ impl Request {
             .zip(request.interval_seconds)
             .and_then(|(step, hold)| Plan::linear(step, max, hold))
             .expect("parse has checked that one form is given and that the step is above zero")
+    }
+
+    /// Whether a deployment may wait before it begins.
+    pub fn may_wait(&self) -> bool {
+        let waits_for_its_window = self
+            .window
+            .as_ref()
+            .is_some_and(|window| window.outside == Outside::Wait && window.overridden.is_none());
+        waits_for_its_window || self.on_conflict != OnConflict::Reject
+    }
+
+    /// How long it may wait before it begins, in seconds: never so long that the state machine's own time might end it later.
+    pub fn longest_wait_seconds(&self) -> u32 {
+        let left = LONGEST_DEADLINE_SECONDS - self.deadline_seconds;
+        self.max_wait_seconds
+            .unwrap_or(USUAL_LONGEST_WAIT_SECONDS)
+            .min(left)
     }
 
     /// Where the new version comes from.

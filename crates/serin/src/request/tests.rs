@@ -3,7 +3,7 @@ mod reference;
 use self::reference::schema;
 use serde_json::{Value, json};
 
-use super::parse::{CHECKS_FIELDS, PLAN_FIELDS, REQUEST_FIELDS};
+use super::parse::{CHECKS_FIELDS, PLAN_FIELDS, REQUEST_FIELDS, WINDOW_FIELDS};
 use super::{Capacity, NewVersion, Request};
 
 fn with(more: Value) -> Value {
@@ -178,6 +178,10 @@ fn what_is_written_is_what_is_read() {
         },
         "finish": {"mode": "replace", "keepCanarySeconds": 60},
         "onUnhealthy": "freeze",
+        "onConflict": "supersede",
+        "ifUnchanged": "refuse",
+        "window": {"days": ["mon", "fri"], "hours": "22:00-06:00", "timeZone": "Europe/Berlin", "outside": "refuse", "override": "the shop is down"},
+        "maxWaitSeconds": 600,
         "readyWithinSeconds": 600,
         "deadlineSeconds": 9_000,
     }));
@@ -210,6 +214,10 @@ fn the_schema_knows_exactly_the_fields_that_are_read() {
     assert_eq!(names("/properties"), sorted(REQUEST_FIELDS));
     assert_eq!(names("/$defs/PlanRequest/properties"), sorted(PLAN_FIELDS));
     assert_eq!(names("/$defs/Checks/properties"), sorted(CHECKS_FIELDS));
+    assert_eq!(
+        names("/$defs/ChangeWindow/properties"),
+        sorted(WINDOW_FIELDS)
+    );
 }
 
 #[test]
