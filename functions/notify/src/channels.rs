@@ -9,8 +9,9 @@ use url::{Host, Url};
 use crate::webhook;
 
 /// The phases that a channel may want.
-pub const PHASES: [&str; 10] = [
+pub const PHASES: [&str; 11] = [
     "refused",
+    "waiting",
     "planned",
     "canaryUp",
     "weight",

@@ -77,6 +77,13 @@ fn every_phase() -> Vec<Notice> {
             "deadlineSeconds is 1; allowed is 60 to 86400 <script>alert(1)</script>",
         ),
         notice_of(
+            "waiting-deployment",
+            1,
+            json!({"phase": "waiting", "waitsFor": "deployment", "behind": "arn:aws:states:eu-west-1:123456789012:execution:serin:before",
+                "until": "2026-11-25T10:00:00Z"}),
+            "prod/checkout is being deployed by another execution; this deployment waits until it has ended",
+        ),
+        notice_of(
             "planned",
             1,
             json!({"phase": "planned", "deadlineAt": "2026-11-22T14:00:00Z", "notes": ["latency is not compared: no requests"],
