@@ -280,6 +280,18 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
         "supersede",
         &["dynamodb:UpdateItem", "dynamodb:GetItem"],
     ),
+    ("history", "recent", &["dynamodb:Query"]),
+    ("history", "story", &["dynamodb:GetItem"]),
+    ("history", "keep_request", &["dynamodb:UpdateItem"]),
+    ("history", "keep_wish", &["dynamodb:UpdateItem"]),
+    ("decisions", "keep_question", &["dynamodb:PutItem"]),
+    (
+        "decisions",
+        "answer",
+        &["dynamodb:GetItem", "states:SendTaskSuccess"],
+    ),
+    ("decisions", "stop", &["states:StopExecution"]),
+    ("decisions", "roll_back", &["states:StartExecution"]),
     ("recoveries", "start", &["states:StartExecution"]),
     ("notices", "tell", &["events:PutEvents"]),
     ("deliveries", "delivered", &["dynamodb:GetItem"]),
@@ -338,6 +350,8 @@ fn the_table_has_every_method_of_every_port() {
         ("Deliveries", "deliveries"),
         ("ChannelSecret", "secret"),
         ("Topics", "topics"),
+        ("History", "history"),
+        ("Decisions", "decisions"),
     ] {
         let (_, body) = ports.split_once(&format!("pub trait {name} {{\n")).unwrap();
         let (body, _) = body.split_once("\n}\n").unwrap();

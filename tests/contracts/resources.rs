@@ -28,6 +28,9 @@ const NODE: &str = ":mesh/*/virtualNode/";
 const REGISTRY: &str = ":service/";
 const LEDGER: &str = "LedgerTable.Arn";
 
+/// What is done to one thing or the other: what carries tags, and the state machine that is started.
+const ONE_OR_THE_OTHER: [&str; 2] = ["ecs:TagResource", "states:StartExecution"];
+
 /// Every action that some function is granted.
 const REACHES: &[(&str, Reach)] = &[
     (
@@ -63,6 +66,7 @@ const REACHES: &[(&str, Reach)] = &[
     ("cognito-idp:DescribeUserPoolClient", To(&[":userpool/"])),
     ("dynamodb:GetItem", To(&[LEDGER])),
     ("dynamodb:PutItem", To(&[LEDGER])),
+    ("dynamodb:Query", To(&["${LedgerTable.Arn}/index/"])),
     ("dynamodb:Scan", To(&["${LedgerTable.Arn}/index/"])),
     ("dynamodb:UpdateItem", To(&[LEDGER])),
     ("ecr:DescribeImages", To(&[":repository/"])),
@@ -133,7 +137,11 @@ const REACHES: &[(&str, Reach)] = &[
         "states:DescribeExecution",
         To(&[":execution:${AWS::StackName}-canary-deployment:"]),
     ),
-    ("states:StartExecution", To(&["Recovery"])),
+    ("states:SendTaskSuccess", Everything),
+    (
+        "states:StartExecution",
+        To(&["Recovery", "CanaryDeployment"]),
+    ),
     (
         "states:StopExecution",
         To(&[":execution:${AWS::StackName}-canary-deployment:"]),
@@ -187,9 +195,8 @@ fn every_action_is_allowed_on_no_more_than_it_can_be_limited_to() {
                                 .filter(|resource| resource.contains(kind) && *resource != "*")
                                 .cloned()
                                 .collect();
-                            // What carries tags is one thing or the other.
                             assert!(
-                                !of_it.is_empty() || action == "ecs:TagResource",
+                                !of_it.is_empty() || ONE_OR_THE_OTHER.contains(&action.as_str()),
                                 "{}: {action} knows {kind}, and is allowed on {resources:?}",
                                 step.name
                             );

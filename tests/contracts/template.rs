@@ -202,6 +202,8 @@ fn the_ledger_is_as_the_functions_expect_it() {
         json!([
             { "AttributeName": "id", "AttributeType": "S" },
             { "AttributeName": "execution", "AttributeType": "S" },
+            { "AttributeName": "listed", "AttributeType": "S" },
+            { "AttributeName": "startedAt", "AttributeType": "S" },
         ])
     );
     assert_eq!(
@@ -304,6 +306,82 @@ fn the_sweep_is_made_every_few_minutes_and_knows_what_it_starts() {
     assert_eq!(
         index[0]["KeySchema"],
         json!([{ "AttributeName": "execution", "KeyType": "HASH" }])
+    );
+}
+
+#[test]
+fn the_records_are_listed_by_their_beginning() {
+    let index = &resources_of("AWS::DynamoDB::Table")["LedgerTable"]["Properties"]["GlobalSecondaryIndexes"]
+        [1];
+    assert_eq!(
+        *index,
+        json!({
+            "IndexName": "recent",
+            "KeySchema": [
+                { "AttributeName": "listed", "KeyType": "HASH" }, { "AttributeName": "startedAt", "KeyType": "RANGE" },
+            ],
+            "Projection": {
+                "ProjectionType": "INCLUDE", "NonKeyAttributes": ["service", "version", "phase", "ending", "endedAt"],
+            },
+        })
+    );
+}
+
+#[test]
+fn whoever_draws_the_page_cannot_read_what_answers_a_frozen_deployment() {
+    let status = resources_of("AWS::Serverless::Function")["StatusFunction"]["Properties"].clone();
+    let reads: Vec<_> = statements(&status)
+        .into_iter()
+        .filter(|statement| statement["Action"] == "dynamodb:GetItem")
+        .collect();
+    let [read] = &reads[..] else {
+        panic!("{reads:?}")
+    };
+    let keys = &read["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
+    assert_eq!(
+        *keys,
+        json!([
+            "deployment#*",
+            "evidence#*",
+            "history#*",
+            "request#*",
+            "wishes#*"
+        ])
+    );
+}
+
+#[test]
+fn a_frozen_deployments_question_reaches_the_function_that_answers_it() {
+    let decide = &resources_of("AWS::Serverless::Function")["DecideFunction"]["Properties"];
+    let pattern = &decide["Events"]["Frozen"]["Properties"]["Pattern"];
+    assert_eq!(pattern["source"], json!([serin_aws::SOURCE]));
+    assert_eq!(pattern["detail-type"], json!([serin_aws::DETAIL_TYPE]));
+    assert_eq!(pattern["detail"], json!({ "phase": ["frozen"] }));
+}
+
+#[test]
+fn who_may_look_may_not_decide() {
+    let policies = resources_of("AWS::IAM::ManagedPolicy");
+    let invoked = |name: &str| -> Vec<Value> {
+        let document = &policies[name]["Properties"]["PolicyDocument"];
+        one_or_many(&document["Statement"])
+            .into_iter()
+            .filter(|statement| statement["Action"] == "lambda:InvokeFunction")
+            .map(|statement| statement["Resource"].clone())
+            .collect()
+    };
+    let alias = |name: &str| vec![json!({ "!Ref": format!("{name}Function.Alias") })];
+    assert_eq!(invoked("ViewDeploymentsPolicy"), alias("Status"));
+    assert_eq!(invoked("DecideDeploymentsPolicy"), alias("Decide"));
+    let dashboard =
+        resources_of("AWS::CloudWatch::Dashboard")["Dashboard"]["Properties"]["DashboardBody"]
+            .clone();
+    assert!(
+        dashboard["!Sub"]
+            .as_str()
+            .unwrap()
+            .contains(r#""endpoint": "${StatusFunction.Alias}""#),
+        "{dashboard}"
     );
 }
 

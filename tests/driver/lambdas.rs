@@ -106,6 +106,11 @@ impl Lambdas {
         self.invocations.lock().unwrap().len()
     }
 
+    /// How many calls there were so far.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Relaxed)
+    }
+
     /// The function that runs, or ran last.
     pub fn running(&self) -> Arc<Mutex<String>> {
         self.running.clone()
@@ -252,6 +257,7 @@ async fn step(adapters: &Adapters, function: &str, payload: Value) -> Result<Val
         signals,
         ledger,
         recoveries,
+        decisions,
         ..
     } = adapters;
     match function {
@@ -297,7 +303,23 @@ async fn step(adapters: &Adapters, function: &str, payload: Value) -> Result<Val
             })
             .await
         }
-        unknown => panic!("the state machine calls {unknown}"),
+        "status" => {
+            answer(payload, async |input| {
+                let calls = status::Calls {
+                    status: "status",
+                    decide: "decide",
+                };
+                status::status(ledger, calls, input).await
+            })
+            .await
+        }
+        "decide" => {
+            answer(payload, async |input| {
+                decide::decide(ledger, ledger, decisions, input).await
+            })
+            .await
+        }
+        unknown => panic!("there is no function {unknown}"),
     }
 }
 

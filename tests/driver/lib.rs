@@ -11,6 +11,7 @@ pub mod exhaustive;
 mod hands;
 mod lambdas;
 pub mod leftovers;
+pub mod pages;
 mod path;
 pub mod permissions;
 pub mod project;

@@ -48,12 +48,26 @@ pub const STEPS: [Step; 6] = [
     },
 ];
 
-/// The one function that no state machine calls: a schedule does.
+/// A function that no state machine calls: a schedule does.
 pub const SWEEP: Step = Step {
     name: "sweep",
     verb: "Sweep",
     errors: sweep::SweepError::VARIANTS,
 };
+
+/// The functions that a dashboard calls.
+pub const WIDGET: [Step; 2] = [
+    Step {
+        name: "status",
+        verb: "Draw",
+        errors: status::StatusError::VARIANTS,
+    },
+    Step {
+        name: "decide",
+        verb: "Decide",
+        errors: decide::DecideError::VARIANTS,
+    },
+];
 
 /// The one function that an event calls, and that a deployment does not wait for.
 pub const NOTIFY: Step = Step {
@@ -62,9 +76,9 @@ pub const NOTIFY: Step = Step {
     errors: notify::NotifyError::VARIANTS,
 };
 
-/// Every function: the steps, the sweep, and what tells notices.
+/// Every function: the steps, the sweep, what tells notices, and what a dashboard calls.
 pub fn functions() -> impl Iterator<Item = &'static Step> {
-    STEPS.iter().chain([&SWEEP, &NOTIFY])
+    STEPS.iter().chain([&SWEEP, &NOTIFY]).chain(&WIDGET)
 }
 
 impl Step {

@@ -255,6 +255,32 @@ impl Simulation {
             .await
     }
 
+    /// Ada decides about the deployment `name`, on its page; gives what she is told.
+    pub async fn decide(&self, name: &str, decision: &str) -> String {
+        let input = json!({
+            "execution": arn(name), "decision": decision, "widgetContext": { "forms": { "all": { "by": "Ada" } } },
+        });
+        let said = self.call_decide(input).await;
+        said.as_str().unwrap().to_owned()
+    }
+
+    /// What the rule hands on when the deployment `name` is frozen and asks; the token is then waited for.
+    pub async fn hand_on_question(&self, name: &str) {
+        self.account.wait_for_answer("token");
+        let question = json!({
+            "version": "1", "id": "frozen-1", "at": self.account.clock().now(), "execution": arn(name), "weightPercent": 10.0,
+            "sentence": "too many errors", "phase": "frozen", "waitsForSeconds": 600, "then": "rollBack", "token": "token",
+        });
+        self.call_decide(json!({ "detail": question })).await;
+    }
+
+    async fn call_decide(&self, mut input: Value) -> Value {
+        let id = format!("request-{}", self.lambdas.calls());
+        input["invocation"] = json!({ "requestId": id, "at": self.account.clock().now() });
+        let answer = Box::pin(Functions::call(&self.lambdas, "decide", input)).await;
+        answer.unwrap()
+    }
+
     /// One sweep, and the recoveries that it starts, to their ends.
     pub async fn sweep(&self) -> Vec<Deployed<'_>> {
         let tick = json!({ "time": self.account.clock().now() });

@@ -6,6 +6,7 @@ mod baseline;
 mod by_hand;
 mod capacity;
 mod careless;
+mod decisions;
 mod endings;
 mod errors;
 mod every_call;

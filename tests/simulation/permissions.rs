@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use serin_driver::permissions::granted_actions;
-use serin_driver::project::functions;
+use serin_driver::project::{NOTIFY, functions};
+use serin_sim::state_machine::Functions;
 use serin_sim::world::Options;
 use serin_sim::{AlarmStateValue, Fault, FaultKind, Which, World, world};
 
-use super::{On, Simulation, request};
+use super::{On, Simulation, arn, request};
 
 /// What AWS wants to be allowed beside a call, and the calls that need it.
 const BESIDE: [(&str, &[&str]); 7] = [
@@ -57,6 +58,8 @@ struct Run {
 /// What happens while the canary has some of the traffic.
 enum HalfWay {
     Nothing,
+    /// A newer deployment has it rolled back.
+    Superseded,
     /// Another deployment of the service is asked for.
     Second,
     /// The canary's tasks die.
@@ -65,6 +68,8 @@ enum HalfWay {
     Stopped,
     /// Before that: it dies when it has the lock and no plan, and the sweep gives the lock back.
     DiesEarly,
+    /// A person looks at its page, resumes it when it asks, and rolls it back, twice: the first time something is left.
+    Decided,
     /// The clean-up may not delete a service, once the traffic is where it stays.
     CleanUpBreaks,
 }
@@ -102,6 +107,13 @@ async fn used_by(run: Run) -> Used {
             let second = simulation.start("second", request("3.0.0", json!({})));
             simulation.finish(second).await;
         }
+        HalfWay::Superseded => {
+            let newer = request("3.0.0", json!({ "onConflict": "supersede" }));
+            simulation.account.clock().advance(1);
+            let second = simulation.start("second", newer);
+            drop(simulation.finish_all(vec![execution, second]).await);
+            return simulation.lambdas.used();
+        }
         HalfWay::TasksDie => {
             // Before a shift and before a check; others start in their place, but not at once.
             simulation
@@ -125,6 +137,27 @@ async fn used_by(run: Run) -> Used {
             simulation.abort(&mut execution, "first");
             let recovered = simulation.sweep().await;
             assert_eq!(recovered.len(), 1);
+            return simulation.lambdas.used();
+        }
+        HalfWay::Decided => {
+            let lambdas = &simulation.lambdas;
+            for input in [json!({}), json!({ "execution": arn("first") })] {
+                let page = Box::pin(Functions::call(lambdas, "status", input)).await;
+                assert!(page.is_ok(), "{page:?}");
+            }
+            simulation.hand_on_question("first").await;
+            simulation.decide("first", "resume").await;
+            simulation.decide("first", "rollBack").await;
+            simulation.abort(&mut execution, "first");
+            simulation.account.inject(Fault {
+                operation: run.on.delete(),
+                which: Which::Always,
+                kind: FaultKind::Denied,
+            });
+            drop(simulation.recover("first").await);
+            simulation.account.heal();
+            simulation.decide("first", "rollBack").await;
+            assert_eq!(simulation.account.take_started().len(), 1);
             return simulation.lambdas.used();
         }
         HalfWay::CleanUpBreaks => {
@@ -163,6 +196,8 @@ fn runs() -> Vec<Run> {
         run(On::AppMesh, "2.0.0-crash", json!({}), HalfWay::Nothing),
         run(On::AppMesh, "2.0.0", json!({}), HalfWay::TasksDie),
         run(On::AppMesh, "2.0.0", json!({}), HalfWay::DiesEarly),
+        run(On::Alb, "2.0.0", json!({}), HalfWay::Decided),
+        run(On::Alb, "2.0.0", json!({}), HalfWay::Superseded),
     ];
     for on in [On::AppMesh, On::Alb] {
         runs.extend([
@@ -198,7 +233,8 @@ async fn every_function_uses_all_that_its_role_allows_and_nothing_else() {
         }
     }
     let mut wrong = Vec::new();
-    for function in functions() {
+    // Notices are told where there are channels, in the tests of that function.
+    for function in functions().filter(|function| function.name != NOTIFY.name) {
         let name = function.name;
         let mut needed = used.get(name).cloned().unwrap_or_default();
         needed.extend(beside(&needed));

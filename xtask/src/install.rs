@@ -13,11 +13,46 @@ const PYTHONS: [&str; 5] = [
     "python3",
 ];
 
+/// What browsers are called that can look at the status page.
+const BROWSERS: [&str; 4] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+];
+
 /// The programs of the local cloud.
 pub(crate) fn programs(checkout: &Path) -> Result<(), String> {
     let requirements = checkout.join("crates/serin-local/requirements.txt");
     let venv = checkout.join(".local/venv");
     environment(&requirements, &venv, "moto, cargo-lambda and Envoy")
+}
+
+/// Installs Chromium from the distribution where nothing is needed for that but to be root, as on a machine that is made anew for each
+/// run of the tests. Elsewhere a person installs it; the test that needs it says so.
+pub(crate) fn browser() -> Result<(), String> {
+    let is_there = |program: &str| {
+        let found = Command::new(program)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        found.is_ok_and(|status| status.success())
+    };
+    let is_root = || {
+        let user = Command::new("id").arg("-u").output();
+        user.is_ok_and(|user| user.stdout == b"0\n")
+    };
+    let named = std::env::var_os("SERIN_BROWSER").is_some();
+    if named || BROWSERS.into_iter().any(is_there) || !is_there("apt-get") || !is_root() {
+        return Ok(());
+    }
+    eprintln!("Installing Chromium, with which the status page is looked at");
+    run(Command::new("apt-get").args(["update", "--quiet=2"]))?;
+    run(Command::new("apt-get")
+        .args(["install", "--yes", "--quiet=2", "--no-install-recommends"])
+        .args(["chromium", "fonts-dejavu-core"])
+        .env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 /// What the judge's speed is measured beside; gives the Python that has it.

@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask demo | local | test | simulate | bench | mutate | lint | lint-templates | schema`.
+//! The project's commands: `cargo xtask demo | local | test | simulate | bench | mutate | lint | lint-templates | screenshots | schema`.
 //!
 //! They install what is needed, build everything and hand over. What they start lives in `serin-local`, so that this
 //! program is built in no time.
@@ -86,6 +86,8 @@ enum Task {
     Lint,
     /// Look for faults in the templates: cfn-lint, and checkov's rules on security
     LintTemplates,
+    /// Make the pictures of the status page in docs/ anew, from simulated deployments; needs Chromium
+    Screenshots,
     /// Write request.schema.json and notice.schema.json anew, after a change of their types
     Schema,
 }
@@ -106,11 +108,29 @@ enum Local {
         /// The request, as JSON
         file: PathBuf,
     },
+    /// Print the deployments in the running local cloud, and what happened in each
+    History {
+        /// Only those of this service, by its name or as cluster/service
+        service: Option<String>,
+    },
     /// Print what the checks of a deployment in the running local cloud found
     Evidence {
         /// The execution, by its ARN
         execution: String,
     },
+}
+
+impl Local {
+    /// What serin-local is called with.
+    fn arguments(self) -> Vec<OsString> {
+        match self {
+            Self::Deploy { file } => vec!["deploy".into(), file.into()],
+            Self::Evidence { execution } => vec!["evidence".into(), execution.into()],
+            Self::History { service } => std::iter::once("history".into())
+                .chain(service.map(OsString::from))
+                .collect(),
+        }
+    }
 }
 
 /// Why a command did not do what it should.
@@ -170,20 +190,18 @@ fn run(task: Task) -> Result<(), Failure> {
             hand_over(&arguments)
         }
         Task::Local {
-            command: Some(Local::Deploy { file }),
+            command: Some(command),
             ..
         } => {
             prepare("--bins")?;
-            hand_over(&["deploy".into(), file.into()])
+            hand_over(&command.arguments())
         }
-        Task::Local {
-            command: Some(Local::Evidence { execution }),
-            ..
-        } => {
-            prepare("--bins")?;
-            hand_over(&["evidence".into(), execution.into()])
+        Task::Screenshots => {
+            cargo(&["build", "--workspace", "--bin", "screenshots"], &[], &[])?;
+            become_program("debug/screenshots", &[checkout().join("docs").into()])
         }
         Task::Test { arguments } => {
+            install::browser()?;
             // With the tests' own dependencies from the start: they add features, and the SDK would compile a second time.
             prepare("--all-targets")?;
             cargo(&["test", "--workspace"], &arguments, &[])

@@ -44,8 +44,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "the lock of a service is taken whoever has it",
         file: LEDGER,
-        text: r#".condition_expression("attribute_not_exists(#execution) OR #execution = :me")"#,
-        replacement: r#".condition_expression("attribute_not_exists(#execution) OR attribute_exists(#execution)")"#,
+        text: r##""#execution = :me OR (attribute_not_exists(#execution) AND (attribute_not_exists(#waiting) OR #waiting = :me)"##,
+        replacement: r#""attribute_exists(#execution) OR (attribute_not_exists(#execution) AND (attribute_not_exists(#waiting) OR #waiting = :me)"#,
         caught_by: Serin("a_second_deployment_"),
     },
     Mutation {

@@ -8,8 +8,9 @@ use aws_config::{AppName, BehaviorVersion};
 
 use crate::clients::Clients;
 use crate::cloud_watch::CloudWatchSignals;
+use crate::decisions::StepFunctionsDecisions;
 use crate::deliveries::DynamoDbDeliveries;
-use crate::dynamo_db::DynamoDbLedger;
+use crate::dynamo_db::{DynamoDbLedger, KEPT_DAYS};
 use crate::ecs::EcsFleet;
 use crate::event_bridge::EventBridgeNotices;
 use crate::router::Router;
@@ -23,6 +24,11 @@ const LEDGER_TABLE: &str = "SERIN_LEDGER_TABLE";
 const RECOVERY: &str = "SERIN_RECOVERY";
 /// The environment variable that names the secret of the notice channels; only the function that tells notices has it.
 const CHANNELS: &str = "SERIN_NOTICE_CHANNELS";
+/// The environment variable with the number of days for which the ledger keeps what is over.
+const KEPT: &str = "SERIN_KEPT_DAYS";
+/// The environment variables that name the functions which a dashboard calls; only the one that draws it has them.
+const STATUS: &str = "SERIN_STATUS";
+const DECIDE: &str = "SERIN_DECIDE";
 
 /// How long one attempt of a call may take. No call that Serin makes is slow; a hanging one is better tried again.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -50,6 +56,19 @@ pub struct Adapters {
     pub channels: SecretsManagerChannels,
     /// Who sends mail.
     pub topics: SnsTopics,
+    /// How a person's decision reaches a deployment.
+    pub decisions: StepFunctionsDecisions,
+    /// The functions that a dashboard calls.
+    pub widget: Widget,
+}
+
+/// The functions that a dashboard calls, by their ARNs; empty where the environment does not name them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Widget {
+    /// The one that draws the page.
+    pub status: String,
+    /// The one that a button calls.
+    pub decide: String,
 }
 
 /// Why a Lambda could not start.
@@ -58,6 +77,9 @@ pub enum EnvironmentError {
     /// A variable is missing from the function's environment.
     #[error("the environment variable {0} is not set; it names the DynamoDB table of the ledger")]
     Missing(&'static str),
+    /// A variable is not what it should be.
+    #[error("the environment variable {0} is no number of days from 1 to 65535")]
+    NoNumberOfDays(&'static str),
     /// The step's name cannot be told to AWS.
     #[error("{0} cannot be the name of an application in a User-Agent")]
     StepName(&'static str),
@@ -66,15 +88,25 @@ pub enum EnvironmentError {
 impl Adapters {
     /// The adapters over these clients and the ledger in this table.
     pub fn new(clients: Clients, ledger_table: impl Into<String>) -> Self {
-        let table = ledger_table.into();
+        let ledger_table = ledger_table.into();
         Self {
-            deliveries: DynamoDbDeliveries::new(clients.dynamo_db.clone(), table.as_str()),
+            deliveries: DynamoDbDeliveries::new(clients.dynamo_db.clone(), ledger_table.as_str()),
             channels: SecretsManagerChannels::new(clients.secrets_manager),
             topics: SnsTopics::new(clients.sns),
+            decisions: StepFunctionsDecisions::new(
+                clients.dynamo_db.clone(),
+                clients.step_functions.clone(),
+                &ledger_table,
+            ),
+            widget: Widget::default(),
             fleet: EcsFleet::new(clients.ecs, clients.ecr, clients.auto_scaling),
             router: Router::new(clients.app_mesh, clients.cloud_map, clients.load_balancing),
             signals: CloudWatchSignals::new(clients.cloud_watch),
-            ledger: DynamoDbLedger::new(clients.dynamo_db, clients.step_functions.clone(), table),
+            ledger: DynamoDbLedger::new(
+                clients.dynamo_db,
+                clients.step_functions.clone(),
+                ledger_table,
+            ),
             recoveries: StepFunctionsRecoveries::new(clients.step_functions),
             notices: EventBridgeNotices::new(clients.event_bridge),
         }
@@ -98,13 +130,40 @@ impl Adapters {
         }
     }
 
+    /// The same, with what is over kept for so many days.
+    #[must_use]
+    pub fn with_kept_days(self, days: u16) -> Self {
+        Self {
+            ledger: self.ledger.kept_for(days),
+            ..self
+        }
+    }
+
+    /// The same, for a function that draws a dashboard.
+    #[must_use]
+    pub fn with_widget(self, widget: Widget) -> Self {
+        Self { widget, ..self }
+    }
+
     /// The adapters of a Lambda, from its environment. `step` goes into each call's User-Agent, as `app/<step>`.
     ///
     /// # Errors
-    /// [`EnvironmentError`] when `SERIN_LEDGER_TABLE` is missing or `step` is no name for an application.
+    /// [`EnvironmentError`] when `SERIN_LEDGER_TABLE` is missing, `SERIN_KEPT_DAYS` is no number of days, or `step` is no name for an application.
     pub async fn from_environment(step: &'static str) -> Result<Self, EnvironmentError> {
         let table =
             std::env::var(LEDGER_TABLE).map_err(|_| EnvironmentError::Missing(LEDGER_TABLE))?;
+        let kept_days = match std::env::var(KEPT) {
+            Err(_) => KEPT_DAYS,
+            Ok(days) => days
+                .parse()
+                .ok()
+                .filter(|days| *days > 0)
+                .ok_or(EnvironmentError::NoNumberOfDays(KEPT))?,
+        };
+        let widget = Widget {
+            status: std::env::var(STATUS).unwrap_or_default(),
+            decide: std::env::var(DECIDE).unwrap_or_default(),
+        };
         let name = AppName::new(step).map_err(|_| EnvironmentError::StepName(step))?;
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .app_name(name)
@@ -133,6 +192,8 @@ impl Adapters {
         };
         Ok(Self::new(clients, table)
             .with_recovery(std::env::var(RECOVERY).ok())
-            .with_channels(std::env::var(CHANNELS).ok()))
+            .with_channels(std::env::var(CHANNELS).ok())
+            .with_kept_days(kept_days)
+            .with_widget(widget))
     }
 }

@@ -9,11 +9,14 @@ use std::collections::{BTreeSet, HashMap};
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
+use jiff::SignedDuration;
 use serin::ports::{Delivered, Deliveries, Delivery};
 use serin::{ExecutionArn, Notice, PortError};
 
-use crate::dynamo_db::KEPT;
 use crate::error::failed;
+
+/// How long what a channel had is kept after the notice.
+const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 const HAD: &str = "had#";
 const SHOWN: &str = "shown#";

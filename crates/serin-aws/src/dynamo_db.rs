@@ -1,16 +1,17 @@
 //! The ledger in one Amazon DynamoDB table.
 //!
-//! Four kinds of items: `service#<cluster>/<service>`, the lock (`execution`, `since` while it is held, `bearer` after a
+//! The kinds of items: `service#<cluster>/<service>`, the lock (`execution`, `since` while it is held, `bearer` after a
 //! `replace`; `last` and `lastStartedAt`, who had it last; `waiting`, `waitingStartedAt` and `waitingVersion`, who waits for it); and `deployment#<execution>`, the record (`document`, `phase`, `startedAt`; `supersededBy` when it had to make room; `ending`,
 //! `endedAt` and `left` when a person must finish it; `ending`, `endedAt` and `expiresAt` once it is over); `evidence#<execution>#<n>`, what the checks found,
-//! each under its own number, a few in one item; and `history#<execution>`, the notices, each under its own name. Every change of the first two is one conditional write, so that two
-//! Lambdas cannot both make it; evidence and history decide nothing.
+//! each under its own number, a few in one item; and `history#<execution>`, the notices, each under its own name. Beside them
+//! `request#<execution>` (the request as it came), `wishes#<execution>` (what people wished of it, each under its own name) and
+//! `question#<execution>` (what a frozen deployment asks, with the token that answers it). Every change of the first two is one conditional write, so that two
+//! Lambdas cannot both make it; evidence, history, request and wishes decide nothing.
 //!
 //! The index `held` has the attribute `execution` as its key, which only a lock that is held has: it lists these and no other
-//! item.
+//! item. The index `recent` has the attribute `listed`, which only a record has, and orders by `startedAt`.
 
-use std::collections::HashMap;
-
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
@@ -18,9 +19,15 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serin::history::{Story, Summary, Wish};
+use serin::notice::Versions;
 use serin::ports::{
-    Contender, ExecutionStatus, HeldLock, Ledger, LedgerRecord, Lock, LockHolder, Phase, Turns,
+    Contender, ExecutionStatus, HeldLock, History, Ledger, LedgerRecord, Lock, LockHolder, Phase,
+    Turns,
 };
+use serin::verdict::cut;
 use serin::{
     ClusterName, Deployment, Ending, ExecutionArn, Leftover, Notice, PortError, ServiceKey,
     ServiceName, Verdict, VersionId,
@@ -28,8 +35,9 @@ use serin::{
 
 use crate::error::{failed, has_code, refused};
 
-/// As long as Step Functions keeps the history of an execution.
-pub(crate) const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
+/// How long what is over is kept, unless the installation says otherwise: as long as Step Functions keeps the history of an
+/// execution.
+pub(crate) const KEPT_DAYS: u16 = 90;
 
 /// How many checks are kept in one item: each takes one to four kilobytes, DynamoDB allows 400, and a write is paid by what the
 /// item has.
@@ -40,6 +48,14 @@ const KEEPING: Duration = Duration::from_secs(3);
 
 /// The index of the locks that are held.
 const HELD: &str = "held";
+/// The index of the records, by their beginning.
+const RECENT: &str = "recent";
+/// What every record has as its `listed`: the index is one list.
+const LISTED: &str = "deployment";
+/// How much of what is deployed the list has, in characters.
+const LONGEST_VERSION: usize = 300;
+/// The attributes of the items of notices, wishes and checks that are none.
+const NOT_KEPT: [&str; 2] = ["id", "expiresAt"];
 
 /// Every phase, for the condition that lets through those from which another may be entered.
 const PHASES: [Phase; 6] = [
@@ -59,6 +75,7 @@ pub struct DynamoDbLedger {
     dynamo_db: aws_sdk_dynamodb::Client,
     step_functions: aws_sdk_sfn::Client,
     table: String,
+    kept: SignedDuration,
 }
 
 impl DynamoDbLedger {
@@ -71,7 +88,63 @@ impl DynamoDbLedger {
             dynamo_db,
             step_functions,
             table: table.into(),
+            kept: days(KEPT_DAYS),
         }
+    }
+
+    /// The same, with what is over kept for so many days.
+    pub(crate) fn kept_for(self, days: u16) -> Self {
+        Self {
+            kept: self::days(days),
+            ..self
+        }
+    }
+
+    /// When what is kept at this time goes.
+    fn expires(&self, at: Timestamp) -> AttributeValue {
+        let gone = at.saturating_add(self.kept);
+        AttributeValue::N(gone.map_or(i64::MAX, Timestamp::as_second).to_string())
+    }
+
+    /// Keeps a text under a name of an item that expires, within the time that a step can wait for it.
+    async fn keep(
+        &self,
+        id: String,
+        name: &str,
+        text: String,
+        at: Timestamp,
+    ) -> Result<(), PortError> {
+        let update = self
+            .update(id, &["expiresAt"])
+            .update_expression("SET #expiresAt = :expires, #kept = :kept")
+            .expression_attribute_names("#kept", name)
+            .expression_attribute_values(":expires", self.expires(at))
+            .expression_attribute_values(":kept", AttributeValue::S(text));
+        let timeouts = TimeoutConfig::builder().operation_timeout(KEEPING).build();
+        let patience = aws_sdk_dynamodb::config::Builder::new().timeout_config(timeouts);
+        let kept = update.customize().config_override(patience).send().await;
+        kept.map(drop).map_err(failed("DynamoDB UpdateItem"))
+    }
+
+    /// What was kept in an item, by name.
+    async fn all_kept<T: DeserializeOwned>(
+        &self,
+        id: String,
+    ) -> Result<BTreeMap<String, T>, PortError> {
+        let item = self.get(id.clone()).await?.unwrap_or_default();
+        let texts = item
+            .iter()
+            .filter(|(name, _)| !NOT_KEPT.contains(&name.as_str()))
+            .filter_map(|(name, kept)| Some((name, kept.as_s().ok()?)));
+        let mut kept = BTreeMap::new();
+        for (name, text) in texts {
+            let read = serde_json::from_str(text).map_err(|error| {
+                let why = format!("{name} of {id} cannot be read: {error}");
+                refused("DynamoDB GetItem", why)
+            })?;
+            kept.insert(name.clone(), read);
+        }
+        Ok(kept)
     }
 
     /// An update of one item that gives the item back when its condition does not hold.
@@ -231,6 +304,15 @@ impl Ledger for DynamoDbLedger {
                 "startedAt",
                 AttributeValue::S(deployment.started_at.to_string()),
             )
+            .item("listed", AttributeValue::S(LISTED.to_owned()))
+            .item("service", AttributeValue::S(deployment.service.to_string()))
+            .item(
+                "version",
+                AttributeValue::S(cut(
+                    &Versions::of(deployment).canary.join(", "),
+                    LONGEST_VERSION,
+                )),
+            )
             .condition_expression("attribute_not_exists(#id)")
             .expression_attribute_names("#id", "id");
         match request.send().await {
@@ -338,20 +420,8 @@ impl Ledger for DynamoDbLedger {
             let why = format!("the verdict cannot be written as JSON: {error}");
             refused("DynamoDB UpdateItem", why)
         })?;
-        let expires = (verdict.at + KEPT).as_second().to_string();
-        let name = check_name(number);
-        let update = self
-            .update(
-                evidence_id(execution, number / CHECKS_PER_ITEM),
-                &["expiresAt", &name],
-            )
-            .update_expression(format!("SET #expiresAt = :expires, #{name} = :verdict"))
-            .expression_attribute_values(":expires", AttributeValue::N(expires))
-            .expression_attribute_values(":verdict", AttributeValue::S(text));
-        let timeouts = TimeoutConfig::builder().operation_timeout(KEEPING).build();
-        let patience = aws_sdk_dynamodb::config::Builder::new().timeout_config(timeouts);
-        let kept = update.customize().config_override(patience).send().await;
-        kept.map(drop).map_err(failed("DynamoDB UpdateItem"))
+        let id = evidence_id(execution, number / CHECKS_PER_ITEM);
+        self.keep(id, &check_name(number), text, verdict.at).await
     }
 
     async fn keep_notice(&self, notice: &Notice) -> Result<(), PortError> {
@@ -359,17 +429,8 @@ impl Ledger for DynamoDbLedger {
             let why = format!("the notice cannot be written as JSON: {error}");
             refused("DynamoDB UpdateItem", why)
         })?;
-        let expires = (notice.at + KEPT).as_second().to_string();
-        let update = self
-            .update(history_id(&notice.execution), &["expiresAt"])
-            .update_expression("SET #expiresAt = :expires, #notice = :notice")
-            .expression_attribute_names("#notice", &notice.id)
-            .expression_attribute_values(":expires", AttributeValue::N(expires))
-            .expression_attribute_values(":notice", AttributeValue::S(text));
-        let timeouts = TimeoutConfig::builder().operation_timeout(KEEPING).build();
-        let patience = aws_sdk_dynamodb::config::Builder::new().timeout_config(timeouts);
-        let kept = update.customize().config_override(patience).send().await;
-        kept.map(drop).map_err(failed("DynamoDB UpdateItem"))
+        let id = history_id(&notice.execution);
+        self.keep(id, &notice.id, text, notice.at).await
     }
 
     async fn call_a_person(
@@ -425,9 +486,6 @@ impl Ledger for DynamoDbLedger {
         bearer: Option<&ServiceName>,
         now: Timestamp,
     ) -> Result<(), PortError> {
-        let expires = now
-            .saturating_add(KEPT)
-            .map_or(i64::MAX, Timestamp::as_second);
         // The record first: if the lock were given back before a crash, the next deployment could start while this one still
         // looked open. Only a record that is over expires: an open one is all that a recovery knows.
         let update = self
@@ -441,7 +499,7 @@ impl Ledger for DynamoDbLedger {
             .condition_expression("attribute_exists(#id)")
             .expression_attribute_values(":ended", AttributeValue::S(Phase::Ended.to_string()))
             .expression_attribute_values(":ending", AttributeValue::S(ending.to_string()))
-            .expression_attribute_values(":expires", AttributeValue::N(expires.to_string()))
+            .expression_attribute_values(":expires", self.expires(now))
             .expression_attribute_values(":now", AttributeValue::S(now.to_string()));
         // Without a record there is nothing to end; the lock is given back all the same.
         drop(self.make(update).await?);
@@ -556,6 +614,98 @@ fn contender(item: &Item, [execution, started_at, version]: [&str; 3]) -> Option
     })
 }
 
+impl History for DynamoDbLedger {
+    async fn recent(&self, most: u16) -> Result<Vec<Summary>, PortError> {
+        const CALL: &str = "DynamoDB Query";
+        let answer = self
+            .dynamo_db
+            .query()
+            .table_name(&self.table)
+            .index_name(RECENT)
+            .key_condition_expression("#listed = :listed")
+            .expression_attribute_names("#listed", "listed")
+            .expression_attribute_values(":listed", AttributeValue::S(LISTED.to_owned()))
+            .scan_index_forward(false)
+            .limit(i32::from(most))
+            .send()
+            .await
+            .map_err(failed(CALL))?;
+        let summaries = answer.items().iter().map(|item| {
+            summary(item).ok_or_else(|| {
+                let id = text(item, "id").unwrap_or("?");
+                refused(CALL, format!("the record {id} cannot be read"))
+            })
+        });
+        summaries.collect()
+    }
+
+    async fn story(&self, execution: &ExecutionArn) -> Result<Story, PortError> {
+        let record = self.find(execution).await?;
+        let mut request = self.all_kept(request_id(execution)).await?;
+        let mut notices: Vec<Notice> = self
+            .all_kept(history_id(execution))
+            .await?
+            .into_values()
+            .collect();
+        notices.sort_by_key(Notice::place);
+        let mut wishes: Vec<Wish> = self
+            .all_kept(wishes_id(execution))
+            .await?
+            .into_values()
+            .collect();
+        wishes.sort_by_key(|wish| wish.at);
+        let mut checks: Vec<Verdict> = Vec::new();
+        for place in 0.. {
+            let some = self.all_kept(evidence_id(execution, place)).await?;
+            if some.is_empty() {
+                break;
+            }
+            checks.extend(some.into_values());
+        }
+        Ok(Story {
+            execution: execution.clone(),
+            record,
+            request: request.remove(REQUEST),
+            notices,
+            checks,
+            wishes,
+        })
+    }
+
+    async fn keep_request(
+        &self,
+        execution: &ExecutionArn,
+        request: &Value,
+        now: Timestamp,
+    ) -> Result<(), PortError> {
+        self.keep(request_id(execution), REQUEST, request.to_string(), now)
+            .await
+    }
+
+    async fn keep_wish(&self, execution: &ExecutionArn, wish: &Wish) -> Result<(), PortError> {
+        let text = serde_json::to_string(wish).expect("texts can be written as JSON");
+        self.keep(wishes_id(execution), &wish.request_id, text, wish.at)
+            .await
+    }
+}
+
+fn days(days: u16) -> SignedDuration {
+    SignedDuration::from_hours(i64::from(days) * 24)
+}
+
+fn summary(item: &Item) -> Option<Summary> {
+    let moment = |name: &str| text(item, name)?.parse().ok();
+    Some(Summary {
+        execution: ExecutionArn::new(text(item, "id")?.strip_prefix(RECORD)?),
+        service: text(item, "service")?.to_owned(),
+        version: text(item, "version")?.to_owned(),
+        started_at: moment("startedAt")?,
+        ended_at: moment("endedAt"),
+        phase: phase(item)?,
+        ending: text(item, "ending").and_then(ending),
+    })
+}
+
 fn held_lock(item: &Item) -> Option<HeldLock> {
     let (cluster, service) = text(item, "id")?.strip_prefix(LOCK)?.split_once('/')?;
     Some(HeldLock {
@@ -574,8 +724,22 @@ fn lock_id(service: &ServiceKey) -> String {
     format!("{LOCK}{service}")
 }
 
+/// How the ids of the records begin.
+const RECORD: &str = "deployment#";
+
 fn record_id(execution: &ExecutionArn) -> String {
-    format!("deployment#{execution}")
+    format!("{RECORD}{execution}")
+}
+
+/// The attribute that a request is kept in.
+const REQUEST: &str = "request";
+
+fn request_id(execution: &ExecutionArn) -> String {
+    format!("request#{execution}")
+}
+
+fn wishes_id(execution: &ExecutionArn) -> String {
+    format!("wishes#{execution}")
 }
 
 fn evidence_id(execution: &ExecutionArn, place: u32) -> String {

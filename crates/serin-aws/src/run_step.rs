@@ -1,5 +1,6 @@
 //! How a step becomes a Lambda.
 
+use jiff::Timestamp;
 use lambda_runtime::tracing::{self, Instrument};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::Serialize;
@@ -69,7 +70,7 @@ where
             .unwrap_or_default();
         let span = tracing::info_span!("step", step = name, execution);
         let answering = async {
-            let payload = event.payload;
+            let payload = with_invocation(event.payload, &event.context.request_id);
             let answer = answer(&adapters, &step, payload.clone()).await;
             let answer = answer.map_err(Diagnostic::from);
             Box::pin(tell(&adapters, name, &payload, answer.as_ref())).await;
@@ -78,6 +79,16 @@ where
         answering.instrument(span).await
     }))
     .await
+}
+
+/// The payload with the invocation that brought it, over whatever the caller said of that: its id, by which `CloudTrail` knows it, and
+/// when it came. Only functions that no state machine calls have a use for it.
+fn with_invocation(mut payload: Value, request_id: &str) -> Value {
+    if let Value::Object(fields) = &mut payload {
+        let invocation = serde_json::json!({ "requestId": request_id, "at": Timestamp::now() });
+        fields.insert("invocation".to_owned(), invocation);
+    }
+    payload
 }
 
 async fn answer<I, O, E, F>(
@@ -135,6 +146,13 @@ mod tests {
             diagnostic.error_message,
             "the canary did not start: invalid digit found in string"
         );
+    }
+
+    #[test]
+    fn nobody_can_say_that_a_call_came_by_another_invocation() {
+        let payload = with_invocation(serde_json::json!({"invocation": "forged", "a": 1}), "r-1");
+        assert_eq!(payload["invocation"]["requestId"], "r-1");
+        assert_eq!(payload["a"], 1);
     }
 
     #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use lambda_runtime::{Diagnostic, tracing};
 use serde_json::Value;
 use serin::notice::{self, NoticePhase};
-use serin::ports::{Ledger, Notices};
+use serin::ports::{History, Ledger, Notices};
 
 use crate::adapters::Adapters;
 
@@ -19,6 +19,14 @@ pub async fn tell(
     let Some(notice) = notice::notice(step, payload, answer) else {
         return;
     };
+    if let Some(request) = notice::request(step, payload) {
+        let kept = adapters
+            .ledger
+            .keep_request(&notice.execution, request, notice.at);
+        if let Err(error) = kept.await {
+            tracing::warn!(%error, "the request is not kept");
+        }
+    }
     if let Err(error) = adapters.ledger.keep_notice(&notice).await {
         tracing::warn!(%error, notice = notice.id, "the notice is not kept");
     }

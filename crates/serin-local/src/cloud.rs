@@ -653,6 +653,8 @@ fn function_environment(endpoint: &str) -> BTreeMap<String, String> {
         ("SERIN_LEDGER_TABLE", LEDGER_TABLE),
         ("SERIN_RECOVERY", &recovery),
         ("SERIN_NOTICE_CHANNELS", stack::CHANNELS),
+        ("SERIN_STATUS", &stack::function("status")),
+        ("SERIN_DECIDE", &stack::function("decide")),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()

@@ -16,7 +16,7 @@ use crate::ports::free_port;
 use crate::process::{Process, Undertaker};
 
 /// The functions, by the names of their binaries, in the order of a deployment's life.
-pub const FUNCTIONS: [&str; 8] = [
+pub const FUNCTIONS: [&str; 10] = [
     "plan-deployment",
     "create-canary",
     "shift-weight",
@@ -25,6 +25,8 @@ pub const FUNCTIONS: [&str; 8] = [
     "rollback",
     "sweep",
     "notify",
+    "status",
+    "decide",
 ];
 
 /// How long an invocation may take, as the template says.

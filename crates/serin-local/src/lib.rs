@@ -16,6 +16,7 @@ pub mod evidence;
 pub mod executions;
 pub mod functions;
 pub mod gateway;
+pub mod history;
 pub mod report;
 pub mod running;
 pub mod scenario;
@@ -31,6 +32,7 @@ mod moto;
 mod ports;
 mod process;
 mod query;
+mod status_page;
 
 pub use cloud::{CloudError, CloudOptions, LocalCloud};
 pub use data_plane::LocalRouter;

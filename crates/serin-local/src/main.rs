@@ -41,6 +41,11 @@ enum Command {
         /// The request, as JSON
         file: PathBuf,
     },
+    /// Print the deployments in the running local cloud, and what happened in each
+    History {
+        /// Only those of this service, by its name or as `cluster/service`
+        service: Option<String>,
+    },
     /// Print what the checks of a deployment in the running local cloud found
     Evidence {
         /// The execution, by its ARN
@@ -76,6 +81,9 @@ async fn main() -> ExitCode {
             .await
             .map_err(Into::into),
         Command::Deploy { file } => running::deploy(&file).await.map_err(Into::into),
+        Command::History { service } => running::history(service.as_deref())
+            .await
+            .map_err(Into::into),
         Command::Evidence { execution } => running::evidence(&execution).await.map_err(Into::into),
     };
     match result {

@@ -11,6 +11,8 @@ use crate::cloud::{CloudError, CloudOptions, LocalCloud};
 use crate::data_plane::LocalRouter;
 use crate::evidence;
 use crate::executions::{self, Ending};
+use crate::gateway::STATUS_PAGE;
+use crate::history;
 use crate::moto::{Moto, MotoError};
 use crate::stack::{self, REGION};
 
@@ -38,8 +40,8 @@ pub enum RunningError {
     /// No HTTP client could be made.
     #[error("cannot make an HTTP client")]
     HttpClient(#[source] reqwest::Error),
-    /// What the checks found could not be read.
-    #[error("cannot read the evidence in the ledger")]
+    /// What the ledger has kept could not be read.
+    #[error("cannot read what the ledger has kept")]
     UnreadableEvidence(#[source] serde_json::Error),
     /// The deployment was not promoted.
     #[error("not promoted: {0}")]
@@ -115,6 +117,7 @@ A local cloud is up until Ctrl-C.
   AWS endpoint    {endpoint}
   state machine   {machine}
   the service     {entry}
+  status page     {endpoint}{STATUS_PAGE}   (?theme=dark for the dark one)
   logs            {logs}
 
 Deploy from another terminal, in any of these ways:
@@ -192,6 +195,18 @@ pub async fn deploy(file: &Path) -> Result<(), RunningError> {
 pub async fn evidence(execution: &str) -> Result<(), RunningError> {
     let (_, gateway) = find().await?;
     say(&table(&checks_of(&gateway, execution).await?));
+    Ok(())
+}
+
+/// Prints the deployments of a service, or all, with what happened in each, in the cloud that is up.
+///
+/// # Errors
+///
+/// A [`RunningError`] when no cloud is up, or its ledger cannot be read.
+pub async fn history(service: Option<&str>) -> Result<(), RunningError> {
+    let (_, gateway) = find().await?;
+    let ledger = stack::ledger(&gateway).await?;
+    say(&history::told(&ledger, service).map_err(RunningError::UnreadableEvidence)?);
     Ok(())
 }
 

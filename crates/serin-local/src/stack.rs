@@ -123,12 +123,24 @@ async fn create_ledger(moto: &Moto) -> Result<(), MotoError> {
         "AttributeDefinitions": [
             {"AttributeName": "id", "AttributeType": "S"},
             {"AttributeName": "execution", "AttributeType": "S"},
+            {"AttributeName": "listed", "AttributeType": "S"},
+            {"AttributeName": "startedAt", "AttributeType": "S"},
         ],
         "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
         "GlobalSecondaryIndexes": [{
             "IndexName": "held",
             "KeySchema": [{"AttributeName": "execution", "KeyType": "HASH"}],
             "Projection": {"ProjectionType": "ALL"},
+        }, {
+            "IndexName": "recent",
+            "KeySchema": [
+                {"AttributeName": "listed", "KeyType": "HASH"},
+                {"AttributeName": "startedAt", "KeyType": "RANGE"},
+            ],
+            "Projection": {
+                "ProjectionType": "INCLUDE",
+                "NonKeyAttributes": ["service", "version", "phase", "ending", "endedAt"],
+            },
         }],
         "BillingMode": "PAY_PER_REQUEST",
     });
@@ -152,11 +164,16 @@ pub(crate) async fn ledger(moto: &Moto) -> Result<Vec<Value>, MotoError> {
     })
 }
 
+/// The ARN of a function.
+pub(crate) fn function(name: &str) -> String {
+    format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}")
+}
+
 /// Fills in `${PlanDeploymentFunctionArn}` and its like. What is left over is the error.
 fn fill_in(definition: &str) -> Result<String, String> {
     let mut text = definition.to_owned();
     for function in FUNCTIONS {
-        let arn = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}");
+        let arn = self::function(function);
         text = text.replace(&format!("${{{}FunctionArn}}", pascal_case(function)), &arn);
     }
     match text.split_once("${") {

@@ -146,6 +146,7 @@ pub(crate) fn of(slot: &Slot) -> Clients {
             update_item "UpdateItem" => dynamo_db::update_item,
             delete_item "DeleteItem" => dynamo_db::delete_item,
             scan "Scan" => dynamo_db::scan,
+            query "Query" => dynamo_db::query,
         }),
         ecr: client!(slot, aws_sdk_ecr, Service::Ecr, {
             describe_images "DescribeImages" => ecr::describe_images,
@@ -154,6 +155,7 @@ pub(crate) fn of(slot: &Slot) -> Clients {
             describe_execution "DescribeExecution" => step_functions::describe_execution,
             start_execution "StartExecution" => step_functions::start_execution,
             stop_execution "StopExecution" => step_functions::stop_execution,
+            send_task_success "SendTaskSuccess" => step_functions::send_task_success,
         }),
         event_bridge: client!(slot, aws_sdk_eventbridge, Service::EventBridge, {
             put_events "PutEvents" => event_bridge::put_events,

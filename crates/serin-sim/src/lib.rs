@@ -46,7 +46,7 @@ pub use app_mesh::{targets, targets_mut};
 pub use channels::Mail;
 pub use clients::Kit;
 pub use clock::Clock;
-pub use dynamo_db::Item;
+pub use dynamo_db::{Item, text};
 pub use event_bridge::Event;
 pub use fault::{Fault, FaultKind, Killed, Which};
 pub use load_balancing::{tuples, tuples_mut};

@@ -216,6 +216,16 @@ impl Account {
         self.change(|world| std::mem::take(&mut world.step_functions.started))
     }
 
+    /// A task waits for the answer to this token.
+    pub fn wait_for_answer(&self, token: &str) {
+        self.change(|world| world.step_functions.waiting.insert(token.to_owned()));
+    }
+
+    /// The answers that were sent to waiting tasks since this was last asked.
+    pub fn take_answers(&self) -> Vec<String> {
+        self.change(|world| std::mem::take(&mut world.step_functions.answers))
+    }
+
     /// An item of a table.
     pub fn item(&self, table: &str, id: &str) -> Option<Item> {
         self.look(|world| world.item(table, id).cloned())

@@ -1,8 +1,9 @@
 //! AWS Step Functions: executions, as far as a test says that there are some.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_sfn::operation::describe_execution::{DescribeExecutionInput, DescribeExecutionOutput};
+use aws_sdk_sfn::operation::send_task_success::{SendTaskSuccessInput, SendTaskSuccessOutput};
 use aws_sdk_sfn::operation::start_execution::{StartExecutionInput, StartExecutionOutput};
 use aws_sdk_sfn::operation::stop_execution::{StopExecutionInput, StopExecutionOutput};
 use aws_sdk_sfn::types::ExecutionStatus;
@@ -19,6 +20,10 @@ pub(crate) struct StepFunctions {
     pub(crate) started: Vec<Started>,
     /// The inputs of all that calls have started, by ARN.
     inputs: BTreeMap<String, String>,
+    /// The tasks that wait for an answer, by their tokens.
+    pub(crate) waiting: BTreeSet<String>,
+    /// The answers that were sent to them, in order.
+    pub(crate) answers: Vec<String>,
 }
 
 /// An execution that a call has started.
@@ -114,6 +119,28 @@ pub(crate) fn stop_execution(
         .stop_date(DateTime::from_secs(now))
         .build()
         .expect("all members are set"))
+}
+
+pub(crate) fn send_task_success(
+    world: &mut World,
+    input: &SendTaskSuccessInput,
+) -> Result<SendTaskSuccessOutput, Refusal> {
+    let functions = &mut world.step_functions;
+    let output = input.output().unwrap_or_default();
+    if serde_json::from_str::<serde_json::Value>(output).is_err() {
+        return Err(Refusal::new(
+            "InvalidOutput",
+            "the output is not valid JSON",
+        ));
+    }
+    if !functions
+        .waiting
+        .remove(input.task_token().unwrap_or_default())
+    {
+        return Err(Refusal::new("TaskTimedOut", "Task Timed Out"));
+    }
+    functions.answers.push(output.to_owned());
+    Ok(SendTaskSuccessOutput::builder().build())
 }
 
 pub(crate) fn describe_execution(

@@ -299,12 +299,7 @@ impl Deployment {
 
     /// The command that rolls this deployment back, whatever became of its execution.
     pub fn roll_back_command(&self) -> String {
-        let execution = self.execution.as_str();
-        let machine = execution
-            .rsplit_once(':')
-            .map_or(execution.to_owned(), |(machine, _)| {
-                machine.replacen(":execution:", ":stateMachine:", 1)
-            });
+        let (execution, machine) = (&self.execution, self.execution.state_machine());
         format!(
             r#"aws stepfunctions start-execution --state-machine-arn {machine} --input '{{"rollBack": "{execution}"}}'"#
         )

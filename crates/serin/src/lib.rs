@@ -5,6 +5,7 @@
 //! simulated without a cloud.
 
 pub mod deployment;
+pub mod history;
 pub mod name;
 pub mod notice;
 pub mod plan;

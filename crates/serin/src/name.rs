@@ -59,6 +59,14 @@ impl VersionId {
 }
 
 impl ExecutionArn {
+    /// The ARN of the state machine that it is an execution of.
+    pub fn state_machine(&self) -> String {
+        let machine = self.0.rsplit_once(':').map_or(self.as_str(), |(of, _)| of);
+        machine.replacen(":execution:", ":stateMachine:", 1)
+    }
+}
+
+impl ExecutionArn {
     /// The ARN of something of another AWS service in the execution's partition and Region, and in its account unless another
     /// owns it.
     pub fn arn_beside(&self, service: &str, owner: Option<&str>, resource: &str) -> String {

@@ -218,6 +218,13 @@ pub fn notice(step: &str, payload: &Value, answer: Result<&Value, (&str, &str)>)
     }
 }
 
+/// The request as it came, when a step's call has it.
+pub fn request<'a>(step: &str, payload: &'a Value) -> Option<&'a Value> {
+    let request = payload.get("state")?;
+    // After a failure, and in every later step, it is a state.
+    (step == "plan-deployment" && request.get("deployment").is_none()).then_some(request)
+}
+
 /// Whether the planning ends with this error. The others are tried again, or lead to the rollback step.
 fn is_refusal(error: &str) -> bool {
     let goes_on = ["LeftoversBeingRemoved", "MalformedInput"];

@@ -12,8 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::deployment::{Deployment, Scaling};
+use crate::history::{Story, Summary, Wish};
 use crate::name::{
     ClusterName, DeploymentId, ExecutionArn, Family, ServiceKey, ServiceName, TaskDefinitionArn,
     VersionId,
@@ -21,7 +23,7 @@ use crate::name::{
 use crate::notice::Notice;
 use crate::progress::{Attachment, TargetGroupUse};
 use crate::report::{Ending, Leftover};
-use crate::request::RouterWish;
+use crate::request::{Decision, RouterWish};
 use crate::routing::RouterRecord;
 use crate::verdict::{Verdict, Window};
 use crate::weight::Weight;
@@ -1172,6 +1174,47 @@ pub trait ChannelSecret {
 pub trait Topics {
     /// Publishes a message under a subject.
     async fn publish(&self, topic: &str, subject: &str, message: &str) -> Result<(), PortError>;
+}
+
+// -------------------------------------------------------------------------------------------------------------- history
+
+/// What is kept of every deployment for whoever looks at it later.
+pub trait History {
+    /// The deployments that began last, the newest first, at most so many.
+    async fn recent(&self, most: u16) -> Result<Vec<Summary>, PortError>;
+
+    /// All that was kept of a deployment; empty if nothing was.
+    async fn story(&self, execution: &ExecutionArn) -> Result<Story, PortError>;
+
+    /// Keeps the request of an execution as it came; keeping it twice is keeping it once.
+    async fn keep_request(
+        &self,
+        execution: &ExecutionArn,
+        request: &Value,
+        now: Timestamp,
+    ) -> Result<(), PortError>;
+
+    /// Keeps what somebody wished of a deployment; keeping it twice is keeping it once.
+    async fn keep_wish(&self, execution: &ExecutionArn, wish: &Wish) -> Result<(), PortError>;
+}
+
+// ------------------------------------------------------------------------------------------------------------ decisions
+
+/// How the decision of a person reaches a deployment.
+pub trait Decisions {
+    /// Keeps the question of a frozen deployment with the token that answers it; a newer question replaces an older one.
+    async fn keep_question(&self, question: &Notice) -> Result<(), PortError>;
+
+    /// Answers the question of a frozen deployment; gives whether it was still waiting for an answer.
+    async fn answer(&self, execution: &ExecutionArn, decision: Decision)
+    -> Result<bool, PortError>;
+
+    /// Stops an execution, whose end then starts the recovery; does nothing if it has ended.
+    async fn stop(&self, execution: &ExecutionArn, why: &str) -> Result<(), PortError>;
+
+    /// Starts an execution under this name that rolls back what a deployment has left; does nothing if one of that name was
+    /// started before.
+    async fn roll_back(&self, execution: &ExecutionArn, name: &str) -> Result<(), PortError>;
 }
 
 #[cfg(test)]

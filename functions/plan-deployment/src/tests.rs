@@ -383,7 +383,12 @@ async fn a_lock_of_an_execution_that_ended_before_it_had_planned_anything_is_tak
     stage
         .aws
         .ledger
-        .lock(&key, &dead, stage.account.clock().now())
+        .lock(
+            &key,
+            &dead,
+            stage.account.clock().now(),
+            stage.account.clock().now(),
+        )
         .await
         .unwrap();
     let refused = plan(&stage, json!({})).await.unwrap_err();

@@ -18,6 +18,8 @@ async fn planned(stage: &Stage) -> State {
     plan_deployment(&aws.fleet, &aws.router, &aws.signals, &aws.ledger, input)
         .await
         .unwrap()
+        .state()
+        .unwrap()
 }
 
 /// The same, and then its execution is stopped.

@@ -91,19 +91,16 @@ impl HealthSignals for CloudWatchSignals {
             // The pre-flight asks whether stable answers them at all.
             wished.extend(&kayenta);
         }
-        let filled = |queries: &[&Query], first: usize, side: &SideMetrics<'_>| {
-            let queries = queries.iter().enumerate();
-            let filled =
-                queries.map(|(index, query)| queries::filled(query, first + index, &side.names()));
-            filled.collect::<Vec<_>>()
-        };
-        let queries = filled(&wished, 0, &own);
+        let queries = all_filled(&wished, 0, &own);
         let pairs: Vec<&Query> = kayenta.iter().collect();
         // Of both sides, under ids that no other query has.
         let beside = baseline.as_ref().or(stable.as_ref());
         let of_both = beside.filter(|_| times.compared.is_some()).map(|beside| {
             let (first, second) = (wished.len(), wished.len() + pairs.len());
-            (filled(&pairs, first, &own), filled(&pairs, second, beside))
+            (
+                all_filled(&pairs, first, &own),
+                all_filled(&pairs, second, beside),
+            )
         });
 
         let limits = StableLimits {
@@ -121,16 +118,18 @@ impl HealthSignals for CloudWatchSignals {
         let slow = &deployment.slow_thresholds;
         let sides = stable.as_ref().zip(times.compared).map(|(stable, of)| {
             let seconds = checks.period_seconds;
-            let sides = Sides {
-                canary: &own,
-                stable,
-                baseline: baseline.as_ref(),
-            };
-            (sides, Intervals { of, seconds })
+            let (canary, baseline) = (&own, baseline.as_ref());
+            (
+                Sides {
+                    canary,
+                    stable,
+                    baseline,
+                },
+                Intervals { of, seconds },
+            )
         });
         for (prefix, side) in sides.iter().flat_map(|(sides, _)| sides.named()) {
-            let of_canary = prefix == "own";
-            counts.extend(side.ask_slow(prefix, checks, &milliseconds(slow, of_canary)));
+            counts.extend(side.ask_slow(prefix, checks, &milliseconds(slow, prefix == "own")));
         }
         let (own_queries, kayentas) = queries.split_at(checks.queries.len());
         counts.extend(kayentas.iter().flatten().map(queries::to_sdk));
@@ -249,6 +248,17 @@ impl HealthSignals for CloudWatchSignals {
             })
             .collect())
     }
+}
+
+/// The queries with one side's names, numbered from `first` on.
+fn all_filled(
+    queries: &[&Query],
+    first: usize,
+    side: &SideMetrics<'_>,
+) -> Vec<Vec<serin::request::MetricDataQuery>> {
+    let queries = queries.iter().enumerate();
+    let filled = queries.map(|(index, query)| queries::filled(query, first + index, &side.names()));
+    filled.collect()
 }
 
 /// The queries of the request's Kayenta configuration.

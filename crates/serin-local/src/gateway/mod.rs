@@ -38,6 +38,7 @@ use crate::functions::FunctionProcesses;
 use crate::moto::Moto;
 use crate::query;
 use crate::stack::REGION;
+use crate::status_page;
 
 pub use self::event::Event;
 pub use self::fault::{Effect, Fault};
@@ -47,6 +48,9 @@ pub(crate) use self::event::Events;
 use self::fault::Faults;
 use self::operation::Operation;
 use self::record::Recorder;
+
+/// Where the status page is.
+pub(crate) const STATUS_PAGE: &str = "/status";
 
 /// The status that is recorded of a call that got no answer.
 const NO_ANSWER: u16 = 0;
@@ -331,6 +335,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     if let Some(function) = invocation::function_of(&path) {
         return shared.invoke(&function, body).await.into_response();
     }
+    if path == STATUS_PAGE {
+        let query = parts.uri.query().unwrap_or_default();
+        return shared.status_page(&parts.method, query, &body).await;
+    }
     let request = ApiRequest {
         method: parts.method,
         path_and_query: parts
@@ -359,6 +367,31 @@ fn error_of(operation: &Operation, status: u16, name: &str, message: &str) -> Ap
 }
 
 impl Shared {
+    /// Draws the status page, or carries out what was decided on it.
+    async fn status_page(&self, method: &Method, query: &str, body: &[u8]) -> Response {
+        let (function, input) = if *method == Method::POST {
+            let form = String::from_utf8_lossy(body);
+            ("decide", status_page::decided_with(&form))
+        } else {
+            ("status", status_page::drawn_with(query))
+        };
+        let answered = self.invoke(function, input.to_string().into()).await.body;
+        let html: Value = serde_json::from_slice(&answered).unwrap_or_default();
+        let page = match html.as_str() {
+            Some(html) => status_page::served(html, status_page::theme_of(query)),
+            // A function's error has no markup.
+            None => String::from_utf8_lossy(&answered).into_owned(),
+        };
+        let mut response = Response::new(Body::from(page));
+        let kind = match html {
+            Value::String(_) => "text/html; charset=utf-8",
+            _ => "text/plain; charset=utf-8",
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        response
+    }
+
     /// Carries out a call that came in CBOR: moto sees JSON, the caller sees CBOR.
     async fn call_in_cbor(&self, target: &str, mut request: ApiRequest) -> ApiResponse {
         let operation = Operation::from_target(target);
@@ -468,8 +501,14 @@ impl Shared {
                 self.pass_on(request).await
             }
             ("events", _) if operation.name == "PutEvents" => {
-                self.events.hear(&request.body);
-                self.pass_on(request).await
+                let heard = self.events.hear(&request.body);
+                let answer = self.pass_on(request).await;
+                // The template's rule hands on what a frozen deployment asks; moto's bus delivers nothing.
+                for event in heard.iter().filter(|event| event.is_question()) {
+                    let body = json!({"source": event.source, "detail-type": event.detail_type, "detail": event.detail});
+                    drop(self.run("decide", body.to_string().into()).await);
+                }
+                answer
             }
             _ => self.pass_on(request).await,
         }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use aws_sdk_dynamodb::operation::delete_item::{DeleteItemInput, DeleteItemOutput};
 use aws_sdk_dynamodb::operation::get_item::{GetItemInput, GetItemOutput};
 use aws_sdk_dynamodb::operation::put_item::{PutItemInput, PutItemOutput};
+use aws_sdk_dynamodb::operation::query::{QueryInput, QueryOutput};
 use aws_sdk_dynamodb::operation::scan::{ScanInput, ScanOutput};
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemInput, UpdateItemOutput};
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
@@ -18,6 +19,11 @@ use crate::world::World;
 
 /// An item.
 pub type Item = HashMap<String, AttributeValue>;
+
+/// A text in an item.
+pub fn text(text: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(text.into())
+}
 
 /// The partition key of every table.
 const KEY: &str = "id";
@@ -294,6 +300,52 @@ pub(crate) fn scan(world: &mut World, input: &ScanInput) -> Result<ScanOutput, R
         .set_items(Some(page))
         .set_last_evaluated_key(last)
         .build())
+}
+
+/// The index of the records: its key, and what orders it.
+const RECENT: (&str, &str, &str) = ("recent", "listed", "startedAt");
+/// What it has of an item beside its keys, as in the template.
+const PROJECTED: [&str; 5] = ["service", "version", "phase", "ending", "endedAt"];
+
+/// A query of that index.
+pub(crate) fn query(world: &mut World, input: &QueryInput) -> Result<QueryOutput, Refusal> {
+    assert!(
+        input.filter_expression.is_none()
+            && input.projection_expression.is_none()
+            && input.exclusive_start_key.is_none(),
+        "the simulation does not know filters, projections and further pages of a query"
+    );
+    let items = table(world, input.table_name())?;
+    let (index, hash, range) = RECENT;
+    if input.index_name() != Some(index) {
+        return Err(invalid("The table does not have the specified index"));
+    }
+    let condition = input
+        .key_condition_expression()
+        .ok_or_else(|| invalid("Either the KeyConditions or KeyConditionExpression is required"))?;
+    let mut found = Vec::new();
+    for item in items.values().filter(|item| item.contains_key(range)) {
+        let mut expressions = Expressions::new(
+            input.expression_attribute_names(),
+            input.expression_attribute_values(),
+        );
+        let holds = expressions.condition(condition, item)?;
+        expressions.all_used()?;
+        if holds {
+            let mut seen = item.clone();
+            seen.retain(|name, _| {
+                [KEY, hash, range].contains(&name.as_str()) || PROJECTED.contains(&name.as_str())
+            });
+            found.push(seen);
+        }
+    }
+    found.sort_by_key(|item| item[range].as_s().cloned().unwrap_or_default());
+    if input.scan_index_forward() == Some(false) {
+        found.reverse();
+    }
+    let limit = input.limit().and_then(|limit| usize::try_from(limit).ok());
+    found.truncate(limit.unwrap_or(usize::MAX));
+    Ok(QueryOutput::builder().set_items(Some(found)).build())
 }
 
 fn old_values(old: Option<Item>, wanted: Option<&ReturnValue>) -> Result<Option<Item>, Refusal> {

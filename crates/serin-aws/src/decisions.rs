@@ -1,0 +1,140 @@
+//! How a person's decision reaches a deployment: by the task token of its question, or by the end of its execution.
+//!
+//! The token of a frozen deployment stands in the ledger's item `question#<execution>`, which the role of whoever shows
+//! deployments may not read.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serin::notice::NoticePhase;
+use serin::ports::Decisions;
+use serin::request::Decision;
+use serin::{ExecutionArn, Notice, PortError};
+
+use crate::error::{failed, has_code, refused};
+
+/// How many characters the cause of a stopped execution may have.
+const LONGEST_CAUSE: usize = 1000;
+/// How long a question is kept beyond the time that it waits, in seconds.
+const KEPT_SECONDS: i64 = 24 * 3600;
+
+/// Answers task tokens, stops executions and starts others.
+#[derive(Debug, Clone)]
+pub struct StepFunctionsDecisions {
+    dynamo_db: aws_sdk_dynamodb::Client,
+    step_functions: aws_sdk_sfn::Client,
+    table: String,
+}
+
+impl StepFunctionsDecisions {
+    pub(crate) fn new(
+        dynamo_db: aws_sdk_dynamodb::Client,
+        step_functions: aws_sdk_sfn::Client,
+        table: impl Into<String>,
+    ) -> Self {
+        Self {
+            dynamo_db,
+            step_functions,
+            table: table.into(),
+        }
+    }
+
+    async fn token(&self, execution: &ExecutionArn) -> Result<Option<String>, PortError> {
+        let request = self
+            .dynamo_db
+            .get_item()
+            .table_name(&self.table)
+            .key("id", AttributeValue::S(question_id(execution)))
+            .consistent_read(true);
+        let answer = request.send().await.map_err(failed("DynamoDB GetItem"))?;
+        let item = answer.item.unwrap_or_default();
+        let token = item.get("token").and_then(|token| token.as_s().ok());
+        Ok(token.cloned())
+    }
+}
+
+impl Decisions for StepFunctionsDecisions {
+    async fn keep_question(&self, question: &Notice) -> Result<(), PortError> {
+        const CALL: &str = "DynamoDB PutItem";
+        let NoticePhase::Frozen {
+            waits_for_seconds,
+            token: Some(token),
+            ..
+        } = &question.phase
+        else {
+            return Err(refused(
+                CALL,
+                "the notice is no question with a token".to_owned(),
+            ));
+        };
+        let expires = question.at.as_second() + i64::from(*waits_for_seconds) + KEPT_SECONDS;
+        let request = self
+            .dynamo_db
+            .put_item()
+            .table_name(&self.table)
+            .item("id", AttributeValue::S(question_id(&question.execution)))
+            .item("token", AttributeValue::S(token.clone()))
+            .item("expiresAt", AttributeValue::N(expires.to_string()));
+        request.send().await.map(drop).map_err(failed(CALL))
+    }
+
+    async fn answer(
+        &self,
+        execution: &ExecutionArn,
+        decision: Decision,
+    ) -> Result<bool, PortError> {
+        let Some(token) = self.token(execution).await? else {
+            return Ok(false);
+        };
+        let request = self
+            .step_functions
+            .send_task_success()
+            .task_token(token)
+            .output(serde_json::json!(decision).to_string());
+        match request.send().await {
+            // It was answered before, has run out of time, or its execution has ended.
+            Err(error)
+                if has_code(&error, "TaskTimedOut") || has_code(&error, "TaskDoesNotExist") =>
+            {
+                Ok(false)
+            }
+            answer => answer
+                .map(|_| true)
+                .map_err(failed("Step Functions SendTaskSuccess")),
+        }
+    }
+
+    async fn stop(&self, execution: &ExecutionArn, why: &str) -> Result<(), PortError> {
+        let request = self
+            .step_functions
+            .stop_execution()
+            .execution_arn(execution.as_str())
+            .error("RollBackWished")
+            .cause(serin::verdict::cut(why, LONGEST_CAUSE));
+        match request.send().await {
+            Err(error) if has_code(&error, "ExecutionDoesNotExist") => Ok(()),
+            answer => answer
+                .map(drop)
+                .map_err(failed("Step Functions StopExecution")),
+        }
+    }
+
+    async fn roll_back(&self, execution: &ExecutionArn, name: &str) -> Result<(), PortError> {
+        let machine = execution.state_machine();
+        let request = self
+            .step_functions
+            .start_execution()
+            .state_machine_arn(machine)
+            .name(name)
+            .input(serde_json::json!({ "rollBack": execution }).to_string());
+        match request.send().await {
+            // One of that name has run already.
+            Err(error) if has_code(&error, "ExecutionAlreadyExists") => Ok(()),
+            answer => answer
+                .map(drop)
+                .map_err(failed("Step Functions StartExecution")),
+        }
+    }
+}
+
+fn question_id(execution: &ExecutionArn) -> String {
+    format!("question#{execution}")
+}
