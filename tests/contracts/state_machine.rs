@@ -10,7 +10,7 @@ use serin_sim::state_machine::StateMachine;
 use strum::VariantNames;
 
 use super::{
-    ASK, STEPS, Step, calls, definition, definition_text, recovery_text, states, states_of,
+    ASK, STEPS, Step, calls, definition, definition_text, read, recovery_text, states, states_of,
     step_of, task_of, texts,
 };
 
@@ -405,5 +405,14 @@ fn the_recovery_calls_the_rollback_as_a_deployment_does() {
     assert_eq!(
         recovery["States"]["Wait for the recovery"]["SecondsPath"],
         "$.waitSeconds"
+    );
+}
+
+#[test]
+fn the_picture_of_the_state_machine_is_current() {
+    let committed = read("docs/state-machine.md");
+    assert!(
+        committed == serin_driver::picture::of_the_state_machine(),
+        "docs/state-machine.md is not current; `cargo xtask screenshots` writes it"
     );
 }

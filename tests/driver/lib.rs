@@ -14,6 +14,7 @@ pub mod leftovers;
 pub mod pages;
 mod path;
 pub mod permissions;
+pub mod picture;
 pub mod project;
 pub mod refusals;
 mod simulation;

@@ -86,7 +86,7 @@ enum Task {
     Lint,
     /// Look for faults in the templates: cfn-lint, and checkov's rules on security
     LintTemplates,
-    /// Make the pictures of the status page in docs/ anew, from simulated deployments; needs Chromium
+    /// Make the pictures in docs/ anew: of the state machine, and of the status page of simulated deployments, which needs Chromium
     Screenshots,
     /// Write request.schema.json and notice.schema.json anew, after a change of their types
     Schema,

@@ -1,4 +1,4 @@
-//! Makes pictures of the status page of simulated deployments; `cargo xtask screenshots` builds and runs it.
+//! Makes pictures of the state machine, and of the status page of simulated deployments; `cargo xtask screenshots` builds and runs it.
 #![expect(clippy::print_stderr, reason = "it talks to a person")]
 #![expect(clippy::unwrap_used, reason = "all of this is test")]
 
@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serin_driver::pages::{Browser, pages};
+use serin_driver::picture;
 
 /// What is shown in the documents.
 const SHOWN: [&str; 3] = ["running", "rolled-back", "needs-attention"];
@@ -20,6 +21,11 @@ async fn main() -> ExitCode {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or("docs".into()));
     let folder = std::path::absolute(folder).unwrap();
     std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(
+        folder.join("state-machine.md"),
+        picture::of_the_state_machine(),
+    )
+    .unwrap();
     let browser = match Browser::find() {
         Ok(browser) => browser,
         Err(sentence) => {
