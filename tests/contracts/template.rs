@@ -376,13 +376,16 @@ fn who_may_look_may_not_decide() {
     let dashboard =
         resources_of("AWS::CloudWatch::Dashboard")["Dashboard"]["Properties"]["DashboardBody"]
             .clone();
+    let [body, names] = dashboard["!Sub"].as_array().unwrap().as_slice() else {
+        panic!("{dashboard}");
+    };
     assert!(
-        dashboard["!Sub"]
-            .as_str()
+        body.as_str()
             .unwrap()
-            .contains(r#""endpoint": "${StatusFunction.Alias}""#),
-        "{dashboard}"
+            .contains(r#""endpoint": "${Status}""#),
+        "{body}"
     );
+    assert_eq!(*names, json!({ "Status": alias("Status")[0] }));
 }
 
 #[test]

@@ -10,11 +10,15 @@ import botocore.session
 from botocore import xform_name
 
 # Options of the AWS CLI itself.
-GLOBAL = {"query", "output", "region", "profile", "no-cli-pager"}
+GLOBAL = {"query", "output", "region", "profile", "no-cli-pager", "cli-binary-format"}
+# Commands of the AWS CLI that are no single operation.
+OF_ITS_OWN = {("cloudformation", "deploy")}
 
 
 def fault(words):
     service, operation, *rest = words
+    if (service, operation) in OF_ITS_OWN:
+        return None
     session = botocore.session.get_session()
     if service not in session.get_available_services():
         return f"there is no service {service}"
@@ -33,7 +37,14 @@ def fault(words):
     return None
 
 
+def words_of(line):
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:
+        return line.split()  # what is quoted goes on in the next line
+
+
 for line in sys.stdin:
-    words = shlex.split(line, comments=True)
+    words = words_of(line)
     if found := fault(words[1:]):
         print(f"{line.strip()}: {found}")

@@ -62,7 +62,7 @@ fn cfn_lint_finds_no_fault_in_any_template() {
 /// The commands of the AWS CLI in a document: those in blocks of shell, and those between backticks.
 fn aws_commands(document: &str) -> Vec<String> {
     let mut commands = Vec::new();
-    for line in read(document).lines() {
+    for line in read(document).replace("\\\n", " ").lines() {
         let mut rest = line;
         while let Some(at) = rest.find("aws ") {
             let before = rest[..at].chars().next_back();
