@@ -16,6 +16,7 @@ use crate::executions::{Ending, Execution, LOOK_EVERY, Outcome, Progress};
 use crate::gateway::{Effect, Event, Fault, Record};
 use crate::moto::MotoError;
 use crate::screen::View;
+use crate::world;
 
 /// The state whose first entry shows that the plan was accepted.
 const CREATE: &str = "Create the canary";
@@ -531,7 +532,10 @@ impl Meanwhile {
                 *silent = true;
             }
             Self::Second(second @ None) if progress.has_entered(CREATE) => {
-                *second = Some(cloud.deploy(request).await?);
+                // Of another version: the same one would be refused as the first's.
+                let mut other = request.clone();
+                other["image"] = world::image("good-2").into();
+                *second = Some(cloud.deploy(&other).await?);
             }
             Self::Stop { stopped } if !*stopped && progress.has_entered(CHECK) => {
                 cloud.stop_execution(execution).await?;
