@@ -271,15 +271,21 @@ async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -
 /// One cloud at a time: each has a dozen processes.
 static CLOUDS: Semaphore = Semaphore::const_new(1);
 
+/// A cloud under load: its first slow request is under way, so that no change comes before one.
 async fn cloud() -> LocalCloud {
-    LocalCloud::start(CloudOptions {
+    let cloud = LocalCloud::start(CloudOptions {
         router: LocalRouter::Alb,
         keep_logs: false,
         wait_for_metrics: false,
         ..CloudOptions::default()
     })
     .await
-    .expect("a local cloud; `cargo xtask test` installs and builds what it needs")
+    .expect("a local cloud; `cargo xtask test` installs and builds what it needs");
+    eventually("a slow request is under way", || async {
+        !cloud.load().slow.is_empty()
+    })
+    .await;
+    cloud
 }
 
 #[tokio::test(flavor = "multi_thread")]
