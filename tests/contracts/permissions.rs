@@ -269,6 +269,7 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     ("ledger", "held", &["dynamodb:Scan"]),
     ("ledger", "reopen", &["dynamodb:UpdateItem"]),
     ("ledger", "keep_check", &["dynamodb:UpdateItem"]),
+    ("ledger", "order", &["dynamodb:GetItem"]),
     ("ledger", "keep_notice", &["dynamodb:UpdateItem"]),
     ("ledger", "execution_status", &["states:DescribeExecution"]),
     ("ledger", "stop_execution", &["states:StopExecution"]),
@@ -285,6 +286,7 @@ const NEEDS: &[(&str, &str, &[&str])] = &[
     ("history", "keep_request", &["dynamodb:UpdateItem"]),
     ("history", "keep_wish", &["dynamodb:UpdateItem"]),
     ("decisions", "keep_question", &["dynamodb:PutItem"]),
+    ("decisions", "leave_order", &["dynamodb:PutItem"]),
     (
         "decisions",
         "answer",

@@ -1,19 +1,19 @@
 //! How a person's decision reaches a deployment: by the task token of its question, or by the end of its execution.
 //!
 //! The token of a frozen deployment stands in the ledger's item `question#<execution>`, which the role of whoever shows
-//! deployments may not read.
+//! deployments may not read. What a running one is to do stands in `order#<execution>`, and its checks read it there.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use serin::history::Wish;
 use serin::notice::NoticePhase;
 use serin::ports::Decisions;
-use serin::request::Decision;
+use serin::request::{Decision, LONGEST_DEADLINE_SECONDS};
 use serin::{ExecutionArn, Notice, PortError};
 
 use crate::error::{failed, has_code, refused};
+use crate::step_functions;
 
-/// How many characters the cause of a stopped execution may have.
-const LONGEST_CAUSE: usize = 1000;
-/// How long a question is kept beyond the time that it waits, in seconds.
+/// How long a question is kept beyond the time that it waits, and an order beyond the longest deployment, in seconds.
 const KEPT_SECONDS: i64 = 24 * 3600;
 
 /// Answers task tokens, stops executions and starts others.
@@ -102,37 +102,34 @@ impl Decisions for StepFunctionsDecisions {
         }
     }
 
-    async fn stop(&self, execution: &ExecutionArn, why: &str) -> Result<(), PortError> {
+    async fn leave_order(&self, execution: &ExecutionArn, wish: &Wish) -> Result<(), PortError> {
+        let text = serde_json::to_string(wish).expect("texts can be written as JSON");
+        let expires = wish.at.as_second() + i64::from(LONGEST_DEADLINE_SECONDS) + KEPT_SECONDS;
         let request = self
-            .step_functions
-            .stop_execution()
-            .execution_arn(execution.as_str())
-            .error("RollBackWished")
-            .cause(serin::verdict::cut(why, LONGEST_CAUSE));
-        match request.send().await {
-            Err(error) if has_code(&error, "ExecutionDoesNotExist") => Ok(()),
-            answer => answer
-                .map(drop)
-                .map_err(failed("Step Functions StopExecution")),
-        }
+            .dynamo_db
+            .put_item()
+            .table_name(&self.table)
+            .item("id", AttributeValue::S(order_id(execution)))
+            .item("wish", AttributeValue::S(text))
+            .item("expiresAt", AttributeValue::N(expires.to_string()));
+        let answer = request.send().await;
+        answer.map(drop).map_err(failed("DynamoDB PutItem"))
+    }
+
+    async fn stop(&self, execution: &ExecutionArn, why: &str) -> Result<(), PortError> {
+        step_functions::stop(&self.step_functions, execution, "RollBackWished", why).await
     }
 
     async fn roll_back(&self, execution: &ExecutionArn, name: &str) -> Result<(), PortError> {
+        let input = serde_json::json!({ "rollBack": execution });
         let machine = execution.state_machine();
-        let request = self
-            .step_functions
-            .start_execution()
-            .state_machine_arn(machine)
-            .name(name)
-            .input(serde_json::json!({ "rollBack": execution }).to_string());
-        match request.send().await {
-            // One of that name has run already.
-            Err(error) if has_code(&error, "ExecutionAlreadyExists") => Ok(()),
-            answer => answer
-                .map(drop)
-                .map_err(failed("Step Functions StartExecution")),
-        }
+        step_functions::start(&self.step_functions, &machine, name, &input).await
     }
+}
+
+/// Where what a running deployment is to do stands.
+pub(crate) fn order_id(execution: &ExecutionArn) -> String {
+    format!("order#{execution}")
 }
 
 fn question_id(execution: &ExecutionArn) -> String {

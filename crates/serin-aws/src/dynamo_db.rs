@@ -4,8 +4,9 @@
 //! `replace`; `last` and `lastStartedAt`, who had it last; `waiting`, `waitingStartedAt` and `waitingVersion`, who waits for it); and `deployment#<execution>`, the record (`document`, `phase`, `startedAt`; `supersededBy` when it had to make room; `ending`,
 //! `endedAt` and `left` when a person must finish it; `ending`, `endedAt` and `expiresAt` once it is over); `evidence#<execution>#<n>`, what the checks found,
 //! each under its own number, a few in one item; and `history#<execution>`, the notices, each under its own name. Beside them
-//! `request#<execution>` (the request as it came), `wishes#<execution>` (what people wished of it, each under its own name) and
-//! `question#<execution>` (what a frozen deployment asks, with the token that answers it). Every change of the first two is one conditional write, so that two
+//! `request#<execution>` (the request as it came), `wishes#<execution>` (what people wished of it, each under its own name),
+//! `question#<execution>` (what a frozen deployment asks, with the token that answers it) and `order#<execution>` (what a running
+//! one is to do after its next check). Every change of the first two is one conditional write, so that two
 //! Lambdas cannot both make it; evidence, history, request and wishes decide nothing.
 //!
 //! The index `held` has the attribute `execution` as its key, which only a lock that is held has: it lists these and no other
@@ -33,7 +34,9 @@ use serin::{
     ServiceName, Verdict, VersionId,
 };
 
+use crate::decisions::order_id;
 use crate::error::{failed, has_code, refused};
+use crate::step_functions;
 
 /// How long what is over is kept, unless the installation says otherwise: as long as Step Functions keeps the history of an
 /// execution.
@@ -424,6 +427,17 @@ impl Ledger for DynamoDbLedger {
         self.keep(id, &check_name(number), text, verdict.at).await
     }
 
+    async fn order(&self, execution: &ExecutionArn) -> Result<Option<Wish>, PortError> {
+        let item = self.get(order_id(execution)).await?;
+        let Some(kept) = item.as_ref().and_then(|item| text(item, "wish")) else {
+            return Ok(None);
+        };
+        serde_json::from_str(kept).map(Some).map_err(|error| {
+            let why = format!("what a person wished cannot be read: {error}");
+            refused("DynamoDB GetItem", why)
+        })
+    }
+
     async fn keep_notice(&self, notice: &Notice) -> Result<(), PortError> {
         let text = serde_json::to_string(notice).map_err(|error| {
             let why = format!("the notice cannot be written as JSON: {error}");
@@ -573,20 +587,7 @@ impl Ledger for DynamoDbLedger {
     }
 
     async fn stop_execution(&self, execution: &ExecutionArn, why: &str) -> Result<(), PortError> {
-        let stopped = self
-            .step_functions
-            .stop_execution()
-            .execution_arn(execution.as_str())
-            .error("Superseded")
-            .cause(why)
-            .send()
-            .await;
-        match stopped {
-            Err(error) if has_code(&error, "ExecutionDoesNotExist") => Ok(()),
-            answer => answer
-                .map(drop)
-                .map_err(failed("Step Functions StopExecution")),
-        }
+        step_functions::stop(&self.step_functions, execution, "Superseded", why).await
     }
 }
 

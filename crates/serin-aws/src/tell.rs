@@ -19,22 +19,29 @@ pub async fn tell(
     let Some(notice) = notice::notice(step, payload, answer) else {
         return;
     };
-    if let Some(request) = notice::request(step, payload) {
-        let kept = adapters
-            .ledger
-            .keep_request(&notice.execution, request, notice.at);
-        if let Err(error) = kept.await {
-            tracing::warn!(%error, "the request is not kept");
+    let kept = async {
+        if let Some(request) = notice::request(step, payload) {
+            let ledger = &adapters.ledger;
+            let kept = ledger.keep_request(&notice.execution, request, notice.at);
+            if let Err(error) = kept.await {
+                tracing::warn!(%error, "the request is not kept");
+            }
         }
-    }
-    if let Err(error) = adapters.ledger.keep_notice(&notice).await {
-        tracing::warn!(%error, notice = notice.id, "the notice is not kept");
-    }
-    // The state machine tells this itself, with the token that answers it.
-    if matches!(notice.phase, NoticePhase::Frozen { .. }) {
-        return;
-    }
-    if let Err(error) = adapters.notices.tell(&notice).await {
-        tracing::warn!(%error, notice = notice.id, "the notice is not told");
-    }
+    };
+    let noted = async {
+        if let Err(error) = adapters.ledger.keep_notice(&notice).await {
+            tracing::warn!(%error, notice = notice.id, "the notice is not kept");
+        }
+    };
+    let told = async {
+        // The state machine tells this itself, with the token that answers it.
+        if matches!(notice.phase, NoticePhase::Frozen { .. }) {
+            return;
+        }
+        if let Err(error) = adapters.notices.tell(&notice).await {
+            tracing::warn!(%error, notice = notice.id, "the notice is not told");
+        }
+    };
+    // At once: each may take seconds when its service hangs, and the step's own answer waits for them.
+    tokio::join!(kept, noted, told);
 }

@@ -38,7 +38,7 @@ pub fn told(ledger: &[Value], service: Option<&str>) -> Result<String, serde_jso
         }
         for kept in kept(ledger, &format!("wishes#{execution}")) {
             let wish: Wish = serde_json::from_str(kept)?;
-            let sentence = format!("{} decided {}: {}", wish.by, wish.decision, wish.came_of_it);
+            let sentence = format!("{} decided {}: {}", wish.by, wish.order, wish.came_of_it);
             happened.push((wish.at, format!("         {sentence}")));
         }
         happened.sort();

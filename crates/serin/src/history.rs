@@ -56,17 +56,56 @@ impl Story {
         self.notices.last().filter(frozen).filter(|_| is_open)
     }
 
-    /// The decisions that a person can make about it now.
-    pub fn open_decisions(&self) -> &'static [Decision] {
+    /// What a person can have done with it now.
+    pub fn open_orders(&self) -> &'static [Order] {
         match &self.record {
-            Some(record) if record.ending == Some(Ending::NeedsAttention) => &[Decision::RollBack],
+            Some(record) if record.ending == Some(Ending::NeedsAttention) => &[Order::RollBack],
             Some(record) if record.phase == Phase::Running && record.ending.is_none() => {
                 match self.question() {
-                    Some(_) => &[Decision::RollBack, Decision::Resume, Decision::Promote],
-                    None => &[Decision::RollBack],
+                    Some(_) => &[Order::RollBack, Order::Resume, Order::Promote],
+                    None => &[Order::RollBack, Order::Freeze, Order::Promote],
                 }
             }
             _ => &[],
+        }
+    }
+}
+
+/// What a person can have done with a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
+pub enum Order {
+    /// Put everything back.
+    RollBack,
+    /// Hold the weight and ask a person.
+    Freeze,
+    /// Begin the step of a frozen deployment anew.
+    Resume,
+    /// Go to the plan's last weight and make the new version the stable one.
+    Promote,
+}
+
+impl Order {
+    /// As in "somebody decided to".
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::RollBack => "roll it back",
+            Self::Freeze => "freeze it",
+            Self::Resume => "resume it",
+            Self::Promote => "promote it",
+        }
+    }
+
+    /// The same as an answer to the question of a frozen deployment, where it is one.
+    #[must_use]
+    pub const fn as_answer(self) -> Option<Decision> {
+        match self {
+            Self::RollBack => Some(Decision::RollBack),
+            Self::Freeze => None,
+            Self::Resume => Some(Decision::Resume),
+            Self::Promote => Some(Decision::Promote),
         }
     }
 }
@@ -82,7 +121,8 @@ pub struct Wish {
     /// The name that the person gave. Nobody has checked it.
     pub by: String,
     /// What was wished.
-    pub decision: Decision,
+    #[serde(rename = "decision")]
+    pub order: Order,
     /// What came of it, as a sentence without its full stop.
     pub came_of_it: String,
 }

@@ -1038,6 +1038,9 @@ pub trait Ledger {
         verdict: &Verdict,
     ) -> Result<(), PortError>;
 
+    /// What a person last wished of a running deployment, for its checks to carry out.
+    async fn order(&self, execution: &ExecutionArn) -> Result<Option<Wish>, PortError>;
+
     /// Keeps a notice in the history of its deployment; keeping it twice is keeping it once.
     async fn keep_notice(&self, notice: &Notice) -> Result<(), PortError>;
 
@@ -1208,6 +1211,9 @@ pub trait Decisions {
     /// Answers the question of a frozen deployment; gives whether it was still waiting for an answer.
     async fn answer(&self, execution: &ExecutionArn, decision: Decision)
     -> Result<bool, PortError>;
+
+    /// Leaves what somebody wishes of a running deployment, for its checks to carry out; a newer wish replaces an older one.
+    async fn leave_order(&self, execution: &ExecutionArn, wish: &Wish) -> Result<(), PortError>;
 
     /// Stops an execution, whose end then starts the recovery; does nothing if it has ended.
     async fn stop(&self, execution: &ExecutionArn, why: &str) -> Result<(), PortError>;

@@ -47,6 +47,9 @@ pub struct Progress {
     /// How many checks were made so far.
     #[serde(default)]
     pub checks: u32,
+    /// The request of the last wish of a person that a check has dealt with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_wish: Option<String>,
     /// The last verdict of each step, in order.
     #[serde(default)]
     pub verdicts: Vec<Verdict>,

@@ -1,4 +1,4 @@
-//! Carries the decision of a person to a deployment: roll back, resume or promote.
+//! Carries the decision of a person to a deployment: roll back, freeze, resume or promote.
 //!
 //! A button of the dashboard calls it with the credentials of whoever looks at the dashboard, so IAM says who may: whoever may
 //! invoke this function. It does not learn who that is. It keeps the name that the person gives with the id of the request, under
@@ -9,7 +9,7 @@
 use jiff::Timestamp;
 use maud::html;
 use serde::Deserialize;
-use serin::history::Wish;
+use serin::history::{Order, Wish};
 use serin::ports::{Decisions, History, Ledger, Phase};
 use serin::request::Decision;
 use serin::verdict::cut;
@@ -49,7 +49,7 @@ pub struct Input {
     execution: Option<ExecutionArn>,
     /// What is decided.
     #[serde(default)]
-    decision: Option<Decision>,
+    decision: Option<Order>,
     #[serde(default)]
     widget_context: WidgetContext,
     invocation: Invocation,
@@ -100,7 +100,7 @@ pub async fn decide(
         tracing::info!(execution = %question.execution, question = question.id, "kept");
         return Ok(String::new());
     }
-    let (Some(execution), Some(decision)) = (input.execution, input.decision) else {
+    let (Some(execution), Some(order)) = (input.execution, input.decision) else {
         return Err(DecideError::NothingDecided);
     };
     let by = cut(input.widget_context.forms.all.by.trim(), LONGEST_NAME);
@@ -113,13 +113,13 @@ pub async fn decide(
         request_id: input.invocation.request_id,
         at: input.invocation.at,
         by,
-        decision,
+        order,
         came_of_it: "it is not known what came of it".to_owned(),
     };
     // Before anything is done: who did it must not be lost with the answer.
     history.keep_wish(&execution, &wish).await?;
     wish.came_of_it = carry_out(ledger, decisions, &execution, &wish).await?;
-    tracing::info!(%execution, %decision, by = wish.by, came_of_it = wish.came_of_it, "decided");
+    tracing::info!(%execution, %order, by = wish.by, came_of_it = wish.came_of_it, "decided");
     history.keep_wish(&execution, &wish).await?;
     Ok(said(&wish.came_of_it))
 }
@@ -131,22 +131,26 @@ async fn carry_out(
     execution: &ExecutionArn,
     wish: &Wish,
 ) -> Result<String, DecideError> {
-    let decision = wish.decision;
-    if decisions.answer(execution, decision).await? {
-        return Ok(match decision {
+    let record = ledger.find(execution).await?;
+    let is_on_trial = matches!(&record, Some(record) if record.phase == Phase::Running && record.ending.is_none());
+    if is_on_trial && wish.order != Order::RollBack {
+        // Also before a question is answered: what was wished earlier must not come after it.
+        decisions.leave_order(execution, wish).await?;
+    }
+    if let Some(answer) = wish.order.as_answer()
+        && decisions.answer(execution, answer).await?
+    {
+        return Ok(match answer {
             Decision::RollBack => "The frozen deployment is rolled back",
             Decision::Resume => "The frozen deployment begins its step anew",
             Decision::Promote => "The frozen deployment promotes the new version",
         }
         .to_owned());
     }
-    if decision != Decision::RollBack {
-        return Ok("Nothing was done: the deployment asks nobody now".to_owned());
-    }
-    let Some(record) = ledger.find(execution).await? else {
+    let Some(record) = record else {
         return Ok("Nothing was done: the ledger knows no such deployment".to_owned());
     };
-    if record.ending == Some(Ending::NeedsAttention) {
+    if record.ending == Some(Ending::NeedsAttention) && wish.order == Order::RollBack {
         let name = format!(
             "decided-{}",
             wish.request_id.chars().take(60).collect::<String>()
@@ -156,20 +160,33 @@ async fn carry_out(
             "The execution {name} was started, which rolls back what is left"
         ));
     }
-    Ok(match record.phase {
-        Phase::Running => {
+    if record.ending == Some(Ending::NeedsAttention) {
+        return Ok("Nothing was done: the deployment can only be rolled back".to_owned());
+    }
+    Ok(match (record.phase, wish.order) {
+        (Phase::Running, Order::RollBack) => {
             // Its end starts the recovery, which forbids the execution's functions to go on before it moves any traffic. It is
             // not forbidden here: an execution that could not be stopped then would look as if it were being rolled back.
             let why = format!("{} decided to roll back (request {})", wish.by, wish.request_id);
             decisions.stop(execution, &why).await?;
-            "The execution was stopped, and the recovery rolls the deployment back".to_owned()
+            "The execution was stopped, and the recovery rolls the deployment back"
         }
-        Phase::RollingBack => "Nothing was done: it is being rolled back already".to_owned(),
-        Phase::Promoting | Phase::PromotionStopped | Phase::CleaningUp => {
-            "Nothing was done: stable is being updated, and only the deployment itself can undo that safely".to_owned()
+        (Phase::Running, Order::Freeze) => {
+            "The deployment freezes after its next check, unless that finds a reason to roll it back"
         }
-        Phase::Ended => "Nothing was done: the deployment is over".to_owned(),
-    })
+        (Phase::Running, Order::Promote) => {
+            "The new version is promoted after the next check that can have data, unless that finds a reason not to"
+        }
+        (Phase::Running, Order::Resume) => {
+            "The deployment asks nobody now; what was wished of it before and is not done yet is taken back"
+        }
+        (Phase::RollingBack, _) => "Nothing was done: it is being rolled back already",
+        (Phase::Promoting | Phase::PromotionStopped | Phase::CleaningUp, _) => {
+            "Nothing was done: stable is being updated, and only the deployment itself can undo that safely"
+        }
+        (Phase::Ended, _) => "Nothing was done: the deployment is over",
+    }
+    .to_owned())
 }
 
 /// A sentence as the dashboard shows it.

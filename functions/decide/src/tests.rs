@@ -2,9 +2,8 @@
 
 use plan_deployment::{RawRequest, plan_deployment};
 use serde_json::{Value, json};
-use serin::history::Wish;
+use serin::history::{Order, Wish};
 use serin::ports::{History, Phase};
-use serin::request::Decision;
 use serin::{ExecutionArn, Ledger};
 use serin_sim::{Fault, FaultKind, Stage, Which};
 
@@ -73,7 +72,7 @@ async fn the_question_of_a_frozen_deployment_is_answered_once_with_what_was_deci
             [json!(decision).to_string()],
             "as the state machine takes it"
         );
-        if decision != "rollBack" {
+        if decision == "resume" {
             let said = ada_decides(&stage, &execution, decision).await;
             assert!(said.contains("asks nobody now"), "{said}");
         }
@@ -92,10 +91,43 @@ async fn a_running_deployment_is_stopped_so_that_it_is_recovered_and_it_is_kept_
         panic!("one person wished something")
     };
     assert_eq!(
-        (wish.by.as_str(), wish.request_id.as_str(), wish.decision),
-        ("Ada <b>Lovelace</b>", "request-1", Decision::RollBack)
+        (wish.by.as_str(), wish.request_id.as_str(), wish.order),
+        ("Ada <b>Lovelace</b>", "request-1", Order::RollBack)
     );
     assert!(wish.came_of_it.contains("recovery"), "{wish:?}");
+}
+
+#[tokio::test]
+async fn what_a_running_deployment_is_to_do_is_left_for_its_checks() {
+    for order in [Order::Freeze, Order::Promote] {
+        let (stage, execution) = running().await;
+        let said = ada_decides(&stage, &execution, &order.to_string()).await;
+        assert!(said.contains("next check"), "{said}");
+        let left = stage.aws.ledger.order(&execution).await.unwrap();
+        let left = left.expect("it was left");
+        assert_eq!((left.order, left.request_id.as_str()), (order, "request-1"));
+        let status = stage.aws.ledger.execution_status(&execution).await.unwrap();
+        assert_eq!(status.to_string(), "RUNNING");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_for_a_deployment_that_is_not_on_trial() {
+    let (stage, execution) = running().await;
+    let ledger = &stage.aws.ledger;
+    ledger
+        .enter(&execution, Phase::Promoting)
+        .await
+        .unwrap()
+        .unwrap();
+    for order in ["freeze", "promote", "resume"] {
+        let said = ada_decides(&stage, &execution, order).await;
+        assert!(
+            said.contains("Nothing was done: stable is being updated"),
+            "{said}"
+        );
+        assert_eq!(ledger.order(&execution).await.unwrap(), None);
+    }
 }
 
 #[tokio::test]

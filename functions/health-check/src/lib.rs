@@ -2,6 +2,7 @@
 //! and says what comes next.
 
 use jiff::Timestamp;
+use serin::history::{Order, Wish};
 use serin::ports::{Copies, Fleet, HealthSignals, Ledger, Measurements, Observation, Times};
 use serin::request::{Decision, OnTooLittleData, OnUnhealthy};
 use serin::state::{Next, Question};
@@ -117,14 +118,13 @@ pub async fn health_check(
             ),
         );
     }
+    let mut why = verdict.sentence.clone();
+    if let Some(wish) = ledger.order(&state.deployment.execution).await? {
+        (next, why) = follow(&mut state, &wish, &verdict, next, why);
+    }
     if next == Next::Freeze {
-        let why = verdict.sentence.clone();
-        state.question = Some(Question::new(
-            &state.deployment,
-            state.progress.checks,
-            why,
-            now,
-        ));
+        let check = state.progress.checks;
+        state.question = Some(Question::new(&state.deployment, check, why, now));
     }
     let kept = ledger
         .keep_check(&state.deployment.execution, state.progress.checks, &verdict)
@@ -330,6 +330,42 @@ fn decide(
             OnTooLittleData::Proceed => onward,
         },
         Outcome::Healthy | Outcome::Inconclusive | Outcome::Unhealthy => Next::Wait,
+    }
+}
+
+/// Carries out what a person wished of the running deployment, once, unless the check has found a reason to roll back or to ask:
+/// nobody knew of that when it was wished. Gives what comes next, and why.
+fn follow(
+    state: &mut State,
+    wish: &Wish,
+    verdict: &Verdict,
+    next: Next,
+    why: String,
+) -> (Next, String) {
+    let is_new = state.progress.last_wish.as_ref() != Some(&wish.request_id);
+    let has_seen_nothing_bad = verdict.window.is_some() && verdict.outcome != Outcome::Unhealthy;
+    if wish.order == Order::Promote && next == Next::Wait && !has_seen_nothing_bad {
+        // Not yet: a check that can have data is waited for, and whether an unhealthy canary recovers.
+        return (next, why);
+    }
+    state.progress.last_wish = Some(wish.request_id.clone());
+    if !is_new || matches!(next, Next::RollBack | Next::Freeze) {
+        return (next, why);
+    }
+    let now = verdict.at;
+    let decided = format!("{} decided to {}", wish.by, wish.order.in_words());
+    match wish.order {
+        Order::Freeze => {
+            state.progress.note(now, decided.as_str());
+            (Next::Freeze, format!("{decided}; the last check: {why}"))
+        }
+        Order::Promote => {
+            state.progress.note(now, decided);
+            state.decision = Some(Decision::Promote);
+            (Next::Advance, why)
+        }
+        // The one stops the execution; the other is only said to a frozen deployment, and here takes back what was wished before.
+        Order::RollBack | Order::Resume => (next, why),
     }
 }
 

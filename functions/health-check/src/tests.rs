@@ -4,6 +4,8 @@ use create_canary::create_canary;
 use plan_deployment::{RawRequest, plan_deployment};
 use serde_json::{Value, json};
 use serin::State;
+use serin::history::{Order, Wish};
+use serin::ports::Decisions;
 use serin::request::Decision;
 use serin::state::Next;
 use serin::verdict::Outcome;
@@ -342,6 +344,90 @@ async fn whoever_decides_to_promote_is_not_asked_for_another_healthy_check() {
     let state = check(&stage, state).await.unwrap();
     assert_eq!(state.next, Some(Next::Promote));
     assert_eq!(stage.account.calls().len(), calls);
+}
+
+/// Leaves a wish for the deployment's checks.
+async fn wish(stage: &Stage, id: &str, order: Order) {
+    let wish = Wish {
+        request_id: id.to_owned(),
+        at: stage.account.clock().now(),
+        by: "Ada".to_owned(),
+        order,
+        came_of_it: String::new(),
+    };
+    let decisions = &stage.aws.decisions;
+    decisions
+        .leave_order(&stage.execution(), &wish)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_check_that_calls_for_a_rollback_wins_over_what_was_wished_before_it() {
+    for order in [Order::Freeze, Order::Promote] {
+        let stage = Stage::default();
+        let mut before = shifted(&stage, bad()).await;
+        loop {
+            let after = check(&stage, before.clone()).await.unwrap();
+            if after.next == Some(Next::RollBack) {
+                break;
+            }
+            before = after;
+        }
+        wish(&stage, "1", order).await;
+        let state = check(&stage, before).await.unwrap();
+        assert_eq!(state.next, Some(Next::RollBack), "{order}");
+        assert_eq!((state.question, state.decision), (None, None));
+    }
+}
+
+#[tokio::test]
+async fn a_wish_is_carried_out_by_one_check_and_a_newer_one_by_another() {
+    let stage = Stage::default();
+    let state = shifted(&stage, json!({})).await;
+    wish(&stage, "1", Order::Freeze).await;
+    let state = check(&stage, state).await.unwrap();
+    assert_eq!(state.next, Some(Next::Freeze));
+    assert!(
+        state
+            .question
+            .as_ref()
+            .unwrap()
+            .why
+            .starts_with("Ada decided to freeze it")
+    );
+    let state = check(&stage, state).await.unwrap();
+    assert_eq!(state.next, Some(Next::Wait));
+    wish(&stage, "2", Order::Freeze).await;
+    let state = check(&stage, state).await.unwrap();
+    assert_eq!(state.next, Some(Next::Freeze));
+}
+
+#[tokio::test]
+async fn a_version_is_not_promoted_by_a_check_that_cannot_have_seen_anything() {
+    let stage = Stage::default();
+    let state = shifted(&stage, json!({})).await;
+    wish(&stage, "1", Order::Promote).await;
+    let state = check(&stage, state).await.unwrap();
+    assert!(state.progress.verdicts.last().unwrap().window.is_none());
+    assert_eq!((state.next, state.decision), (Some(Next::Wait), None));
+    let state = check_until_next(&stage, state).await;
+    assert_eq!(state.next, Some(Next::Advance));
+    assert_eq!(state.decision, Some(Decision::Promote));
+    assert!(state.progress.verdicts.last().unwrap().window.is_some());
+}
+
+#[tokio::test]
+async fn what_a_person_wishes_is_not_passed_over_when_it_cannot_be_read() {
+    let stage = Stage::default();
+    let state = shifted(&stage, json!({})).await;
+    stage.account.inject(Fault {
+        operation: "GetItem",
+        which: Which::Always,
+        kind: FaultKind::Denied,
+    });
+    let error = check(&stage, state).await.unwrap_err();
+    assert!(matches!(error, HealthCheckError::AwsDenied(_)), "{error:?}");
 }
 
 #[tokio::test]

@@ -3,10 +3,9 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 use serde_json::json;
-use serin::history::{Story, Wish};
+use serin::history::{Order, Story, Wish};
 use serin::notice::{Notice, Versions};
 use serin::ports::{LedgerRecord, Phase};
-use serin::request::Decision;
 use serin::verdict::{Comparison, Outcome, Verdict};
 use serin::{Deployment, Ending, ServiceName};
 
@@ -164,14 +163,14 @@ fn left(record: &LedgerRecord) -> Markup {
 
 /// The buttons of the decisions that are possible now.
 fn decide(story: &Story, calls: Calls) -> Markup {
-    let decisions = story.open_decisions();
+    let orders = story.open_orders();
     html! {
-        @if !decisions.is_empty() && !calls.decide.is_empty() {
+        @if !orders.is_empty() && !calls.decide.is_empty() {
             div.decide {
                 form {
                     label for="by" { "Your name" }
                     input id="by" name="by" type="text" maxlength="100";
-                    @for decision in decisions { (button(*decision, story, calls)) }
+                    @for order in orders { (button(*order, story, calls)) }
                 }
                 p { "Works for whoever may invoke the function that decides. The name is kept as you give it; AWS CloudTrail has who sent the request." }
             }
@@ -179,23 +178,32 @@ fn decide(story: &Story, calls: Calls) -> Markup {
     }
 }
 
-fn button(decision: Decision, story: &Story, calls: Calls) -> Markup {
-    let (text, question) = match decision {
-        Decision::RollBack => (
+fn button(order: Order, story: &Story, calls: Calls) -> Markup {
+    let is_frozen = story.question().is_some();
+    let (text, question) = match order {
+        Order::RollBack => (
             "Roll back now",
             "Give stable all the traffic and remove the canary?",
         ),
-        Decision::Resume => (
+        Order::Freeze => (
+            "Freeze",
+            "Hold the weight after the next check, and ask what is to be done?",
+        ),
+        Order::Promote if !is_frozen => (
+            "Promote now",
+            "Make the new version the stable one after the next check that can have data, unless that finds a reason not to?",
+        ),
+        Order::Resume => (
             "Resume",
             "Begin the step anew, with a count of failures of its own?",
         ),
-        Decision::Promote => (
+        Order::Promote => (
             "Promote now",
             "Make the new version the stable one, without another check?",
         ),
     };
-    let parameters = json!({ "execution": story.execution, "decision": decision });
-    let is_danger = decision == Decision::RollBack;
+    let parameters = json!({ "execution": story.execution, "decision": order });
+    let is_danger = order == Order::RollBack;
     html! {
         a.danger[is_danger] { (text) }
         cwdb-action action="call" display="popup" confirmation=(question) endpoint=(calls.decide) { (parameters) }
@@ -350,7 +358,7 @@ fn told(story: &Story) -> Markup {
                         @match line {
                             Line::Told(notice) => (sentence(&notice.sentence)),
                             Line::Wished(wish) => {
-                                strong { (wish.by) } " decided " em { (wish.decision) } ". " (sentence(&wish.came_of_it))
+                                strong { (wish.by) } " decided " em { (wish.order) } ". " (sentence(&wish.came_of_it))
                                 " " span.quiet { "Request " (wish.request_id) "." }
                             }
                         }

@@ -2,9 +2,8 @@
 
 use plan_deployment::{RawRequest, plan_deployment};
 use serde_json::{Value, json};
-use serin::history::Wish;
+use serin::history::{Order, Wish};
 use serin::ports::{History, Ledger};
-use serin::request::Decision;
 use serin::verdict::{Outcome, Verdict};
 use serin::{ExecutionArn, Leftover, State, Weight};
 use serin_aws::tell;
@@ -121,7 +120,7 @@ async fn a_page_offers_what_can_be_decided_and_says_who_decided() {
         request_id: "request-1".into(),
         at,
         by: "Ada <b>".into(),
-        decision: Decision::RollBack,
+        order: Order::RollBack,
         came_of_it: "it was stopped".into(),
     };
     ledger.keep_wish(execution, &wish).await.unwrap();
