@@ -4,8 +4,9 @@
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
+    clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "tests with small counts"
+    reason = "tests with small counts, and with figures for the README"
 )]
 
 use proptest::prelude::*;
@@ -13,6 +14,7 @@ use rand_distr::{Binomial, Distribution, LogNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use serin::verdict::Outcome;
+use serin_judge::kayenta::{Classifier, Direction, Label, MetricSettings};
 use serin_judge::sequential::{
     Alternatives, BetaBinomial, Counted, Decision, Detect, Judgement, Metric, Minute, Noise, Null,
     Past, Robust, Settings, Starts, Tally, compare, first_roll_back,
@@ -273,6 +275,78 @@ fn the_agreed_probability_is_kept_without_any_margin() {
     });
     // 30 are agreed; more than 48 come with a probability of about 0.001.
     assert!(rolled_back.count() <= 48);
+}
+
+/// After how many minutes Wald's test (1945) is sure at 1 percent that the canary fails at `bad` and not at `good`, both of which it
+/// knows. No test with its errors needs fewer on average (Wald and Wolfowitz 1948).
+fn minutes_of_the_fastest_test(minutes: &[Minute], good: f64, bad: f64) -> usize {
+    let mut log_ratio = 0.0;
+    let sure = minutes.iter().position(|minute| {
+        let Tally { requests, errors } = minute.canary.unwrap();
+        log_ratio += errors as f64 * (bad / good).ln();
+        log_ratio += (requests - errors) as f64 * ((1.0 - bad) / (1.0 - good)).ln();
+        log_ratio >= 100_f64.ln()
+    });
+    sure.map_or(minutes.len(), |at| at + 1)
+}
+
+/// The same for Kayenta's judge, asked every five minutes from `onset` on about all minutes.
+fn minutes_of_kayenta(minutes: &[Minute], onset: usize) -> usize {
+    let percent = |tally: Option<Tally>| {
+        let tally = tally.unwrap();
+        tally.errors as f64 / tally.requests as f64 * 100.0
+    };
+    let stable: Vec<_> = minutes
+        .iter()
+        .map(|minute| percent(minute.stable))
+        .collect();
+    let canary: Vec<_> = minutes
+        .iter()
+        .map(|minute| percent(minute.canary))
+        .collect();
+    let settings = MetricSettings {
+        direction: Direction::Increase,
+        ..MetricSettings::default()
+    };
+    let judge = Classifier::default();
+    (5..=minutes.len())
+        .step_by(5)
+        .filter(|until| *until > onset)
+        .find(|until| {
+            judge
+                .judge(&stable[..*until], &canary[..*until], &settings)
+                .label
+                == Label::High
+        })
+        .unwrap_or(minutes.len())
+        - onset
+}
+
+/// The least that any judge could reach in the benchmark's cells of one percentage point more on one percent, 10 requests a second.
+#[test]
+fn half_of_kayentas_requests_is_out_of_reach_for_any_test_of_twice_the_errors_at_few_requests() {
+    const RUNS: usize = 300;
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(20);
+    for (onset, least) in [(0, 0.5), (30, 0.6)] {
+        let (mut fastest, mut kayenta) = (0, 0);
+        for _ in 0..RUNS {
+            let errors = |requests, rate, random: &mut Xoshiro256PlusPlus| {
+                Binomial::new(requests, rate).unwrap().sample(random)
+            };
+            let minutes: Vec<_> = (0..60)
+                .map(|at| {
+                    let rate = if at < onset { 0.01 } else { 0.02 };
+                    let canary = errors(60, rate, &mut random);
+                    minute((canary, 60), (errors(540, 0.01, &mut random), 540))
+                })
+                .collect();
+            fastest += minutes_of_the_fastest_test(&minutes[onset..], 0.01, 0.02);
+            kayenta += minutes_of_kayenta(&minutes, onset);
+        }
+        let ratio = fastest as f64 / kayenta as f64;
+        println!("from minute {onset}: {ratio:.2} of Kayenta's requests");
+        assert!(ratio > least, "from minute {onset}: {ratio}");
+    }
 }
 
 #[test]
