@@ -1,5 +1,6 @@
 use aws_sdk_sfn::types::ExecutionStatus;
-use serin::ports::{Ledger, Lock, LockHolder, Phase};
+use serin::history::{Order, Wish};
+use serin::ports::{Contender, Decisions, History, Ledger, Lock, LockHolder, Phase};
 use serin::{ClusterName, Ending, ExecutionArn, Leftover, PortError, ServiceKey, ServiceName};
 use serin_sim::{Fault, FaultKind, Which, world};
 
@@ -291,4 +292,98 @@ async fn an_executions_status_is_step_functions_own_word() {
         scene.aws.ledger.execution_status(&second()).await,
         Ok(serin::ports::ExecutionStatus::Forgotten)
     );
+}
+
+#[tokio::test]
+async fn one_execution_waits_for_the_lock_and_nobody_else_gets_it_meanwhile() {
+    let scene = Scene::new().await;
+    let (ledger, now) = (&scene.aws.ledger, scene.account.clock().now());
+    let later = now + jiff::SignedDuration::from_secs(60);
+    let waiter = |execution, started_at| Contender {
+        execution,
+        started_at,
+        version: None,
+    };
+    ledger.lock(&service(), &first(), now, now).await.unwrap();
+    let second_waits = waiter(second(), later);
+    for _ in 0..2 {
+        let waits = ledger.wait(&service(), &second_waits).await;
+        assert_eq!(waits, Ok(true), "twice is once");
+    }
+    let turns = ledger.turns(&service()).await.unwrap();
+    assert_eq!(turns.holder.map(|holder| holder.execution), Some(first()));
+    assert_eq!(turns.waiter, Some(second_waits));
+    let third = ExecutionArn::new(format!("{EXECUTION}-third"));
+    let older = ledger.wait(&service(), &waiter(third.clone(), now)).await;
+    assert_eq!(older, Ok(false), "the newest waits");
+    ledger.unlock(&service(), &first()).await.unwrap();
+    let taken = ledger.lock(&service(), &third, later, later).await;
+    assert_eq!(taken, Ok(Lock::Reserved));
+    ledger.leave(&service(), &third).await.unwrap();
+    let turns = ledger.turns(&service()).await.unwrap();
+    assert!(turns.waiter.is_some(), "it was not its place");
+    assert_eq!(
+        ledger.lock(&service(), &second(), later, later).await,
+        Ok(Lock::Taken { bearer: None })
+    );
+}
+
+#[tokio::test]
+async fn a_deployment_on_trial_makes_room_once_and_one_that_is_promoted_does_not() {
+    let scene = Scene::new().await;
+    let ledger = &scene.aws.ledger;
+    ledger.record(&scene.deployment).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(ledger.supersede(&first(), &second()).await, Ok(Ok(())));
+    }
+    assert_eq!(ledger.phase(&first()).await, Ok(Some(Phase::RollingBack)));
+
+    let scene = Scene::new().await;
+    let ledger = &scene.aws.ledger;
+    ledger.record(&scene.deployment).await.unwrap();
+    ledger
+        .enter(&first(), Phase::Promoting)
+        .await
+        .unwrap()
+        .unwrap();
+    let refused = ledger.supersede(&first(), &second()).await;
+    assert_eq!(refused, Ok(Err(Phase::Promoting)));
+}
+
+#[tokio::test]
+async fn the_last_wish_for_a_running_deployment_is_the_one_that_its_checks_find() {
+    let scene = Scene::new().await;
+    let ledger = &scene.aws.ledger;
+    assert_eq!(ledger.order(&first()).await, Ok(None));
+    let wish = |id: &str, order| Wish {
+        request_id: id.to_owned(),
+        at: scene.account.clock().now(),
+        by: "Ada \"<b>\" Lovelace".to_owned(),
+        order,
+        came_of_it: String::new(),
+    };
+    let (freeze, promote) = (wish("1", Order::Freeze), wish("2", Order::Promote));
+    for wish in [&freeze, &promote] {
+        let decisions = &scene.aws.decisions;
+        decisions.leave_order(&first(), wish).await.unwrap();
+    }
+    assert_eq!(ledger.order(&first()).await, Ok(Some(promote)));
+    assert_eq!(ledger.order(&second()).await, Ok(None));
+}
+
+#[tokio::test]
+async fn what_was_kept_of_a_deployment_is_told_whole_and_in_order() {
+    let scene = Scene::new().await;
+    let (ledger, now) = (&scene.aws.ledger, scene.account.clock().now());
+    let request = serde_json::json!({"service": "checkout", "image": "<script>"});
+    for _ in 0..2 {
+        ledger.keep_request(&first(), &request, now).await.unwrap();
+    }
+    ledger.record(&scene.deployment).await.unwrap();
+    let story = ledger.story(&first()).await.unwrap();
+    assert_eq!(story.request, Some(request));
+    assert_eq!(story.record.unwrap().deployment, scene.deployment);
+    assert_eq!(story.wishes, []);
+    let story = ledger.story(&second()).await.unwrap();
+    assert_eq!((story.request, story.record), (None, None));
 }
