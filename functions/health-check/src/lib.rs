@@ -119,7 +119,10 @@ pub async fn health_check(
         );
     }
     let mut why = verdict.sentence.clone();
-    if let Some(wish) = ledger.order(&state.deployment.execution).await? {
+    // A rollback waits for nobody, and not for the ledger either.
+    if next != Next::RollBack
+        && let Some(wish) = ledger.order(&state.deployment.execution).await?
+    {
         (next, why) = follow(&mut state, &wish, &verdict, next, why);
     }
     if next == Next::Freeze {

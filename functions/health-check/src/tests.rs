@@ -362,18 +362,23 @@ async fn wish(stage: &Stage, id: &str, order: Order) {
         .unwrap();
 }
 
+/// A bad canary before the check that calls for its rollback.
+async fn before_its_rollback(stage: &Stage) -> State {
+    let mut before = shifted(stage, bad()).await;
+    loop {
+        let after = check(stage, before.clone()).await.unwrap();
+        if after.next == Some(Next::RollBack) {
+            return before;
+        }
+        before = after;
+    }
+}
+
 #[tokio::test]
 async fn a_check_that_calls_for_a_rollback_wins_over_what_was_wished_before_it() {
     for order in [Order::Freeze, Order::Promote] {
         let stage = Stage::default();
-        let mut before = shifted(&stage, bad()).await;
-        loop {
-            let after = check(&stage, before.clone()).await.unwrap();
-            if after.next == Some(Next::RollBack) {
-                break;
-            }
-            before = after;
-        }
+        let before = before_its_rollback(&stage).await;
         wish(&stage, "1", order).await;
         let state = check(&stage, before).await.unwrap();
         assert_eq!(state.next, Some(Next::RollBack), "{order}");
@@ -418,16 +423,24 @@ async fn a_version_is_not_promoted_by_a_check_that_cannot_have_seen_anything() {
 }
 
 #[tokio::test]
-async fn what_a_person_wishes_is_not_passed_over_when_it_cannot_be_read() {
-    let stage = Stage::default();
-    let state = shifted(&stage, json!({})).await;
-    stage.account.inject(Fault {
+async fn what_a_person_wishes_is_not_passed_over_when_it_cannot_be_read_and_no_rollback_waits_for_it()
+ {
+    let unreadable = Fault {
         operation: "GetItem",
         which: Which::Always,
         kind: FaultKind::Denied,
-    });
+    };
+    let stage = Stage::default();
+    let state = shifted(&stage, json!({})).await;
+    stage.account.inject(unreadable.clone());
     let error = check(&stage, state).await.unwrap_err();
     assert!(matches!(error, HealthCheckError::AwsDenied(_)), "{error:?}");
+
+    let stage = Stage::default();
+    let before = before_its_rollback(&stage).await;
+    stage.account.inject(unreadable);
+    let state = check(&stage, before).await.unwrap();
+    assert_eq!(state.next, Some(Next::RollBack));
 }
 
 #[tokio::test]
