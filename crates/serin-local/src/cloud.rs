@@ -286,7 +286,8 @@ impl LocalCloud {
         execution: &Execution,
         observe: impl FnMut(&Progress),
     ) -> Result<Outcome, MotoError> {
-        executions::follow(&self.moto, execution, observe).await
+        let outcome = executions::follow(&self.moto, execution, observe).await?;
+        Ok(self.with_stop(outcome))
     }
 
     /// Starts a deployment and waits for its end.
@@ -314,7 +315,39 @@ impl LocalCloud {
     ///
     /// When moto does not answer.
     pub async fn look(&self, execution: &Execution) -> Result<Look, MotoError> {
-        executions::look(&self.moto, execution).await
+        let mut look = executions::look(&self.moto, execution).await?;
+        look.outcome = look.outcome.map(|outcome| self.with_stop(outcome));
+        Ok(look)
+    }
+
+    /// Waits until a deployment enters a state; gives whether it has before its end.
+    ///
+    /// # Errors
+    ///
+    /// When moto does not answer.
+    pub async fn until_entered(
+        &self,
+        execution: &Execution,
+        state: &str,
+    ) -> Result<bool, MotoError> {
+        loop {
+            let look = self.look(execution).await?;
+            let entered = look.progress.has_entered(state);
+            if entered || look.outcome.is_some() {
+                return Ok(entered);
+            }
+            tokio::time::sleep(executions::LOOK_EVERY).await;
+        }
+    }
+
+    /// The outcome of an execution that a function has stopped, with what it said then; moto is asked directly, and has forgotten.
+    fn with_stop(&self, mut outcome: Outcome) -> Outcome {
+        let stop = self.gateway.stop_of(&outcome.execution.arn);
+        if let Some(stop) = stop.filter(|_| outcome.status == "ABORTED") {
+            outcome.error = stop.error;
+            outcome.cause = stop.cause;
+        }
+        outcome
     }
 
     /// Waits until somebody starts the recovery of a deployment, and then for its end; nothing if nobody has started it
@@ -349,6 +382,15 @@ impl LocalCloud {
     /// When a shell or the AWS CLI would not understand it, or moto refuses it.
     pub async fn carry_out(&self, command: &str) -> Result<(), CommandError> {
         aws_cli::run(&self.api, command).await.map(drop)
+    }
+
+    /// The digest of the image with a tag, as the event of its push has it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such image, or moto does not answer.
+    pub async fn digest_of(&self, tag: &str) -> Result<String, MotoError> {
+        world::digest_of(&self.moto, tag).await
     }
 
     /// What has been put on EventBridge's bus so far.

@@ -25,7 +25,7 @@ pub const SERVICE: &str = "checkout";
 pub const MESH: &str = "demo";
 
 /// The repository of the sample service's images.
-const REPOSITORY: &str = "sample";
+pub const REPOSITORY: &str = "sample";
 
 /// The tags in the repository. A tag says how the version behaves.
 const TAGS: [&str; 7] = [
@@ -103,6 +103,16 @@ fn digest(tag: &str) -> String {
         .bytes()
         .fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"));
     format!("sha256:{digits:0>64}")
+}
+
+/// The digest by which Amazon ECR knows the image with a tag.
+pub(crate) async fn digest_of(moto: &Moto, tag: &str) -> Result<String, MotoError> {
+    let request = json!({"repositoryName": REPOSITORY, "imageIds": [{"imageTag": tag}]});
+    let found = moto.call(Service::Ecr, "DescribeImages", &request).await?;
+    Ok(found["imageDetails"][0]["imageDigest"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned())
 }
 
 /// Makes the namespace and the service in Cloud Map; returns the service's ARN.

@@ -1,8 +1,8 @@
 //! The gateway before moto: the one address that functions, the state machine and people talk to.
 //!
 //! It passes API calls on to moto and changes nothing but what moto cannot do: it invokes the functions, speaks CBOR,
-//! and completes ECS's answers with what really runs. Everything that goes through is recorded, and any of it can be
-//! made to fail. It deliberately holds no state of AWS.
+//! completes ECS's answers with what really runs, and says why an execution was stopped. Everything that goes through is
+//! recorded, and any of it can be made to fail. It deliberately holds no state of AWS but what moto forgets.
 
 mod cbor;
 mod cloud_watch;
@@ -13,6 +13,7 @@ mod invocation;
 mod operation;
 mod record;
 mod repair;
+mod stops;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +49,7 @@ pub(crate) use self::event::Events;
 use self::fault::Faults;
 use self::operation::Operation;
 use self::record::Recorder;
+use self::stops::{Stop, Stops};
 
 /// Where the status page is.
 pub(crate) const STATUS_PAGE: &str = "/status";
@@ -99,6 +101,7 @@ impl Gateway {
             recorder: Recorder::default(),
             faults: Faults::default(),
             events: Arc::default(),
+            stops: Stops::default(),
             ecs: OnceLock::new(),
             targets: OnceLock::new(),
             response_times: OnceLock::new(),
@@ -136,6 +139,11 @@ impl Gateway {
     /// What has been put on EventBridge's bus so far, oldest first.
     pub fn events(&self) -> Vec<Event> {
         self.shared.events.heard()
+    }
+
+    /// What was said when an execution was stopped, if it was stopped here.
+    pub(crate) fn stop_of(&self, execution: &str) -> Option<Stop> {
+        self.shared.stops.of(execution)
     }
 
     /// The bus itself, for whoever listens to it.
@@ -192,6 +200,7 @@ struct Shared {
     recorder: Recorder,
     faults: Faults,
     events: Arc<Events>,
+    stops: Stops,
     ecs: OnceLock<Arc<EcsRuntime>>,
     targets: OnceLock<Arc<TargetRuntime>>,
     response_times: OnceLock<Arc<ResponseTimes>>,
@@ -499,6 +508,22 @@ impl Shared {
             ("states", _) if operation.name == "StartExecution" => {
                 let request = request.repaired_by(repair::start_execution_request);
                 self.pass_on(request).await
+            }
+            ("states", _) if operation.name == "StopExecution" => {
+                let asked = serde_json::from_slice(&request.body).unwrap_or_default();
+                let answer = self.pass_on(request).await;
+                if answer.status.is_success() {
+                    self.stops.hear(&asked);
+                }
+                answer
+            }
+            ("states", _) if operation.name == "DescribeExecution" => {
+                let mut response = self.pass_on(request).await;
+                if let Ok(mut answer) = serde_json::from_slice(&response.body) {
+                    self.stops.complete(&mut answer);
+                    response.body = answer.to_string().into();
+                }
+                response
             }
             ("events", _) if operation.name == "PutEvents" => {
                 let heard = self.events.hear(&request.body);
