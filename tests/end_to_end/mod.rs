@@ -5,6 +5,8 @@
 //! `serin-local`'s scenario reports; here it is asked of every scenario, and its path through the states is held against the
 //! simulation's.
 
+mod pushes;
+
 use std::time::Duration;
 
 use rstest::rstest;

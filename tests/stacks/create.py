@@ -1,8 +1,8 @@
 """Creates a template's stack in moto's CloudFormation and says what came of it, as JSON.
 
-On standard input: {"template": "its text", "parameters": {...}, "events": [...]}. A parameter may be {vpc}, {subnet} or
-{securityGroup}. What moto's CloudFormation does not know is created by the service's own API instead, in the names of botocore's
-model: a member that the model does not have, or a value that it does not allow, is an error.
+On standard input: {"region": "...", "template": "its text", "parameters": {...}, "events": [...]}. A parameter may be {vpc},
+{subnet} or {securityGroup}. What moto's CloudFormation does not know is created by the service's own API instead, in the names of
+botocore's model: a member that the model does not have, or a value that it does not allow, is an error.
 """
 
 import ast
@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 
-os.environ.update(AWS_ACCESS_KEY_ID="none", AWS_SECRET_ACCESS_KEY="none", AWS_DEFAULT_REGION="eu-west-1")
+os.environ.update(AWS_ACCESS_KEY_ID="none", AWS_SECRET_ACCESS_KEY="none")
 
 import boto3
 from moto import mock_aws
@@ -161,7 +161,8 @@ def security_groups():
     }
 
 
-def created(template, parameters, events):
+def created(region, template, parameters, events):
+    os.environ["AWS_DEFAULT_REGION"] = region
     names = environment()
     cloudformation = boto3.client("cloudformation")
     cloudformation.create_stack(

@@ -16,6 +16,7 @@ use serin_driver::project::{read, root};
 
 use crate::contracts::examples::{EXAMPLES, build_specification, template_of};
 
+const REGION: &str = "eu-west-1";
 const MACHINE: &str = "arn:aws:states:eu-west-1:123456789012:stateMachine:serin-canary-deployment";
 const DIGEST: &str = "sha256:7f5b2640fe6fb4f46592dfd3410c4a79dac4f89e4782432e0378abcd12345678";
 
@@ -107,7 +108,19 @@ fn every_command_of_the_aws_cli_in_the_documents_names_an_operation_and_options_
 /// What came of a stack.
 #[track_caller]
 fn created(example: &str, parameters: &Value, events: &[Value]) -> Value {
+    created_in(REGION, example, parameters, events)
+}
+
+/// What came of a stack in a Region.
+#[track_caller]
+pub(crate) fn created_in(
+    region: &str,
+    example: &str,
+    parameters: &Value,
+    events: &[Value],
+) -> Value {
     let input = json!({
+        "region": region,
         "template": read(format!("examples/{example}/template.yaml")),
         "parameters": parameters,
         "events": events,
@@ -170,7 +183,7 @@ fn repository() -> Value {
 }
 
 /// An event as Amazon ECR sends it when a manifest was pushed, with these changes.
-fn push(tag: Option<&str>, changes: &Value) -> Value {
+pub(crate) fn push(tag: Option<&str>, changes: &Value) -> Value {
     let mut detail = json!({
         "result": "SUCCESS", "repository-name": "checkout", "image-digest": DIGEST, "action-type": "PUSH",
         "manifest-media-type": "application/vnd.oci.image.index.v1+json",
@@ -180,7 +193,7 @@ fn push(tag: Option<&str>, changes: &Value) -> Value {
     }
     let mut event = json!({
         "version": "0", "id": "13cde686-328b-6117-af20-0e5566167482", "detail-type": "ECR Image Action", "source": "aws.ecr",
-        "account": "123456789012", "time": "2026-11-16T01:54:34Z", "region": "eu-west-1", "resources": [], "detail": detail,
+        "account": "123456789012", "time": "2026-11-16T01:54:34Z", "region": REGION, "resources": [], "detail": detail,
     });
     for (name, value) in changes.as_object().unwrap() {
         let place = if event.get(name).is_some() {
@@ -321,7 +334,7 @@ fn events() -> Vec<Value> {
 }
 
 /// The input that a target gets of an event.
-fn input(target: &Value, event: &Value) -> Value {
+pub(crate) fn input(target: &Value, event: &Value) -> Value {
     let transformer = &target["InputTransformer"];
     let mut template = transformer["InputTemplate"].as_str().unwrap().to_owned();
     for (name, path) in transformer["InputPathsMap"].as_object().unwrap() {
