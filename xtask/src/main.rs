@@ -15,7 +15,7 @@ mod mutations;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use clap::{Parser, Subcommand};
 
@@ -204,7 +204,11 @@ fn run(task: Task) -> Result<(), Failure> {
             install::browser()?;
             // With the tests' own dependencies from the start: they add features, and the SDK would compile a second time.
             prepare("--all-targets")?;
-            cargo(&["test", "--workspace"], &arguments, &[])
+            if arguments.is_empty() {
+                every_test()
+            } else {
+                cargo(&["test", "--workspace"], &arguments, &[])
+            }
         }
         Task::Mutate { only } => mutate::mutate(&only),
         Task::Simulate { arguments } => simulate(&arguments),
@@ -330,11 +334,47 @@ fn become_program(path: &str, arguments: &[OsString]) -> Result<(), Failure> {
     Err(format!("cannot run {}: {error}", program.display()).into())
 }
 
+/// The tests that compute for many minutes.
+const COMPUTE: [&str; 2] = ["simulation::exhaustive", "simulation::random"];
+
+/// Runs every test. Those of the local cloud wait most of the time: those that compute have the machine meanwhile, with the least
+/// priority, and print when the others are done.
+fn every_test() -> Result<(), Failure> {
+    let computing = Command::new("nice")
+        .args(["-n", "19"])
+        .arg(cargo_itself())
+        .args(["test", "--workspace", "--test", "serin", "--"])
+        .args(COMPUTE)
+        .current_dir(checkout())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot run nice: {error}"))?;
+    // Both of its pipes are read meanwhile: it must not wait for a full one.
+    let computing = std::thread::spawn(|| computing.wait_with_output());
+    let skipped = COMPUTE.iter().flat_map(|tests| ["--skip", tests]);
+    let others: Vec<&str> = ["test", "--workspace", "--"]
+        .into_iter()
+        .chain(skipped)
+        .collect();
+    let others = cargo(&others, &[], &[]);
+    let computed = computing
+        .join()
+        .expect("waiting for a program does not panic")
+        .map_err(|error| format!("cannot read what cargo prints: {error}"))?;
+    eprint!("{}", String::from_utf8_lossy(&computed.stderr));
+    print!("{}", String::from_utf8_lossy(&computed.stdout));
+    others.and(ended_well(computed.status))
+}
+
+fn cargo_itself() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
 /// Runs cargo in the checkout.
 fn cargo(arguments: &[&str], more: &[OsString], variables: &[(&str, &str)]) -> Result<(), Failure> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     program(
-        Command::new(cargo)
+        Command::new(cargo_itself())
             .args(arguments)
             .args(more)
             .envs(variables.iter().copied()),
@@ -347,6 +387,10 @@ fn program(command: &mut Command) -> Result<(), Failure> {
         .current_dir(checkout())
         .status()
         .map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))?;
+    ended_well(status)
+}
+
+fn ended_well(status: ExitStatus) -> Result<(), Failure> {
     match status.code() {
         Some(0) => Ok(()),
         code => Err(Failure::Program(
