@@ -373,8 +373,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         change: "stable's metrics are taken for the canary's",
         file: "crates/serin-aws/src/cloud_watch/mod.rs",
-        text: "            let (canary, baseline) = (&own, ",
-        replacement: "            let (canary, baseline) = (stable, ",
+        text: "        let mut counts = own.ask_counts(",
+        replacement: "        let mut counts = stable.as_ref().unwrap_or(&own).ask_counts(",
         caught_by: Serin("a_canary_with_three_times_stables_errors"),
     },
     Mutation {
