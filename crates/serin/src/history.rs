@@ -1,4 +1,5 @@
-//! What the ledger has kept of deployments, for whoever looks at them later: nothing here decides anything.
+//! What the ledger has kept of deployments, for whoever looks at them later. Nothing here decides anything but one thing: the last wish
+//! that a person left for a running deployment is carried out by its next check.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

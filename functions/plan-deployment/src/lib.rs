@@ -1,5 +1,6 @@
 //! Validates the request, takes the service's lock, discovers what runs, makes the pre-flight checks and returns the
-//! resolved plan. It changes nothing but the ledger, and stops an execution that is superseded; a refused request leaves nothing there either.
+//! resolved plan. It changes nothing but the ledger, and stops an execution that is superseded; a refused request leaves nothing
+//! there either.
 
 mod container;
 mod latency;
